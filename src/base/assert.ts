@@ -1,25 +1,22 @@
-/**
- * Checks of what must be true whatever the outside does. A failed one is a bug of ours, is caught
- * nowhere but at the top of the program, and ends it: a wrong node is worse than a dead one.
- */
+/** Checks for programmer errors: a broken invariant ends the process, it is never handled. */
 
-/** Thrown when an invariant is broken. The message carries the numbers. */
+/** A broken invariant. Caught nowhere but at the top of a program, which prints it and exits. */
 export class AssertionError extends Error {
   override readonly name = 'AssertionError'
 }
 
-/** Throws `AssertionError` unless `condition` holds. */
-export function assert(condition: boolean, message: string): asserts condition {
+/** Throws {@link AssertionError} unless `condition` holds; `message` carries the numbers. */
+export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new AssertionError(message)
 }
 
-/** Marks a place that the types rule out; fails to compile when a case was forgotten. */
+/** For the `default` of a switch over a union: a value that the types say can't be. */
 export function unreachable(value: never): never {
-  throw new AssertionError(`unreachable value ${JSON.stringify(value)}`)
+  throw new AssertionError(`unreachable: ${String(value)}`)
 }
 
-/** The value, which must not be undefined. */
-export function must<T>(value: T | undefined, message = 'a value must be present'): T {
-  if (value === undefined) throw new AssertionError(message)
+/** The value, which by the caller's reasoning is there. */
+export function must<T>(value: T | undefined | null, what = 'value'): T {
+  assert(value !== undefined && value !== null, `${what} is missing`)
   return value
 }

@@ -1,0 +1,89 @@
+/** The one table of errors: what each means for the write, the caller, HTTP and MySQL. */
+
+/** What a caller may assume about a statement that ended in this error. */
+export type Fate = 'not-applied' | 'unknown'
+
+/**
+ * What a caller may do next: give up, send the same again, send it to the leader, or, only if the
+ * write carried a request id, send it again under the same id.
+ */
+export type Retry = 'never' | 'same' | 'leader' | 'same-id'
+
+interface ErrorRow {
+  readonly fate: Fate
+  readonly retry: Retry
+  /** Status of the HTTP answer. */
+  readonly http: number
+  /** Number and SQLSTATE of the MySQL error packet. */
+  readonly mysql: readonly [errno: number, sqlState: string]
+  /** One sentence for docs/reference/errors.md: when it happens and what to do. */
+  readonly about: string
+}
+
+/**
+ * Every error that a server or client can report, one row each, in the order in which they are
+ * checked within a group. docs/reference/errors.md is made from it.
+ */
+// prettier-ignore
+export const ERRORS = {
+  // The request.
+  INVALID_REQUEST:     { fate: 'not-applied', retry: 'never',   http: 400, mysql: [1210, 'HY000'], about: 'The request can not be parsed, has a wrong type, or an unknown field. Correct it.' },
+  NOT_FOUND:           { fate: 'not-applied', retry: 'never',   http: 404, mysql: [1105, 'HY000'], about: 'There is no such path. Look at the list of routes.' },
+  METHOD_NOT_ALLOWED:  { fate: 'not-applied', retry: 'never',   http: 405, mysql: [1105, 'HY000'], about: 'The path exists, but not for this HTTP method.' },
+  UNAUTHENTICATED:     { fate: 'not-applied', retry: 'never',   http: 401, mysql: [1045, '28000'], about: 'The cluster secret is missing or wrong. Give every node the same secret.' },
+  FORBIDDEN:           { fate: 'not-applied', retry: 'never',   http: 403, mysql: [1142, '42000'], about: 'A well-formed request that this node must refuse, such as a second node under one id.' },
+  TOO_LARGE:           { fate: 'not-applied', retry: 'never',   http: 413, mysql: [1153, '08S01'], about: 'The body, a value or a result is over the stated limit (in details). Send or ask for less.' },
+  // The SQL.
+  UNSUPPORTED:         { fate: 'not-applied', retry: 'never',   http: 400, mysql: [1235, '42000'], about: 'Valid SQL that a replicated database must refuse; the message says why and what to use instead.' },
+  UNKNOWN_DATABASE:    { fate: 'not-applied', retry: 'never',   http: 404, mysql: [1049, '42000'], about: 'There is no database of this name. Create it with create_db.' },
+  DATABASE_EXISTS:     { fate: 'not-applied', retry: 'never',   http: 409, mysql: [1007, 'HY000'], about: 'create_db for a name that is taken.' },
+  UNKNOWN_TABLE:       { fate: 'not-applied', retry: 'never',   http: 404, mysql: [1146, '42S02'], about: 'The statement names a table that is not there.' },
+  SQL_SYNTAX:          { fate: 'not-applied', retry: 'never',   http: 400, mysql: [1064, '42000'], about: 'The SQL does not parse. The message repeats the engine.' },
+  SQL_CONSTRAINT:      { fate: 'not-applied', retry: 'never',   http: 409, mysql: [1062, '23000'], about: 'A unique, foreign key, check or not-null constraint failed; the whole request was rolled back.' },
+  SQL_ERROR:           { fate: 'not-applied', retry: 'never',   http: 400, mysql: [1105, 'HY000'], about: 'Anything else that the engine says about the statement; its own code is in details.' },
+  STATEMENT_TIMEOUT:   { fate: 'not-applied', retry: 'never',   http: 504, mysql: [3024, 'HY000'], about: 'A write ran longer than its limit and was stopped before it was logged. Make it smaller.' },
+  QUERY_TIMEOUT:       { fate: 'not-applied', retry: 'same',    http: 504, mysql: [3024, 'HY000'], about: 'A read ran past its deadline and was stopped.' },
+  // The cluster.
+  NOT_READY:           { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1105, 'HY000'], about: 'The node is starting, founding its cluster or catching up. Try again or ask another node.' },
+  NOT_LEADER:          { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1290, 'HY000'], about: 'This node does not lead and does not forward this write; details name the leader.' },
+  NO_LEADER:           { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1290, 'HY000'], about: 'Nobody leads right now: an election is on its way or a majority is away.' },
+  STALE_READ:          { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1105, 'HY000'], about: 'This node is older than the read asked for and did not catch up in time.' },
+  OVERLOADED:          { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1040, '08004'], about: 'A bounded queue or the connection limit is full, or replicas lag. Back off and send again.' },
+  DIVERGED:            { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1105, 'HY000'], about: 'This replica computed something else than the others and serves nothing until it is healed.' },
+  SHUTTING_DOWN:       { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1053, '08S01'], about: 'This node is stopping. Ask another one.' },
+  // Fate unknown.
+  LEADERSHIP_LOST:     { fate: 'unknown',     retry: 'same-id', http: 504, mysql: [1105, 'HY000'], about: 'The leader was deposed after it had sent the write out. It may or may not take effect: look before you write again.' },
+  COMMIT_TIMEOUT:      { fate: 'unknown',     retry: 'same-id', http: 504, mysql: [1105, 'HY000'], about: 'No quorum confirmed the write within its deadline. It may still take effect.' },
+  CONNECTION_LOST:     { fate: 'unknown',     retry: 'same-id', http: 502, mysql: [1105, 'HY000'], about: 'The connection broke after the write was sent and before its answer came.' },
+  // The node.
+  ENGINE_RESTARTED:    { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1105, 'HY000'], about: 'The process that runs SQL ended and was started again; the statement was not logged.' },
+  DISK_FULL:           { fate: 'not-applied', retry: 'leader',  http: 507, mysql: [1021, 'HY000'], about: 'The disk of this node is full; nothing was logged. Free some space.' },
+  CORRUPT:             { fate: 'not-applied', retry: 'leader',  http: 500, mysql: [1105, 'HY000'], about: 'A checksum does not match what was written. The node refuses to start with this disk.' },
+  WRONG_DATA:          { fate: 'not-applied', retry: 'never',   http: 500, mysql: [1105, 'HY000'], about: 'The data directory belongs to another cluster or node, is in use, or is of a newer version.' },
+  PORT_IN_USE:         { fate: 'not-applied', retry: 'never',   http: 500, mysql: [1105, 'HY000'], about: 'The address to listen on is taken. Stop the other program or choose another port.' },
+  INTERNAL:            { fate: 'unknown',     retry: 'same-id', http: 500, mysql: [1105, 'HY000'], about: 'A bug that reached the edge. Please report it with the message.' },
+} as const satisfies Record<string, ErrorRow>
+
+export type ErrorCode = keyof typeof ERRORS
+
+export interface DbErrorOptions extends ErrorOptions {
+  /** Facts for a program, such as the leader's address. The message reads well without them. */
+  readonly details?: Readonly<Record<string, unknown>>
+}
+
+/** An expected failure, told by its `code`. A broken invariant throws `AssertionError`. */
+export class DbError extends Error {
+  override readonly name = 'DbError'
+  readonly code: ErrorCode
+  readonly fate: Fate
+  readonly retry: Retry
+  readonly details: Readonly<Record<string, unknown>>
+
+  constructor(code: ErrorCode, message: string, options: DbErrorOptions = {}) {
+    super(message, options)
+    this.code = code
+    this.fate = ERRORS[code].fate
+    this.retry = ERRORS[code].retry
+    this.details = options.details ?? {}
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * What the world can do for a replica. `platform/` makes these from the real clock, dice, disk and
+ * sockets; `sim/` makes them from one seed. All calls back happen later, never inside the call.
+ */
+
+export interface Timer {
+  cancel(): void
+}
+
+export interface Clock {
+  /** Milliseconds since 1970, as the machine believes. May jump either way. */
+  wallMs(): number
+  /** Milliseconds that never go back, from an arbitrary origin. */
+  monotonicMs(): number
+  setTimer(delayMs: number, callback: () => void): Timer
+}
+
+export interface Random {
+  /** A whole number from 0 to `bound` - 1, `bound` at most 2^32. */
+  below(bound: number): number
+  bytes(count: number): Uint8Array
+}
+
+/** Called once, later. An error is an expected fault of the disk (ENOSPC, EIO), with its `code`. */
+export type DiskCallback = (error: DiskError | undefined) => void
+
+/** The system's word for what went wrong, such as ENOSPC or EIO. */
+export interface DiskError extends Error {
+  readonly code?: string
+}
+
+/** An open file. Operations on one file take effect in the order of the calls. */
+export interface DiskFile {
+  /** Writes all chunks one after another from `offset` on. */
+  write(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void
+  /** Everything written before the call survives a power cut once `done` is called without error. */
+  sync(done: DiskCallback): void
+  close(): void
+}
+
+/** One directory tree of a node. Paths are relative to its root and use `/`. */
+export interface Disk {
+  /** Names in `directory`, sorted; empty if it isn't there. Synchronous: used while starting. */
+  list(directory: string): readonly string[]
+  sizeBytes(path: string): number
+  /** Up to `length` bytes from `offset`, fewer only at the end of the file. Synchronous. */
+  read(path: string, offset: number, length: number): Uint8Array
+  makeDirectory(path: string): void
+  open(path: string, options: { readonly create: boolean }): DiskFile
+  rename(from: string, to: string, done: DiskCallback): void
+  remove(path: string, done: DiskCallback): void
+  /** Names created, renamed and removed in `directory` before the call survive a power cut. */
+  syncDirectory(directory: string, done: DiskCallback): void
+}
+
+/**
+ * Frames between the members of a group. Each peer has two ordered lanes, so that a heartbeat
+ * never waits behind megabytes of entries. Frames may be lost, and a lane that broke loses a suffix.
+ */
+export interface PeerTransport {
+  /** False if the frame was dropped at once: no connection, or the lane's queue is full. */
+  send(to: number, lane: Lane, frame: Uint8Array): boolean
+  listen(handler: PeerHandler): void
+}
+
+export type Lane = 'control' | 'data'
+
+export interface PeerHandler {
+  onFrame(from: number, lane: Lane, frame: Uint8Array): void
+  /** A lane to `peer` was opened (again); `retries` attempts failed before. */
+  onConnected(peer: number, lane: Lane, retries: number): void
+  onDisconnected(peer: number, lane: Lane, reason: string): void
+}
+
+/** Structured logger output, never called "the log". */
+export interface Logger {
+  debug(facts: Readonly<Record<string, unknown>>, message: string): void
+  info(facts: Readonly<Record<string, unknown>>, message: string): void
+  warn(facts: Readonly<Record<string, unknown>>, message: string): void
+  error(facts: Readonly<Record<string, unknown>>, message: string): void
+}

@@ -1,0 +1,166 @@
+/**
+ * Engine, the interface: what runs SQL under a replica. It knows an index as a number and nothing
+ * else of consensus. Everything crosses as messages, so that the process behind can die alone
+ * between any two of them, in production as in the simulator.
+ */
+import type { ErrorCode } from '../base/errors.ts'
+import type { Statement, StatementResult } from '../base/sql.ts'
+
+/** What a client asks to be written. All statements of one request take effect, or none. */
+export type WriteRequest =
+  | {
+      readonly type: 'statements'
+      readonly database: string
+      readonly statements: readonly Statement[]
+    }
+  | { readonly type: 'create-database'; readonly database: string }
+  | { readonly type: 'drop-database'; readonly database: string }
+
+/** What became of one request of a batch. A failed one is rolled back and not in the entry. */
+export type RequestResult =
+  | { readonly type: 'ok'; readonly results: readonly StatementResult[] }
+  | { readonly type: 'failed'; readonly error: RequestError }
+
+/** A `DbError` as data, so that it survives the way between processes and nodes. */
+export interface RequestError {
+  readonly code: ErrorCode
+  readonly message: string
+  readonly details?: Readonly<Record<string, unknown>>
+}
+
+/** To the writer. It takes them in order and answers each with exactly one reply. */
+export type WriterMessage =
+  /** First message: open the files. Answered by `opened`. */
+  | { readonly type: 'open' }
+  /**
+   * Leader: execute requests (bytes of `encodeRequest`) in one transaction per database touched,
+   * each under a savepoint, and leave the transactions open. Answered by `executed`.
+   */
+  | {
+      readonly type: 'execute'
+      readonly batch: number
+      readonly nowMs: number
+      /** 16 bytes from which all chance of the batch is derived. */
+      readonly seed: Uint8Array
+      readonly requests: readonly Uint8Array[]
+    }
+  /** Ends the open batch for good, as entry `index` of the log. Answered by `committed`. */
+  | { readonly type: 'commit'; readonly batch: number; readonly index: number }
+  /** Undoes the open batch; without one it does nothing. Answered by `rolled-back`. */
+  | { readonly type: 'rollback'; readonly batch: number }
+  /** Follower: apply committed entries, in order, each at most once. Answered by `applied`. */
+  | { readonly type: 'apply'; readonly entries: readonly EngineEntry[] }
+  /** Make everything applied survive a power cut. Answered by `checkpointed`. */
+  | { readonly type: 'checkpoint' }
+
+export interface EngineEntry {
+  readonly index: number
+  /** The entry's bytes as `executed` gave them on the leader. */
+  readonly data: Uint8Array
+}
+
+export type WriterReply =
+  | {
+      readonly type: 'opened'
+      /** Entries up to here have surely been applied by every file. Replay begins after it. */
+      readonly appliedIndex: number
+      readonly durableIndex: number
+      /** Newest `nowMs` seen in an entry; a leader's clock never goes below it. */
+      readonly nowMs: number
+      /** Build of the SQL engine: must be equal on all nodes. */
+      readonly build: string
+    }
+  | {
+      readonly type: 'executed'
+      readonly batch: number
+      /**
+       * How many of the requests this reply speaks of, from the first on, at least one. The others were not
+       * touched: they, or the last before them, must be alone in their entry. Send them again.
+       */
+      readonly taken: number
+      /** Undefined when no request changed anything that others must repeat. */
+      readonly entry: Uint8Array | undefined
+      readonly results: readonly RequestResult[]
+    }
+  | {
+      readonly type: 'committed'
+      readonly batch: number
+      readonly index: number
+      readonly durableIndex: number
+    }
+  | { readonly type: 'rolled-back'; readonly batch: number }
+  | {
+      readonly type: 'applied'
+      /** Last entry that is applied now. Below the last one sent only with a divergence. */
+      readonly index: number
+      readonly durableIndex: number
+      readonly divergence?: Divergence
+    }
+  | { readonly type: 'checkpointed'; readonly durableIndex: number }
+  /** A local fault (full disk, I/O error). The writer ends itself after this reply. */
+  | { readonly type: 'fault'; readonly error: RequestError }
+
+/** What a replica computed otherwise than the entry says. */
+export interface Divergence {
+  readonly index: number
+  readonly database: string
+  readonly sql: string
+  readonly expected: string
+  readonly actual: string
+}
+
+/** A read of one database, in one read transaction. */
+export interface ReadRequest {
+  readonly database: string
+  readonly statements: readonly Statement[]
+  readonly maxRows: number
+  readonly maxBytes: number
+}
+
+export type ReadOutcome =
+  | {
+      readonly type: 'ok'
+      /** Applied index of the database's file inside the read transaction. */
+      readonly appliedIndex: number
+      readonly results: readonly StatementResult[]
+    }
+  | { readonly type: 'failed'; readonly error: RequestError }
+
+/** A digest over all rows of one table, or of a whole database, independent of the row order. */
+export interface DigestRequest {
+  readonly database: string
+  readonly table?: string
+}
+
+export type DigestOutcome =
+  | {
+      readonly type: 'ok'
+      readonly appliedIndex: number
+      readonly rows: number
+      readonly digest: string
+    }
+  | { readonly type: 'failed'; readonly error: RequestError }
+
+export interface Writer {
+  send(message: WriterMessage): void
+  /** Ends the process at once, whatever it is doing. `onExit` follows. */
+  kill(): void
+}
+
+export interface WriterHandler {
+  onReply(reply: WriterReply): void
+  /** The writer is gone; nothing more comes from it. Open transactions are rolled back. */
+  onExit(reason: string): void
+}
+
+export interface Engine {
+  /** One writer at a time; a new one only after `onExit` of the last. */
+  startWriter(handler: WriterHandler): Writer
+  /** `done` is called once. A read past its deadline is stopped and fails with QUERY_TIMEOUT. */
+  query(request: ReadRequest, timeoutMs: number, done: (outcome: ReadOutcome) => void): void
+  digest(request: DigestRequest, timeoutMs: number, done: (outcome: DigestOutcome) => void): void
+  /** Names of the databases as of now, sorted. */
+  databases(done: (names: readonly string[]) => void): void
+  /** Ends writer and readers; `done` when all are gone. */
+  stop(done: () => void): void
+}
