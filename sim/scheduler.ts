@@ -58,35 +58,44 @@ export class Scheduler {
 
   /** Runs the next event. False if there is none. */
   runNext(): boolean {
-    for (;;) {
-      const event = this.#pop()
-      if (event === undefined) return false
-      const { callback, owner } = event
-      if (callback === undefined || owner?.isAlive === false) continue
-      if (owner !== undefined && owner.pausedUntilMs > event.timeMs) {
-        event.timeMs = owner.pausedUntilMs
-        this.#push(event)
-        continue
-      }
-      this.#nowMs = event.timeMs
-      this.#executedCount++
-      event.callback = undefined
-      callback()
-      return true
-    }
+    const event = this.#settle()
+    if (event === undefined) return false
+    this.#pop()
+    const callback = must(event.callback)
+    event.callback = undefined
+    this.#nowMs = event.timeMs
+    this.#executedCount++
+    callback()
+    return true
   }
 
   /** Runs events until `isDone`, but none after `untilMs`. True if `isDone` became true. */
   runUntil(untilMs: number, isDone: () => boolean): boolean {
     while (!isDone()) {
-      const first = this.#heap[0]
-      if (first === undefined || first.timeMs > untilMs) {
+      const event = this.#settle()
+      if (event === undefined || event.timeMs > untilMs) {
         this.#nowMs = Math.max(this.#nowMs, untilMs)
         return false
       }
       this.runNext()
     }
     return true
+  }
+
+  /** The event that is next for sure: dropped ones are gone, those of paused owners put back. */
+  #settle(): Event | undefined {
+    for (;;) {
+      const event = this.#heap[0]
+      if (event === undefined) return undefined
+      const { callback, owner } = event
+      const isDropped = callback === undefined || owner?.isAlive === false
+      const isLate = owner !== undefined && owner.pausedUntilMs > event.timeMs
+      if (!isDropped && !isLate) return event
+      this.#pop()
+      if (isDropped) continue
+      event.timeMs = must(owner).pausedUntilMs
+      this.#push(event)
+    }
   }
 
   #push(event: Event): void {
