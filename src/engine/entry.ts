@@ -1,0 +1,131 @@
+/**
+ * A log entry as bytes: the requests of a batch that succeeded on the leader, with what came of
+ * each statement. The leader's engine builds it, the followers' engines read it, and nobody else
+ * looks inside.
+ */
+import { assert } from '../base/assert.ts'
+import { ByteReader, ByteWriter } from '../base/bytes.ts'
+import { DbError } from '../base/errors.ts'
+import type { WriteRequest } from './engine.ts'
+import { decodeRequest } from './request.ts'
+
+const VERSION = 1
+const HAS_LAST_INSERT_ID = 1
+const HAS_ROWS = 2
+
+/** Bytes of a seed. */
+export const SEED_BYTES = 16
+
+/** What one statement gave, small enough to be in every entry and enough to be compared. */
+export interface StatementOutcome {
+  readonly rowsAffected: number
+  readonly lastInsertId: bigint | undefined
+  /** Digest over the returned rows in their order, undefined if the statement returns none. */
+  readonly rowsDigest: RowsDigest | undefined
+}
+
+/** 64 bits as two unsigned halves. */
+export interface RowsDigest {
+  readonly low: number
+  readonly high: number
+}
+
+export interface Entry {
+  readonly nowMs: number
+  readonly seed: Uint8Array
+  readonly requests: readonly EntryRequest[]
+}
+
+export interface EntryRequest {
+  readonly request: WriteRequest
+  /** One for each statement that was run, in their order; none for create and drop. */
+  readonly outcomes: readonly StatementOutcome[]
+}
+
+/**
+ * Builds an entry while its batch is executed. Layout: version u8 · nowMs varint · seed 16 bytes ·
+ * request count u32 · for each: request bytes (varint length, `encodeRequest`), varint count of
+ * outcomes, outcomes. An outcome: flags u8 · rowsAffected varint · lastInsertId zigzag64 if flag 1 ·
+ * digest of rows u32 low, u32 high if flag 2.
+ */
+export class EntryBuilder {
+  readonly #writer = new ByteWriter(4096)
+  #countOffset = 0
+  #count = 0
+
+  /** Requests added since `begin`. */
+  get count(): number {
+    return this.#count
+  }
+
+  begin(nowMs: number, seed: Uint8Array): void {
+    assert(seed.length === SEED_BYTES, `a seed has ${SEED_BYTES} bytes, not ${seed.length}`)
+    const writer = this.#writer
+    writer.reset()
+    writer.u8(VERSION)
+    writer.varint(nowMs)
+    writer.raw(seed)
+    this.#countOffset = writer.length
+    writer.u32(0)
+    this.#count = 0
+  }
+
+  /** `request` are the bytes of `encodeRequest`, as they were executed. */
+  add(request: Uint8Array, outcomes: readonly StatementOutcome[]): void {
+    const writer = this.#writer
+    writer.bytes(request)
+    writer.varint(outcomes.length)
+    for (const outcome of outcomes) {
+      const { rowsAffected, lastInsertId, rowsDigest } = outcome
+      const idFlag = lastInsertId === undefined ? 0 : HAS_LAST_INSERT_ID
+      const rowsFlag = rowsDigest === undefined ? 0 : HAS_ROWS
+      writer.u8(idFlag | rowsFlag)
+      writer.varint(rowsAffected)
+      if (lastInsertId !== undefined) writer.zigzag64(lastInsertId)
+      if (rowsDigest !== undefined) {
+        writer.u32(rowsDigest.low)
+        writer.u32(rowsDigest.high)
+      }
+    }
+    this.#count++
+  }
+
+  finish(): Uint8Array<ArrayBuffer> {
+    this.#writer.setU32(this.#countOffset, this.#count)
+    return this.#writer.finish()
+  }
+}
+
+/** Reads what an {@link EntryBuilder} built. Throws `DbError` CORRUPT. */
+export function decodeEntry(bytes: Uint8Array): Entry {
+  const reader = new ByteReader(bytes)
+  const version = reader.u8()
+  if (version !== VERSION) {
+    throw new DbError('CORRUPT', `an entry of version ${version} is not known here`)
+  }
+  const nowMs = reader.varint()
+  const seed = reader.raw(SEED_BYTES)
+  const count = reader.u32()
+  const requests: EntryRequest[] = []
+  for (let i = 0; i < count; i++) {
+    const request = decodeRequest(reader.bytes())
+    const outcomeCount = reader.varint()
+    const outcomes: StatementOutcome[] = []
+    for (let k = 0; k < outcomeCount; k++) outcomes.push(decodeOutcome(reader))
+    requests.push({ request, outcomes })
+  }
+  reader.expectEnd()
+  return { nowMs, seed, requests }
+}
+
+function decodeOutcome(reader: ByteReader): StatementOutcome {
+  const flags = reader.u8()
+  if (flags > (HAS_LAST_INSERT_ID | HAS_ROWS)) {
+    throw new DbError('CORRUPT', `${flags} are no flags of an outcome`)
+  }
+  const rowsAffected = reader.varint()
+  const lastInsertId = (flags & HAS_LAST_INSERT_ID) === 0 ? undefined : reader.zigzag64()
+  const rowsDigest =
+    (flags & HAS_ROWS) === 0 ? undefined : { low: reader.u32(), high: reader.u32() }
+  return { rowsAffected, lastInsertId, rowsDigest }
+}
