@@ -63,6 +63,8 @@ export interface LogStatus {
   readonly firstIndex: number
   readonly lastIndex: number
   readonly commitIndex: number
+  /** The entry at the commit index is of the current term: a leader's commit index is complete. */
+  readonly isCommitCurrent: boolean
   readonly flushedIndex: number
   readonly voters: readonly number[]
   readonly learners: readonly number[]
@@ -77,10 +79,15 @@ export interface ReplicatedLog {
    * this node does not lead that term (any more): nothing was appended.
    */
   append(term: number, data: Uint8Array): ProposalNumber | undefined
+  /** The number that the next `append` will get; its fate may be told within the call. */
+  readonly nextProposal: ProposalNumber
   /** Committed entries from `from` on, about `maxBytes` of them, at least one if there is one. */
   read(from: number, maxBytes: number): readonly LogEntry[]
-  /** A commit index that was current at some moment after the call. `done` is called once. */
-  readIndex(done: (outcome: number | DbError) => void): void
+  /**
+   * A commit index that was current at some moment after the call. `done` is called once, with
+   * NO_LEADER if no quorum confirmed one in time.
+   */
+  readIndex(timeoutMs: number, done: (outcome: number | DbError) => void): void
   /** Entries up to `upTo` are needed no more by this node or any other. */
   compact(upTo: number): void
   /** Hands leadership to the most advanced other voter, if there is one. */

@@ -1,0 +1,330 @@
+/**
+ * RaftLog keeps the promise of `ReplicatedLog` with the Raft core, the WAL and the peers. It is the
+ * driver: it turns ticks, frames and finished flushes into steps of the core, and what the core
+ * hands out into writes and frames. The order is the safety argument: entries and votes go to the
+ * disk first, and only when they are flushed do the answers that rest on them leave this node
+ * (thesis 3.8, 10.2.1). Nothing here waits; everything happens within one call after another.
+ */
+import { assert } from '../base/assert.ts'
+import { DbError } from '../base/errors.ts'
+import type { Clock, Logger, Random, Timer } from '../base/ports.ts'
+import { decodeConfChange } from '../raft/conf-change.ts'
+import { RawNode } from '../raft/raw-node.ts'
+import type { Message, Ready } from '../raft/types.ts'
+import { LOCAL_APPEND, LOCAL_APPLY, NO_ID, NO_LIMIT } from '../raft/types.ts'
+import type { Wal } from '../wal/wal.ts'
+import type {
+  LogEntry,
+  LogEvent,
+  LogStatus,
+  PeerHealth,
+  ProposalNumber,
+  ReplicatedLog,
+} from './log.ts'
+import { decodeMessage, encodeMessage } from './peer-codec.ts'
+import type { Peers } from './peers.ts'
+import { ReadRounds } from './read-rounds.ts'
+
+/** A member of the group as it was founded. */
+export interface Member {
+  readonly raftId: number
+  readonly nodeId: string
+  readonly address: string
+}
+
+export interface RaftLogOptions {
+  readonly tickMs: number
+  /** A follower campaigns after this many ticks of silence, and up to as many again by chance. */
+  readonly electionTicks: number
+  readonly heartbeatTicks: number
+  readonly maxSizePerMessageBytes: number
+  readonly maxInflightMessages: number
+  readonly maxInflightBytes: number
+}
+
+export interface RaftLogParts {
+  readonly raftId: number
+  readonly members: readonly Member[]
+  readonly wal: Wal
+  readonly peers: Peers
+  readonly clock: Clock
+  readonly random: Random
+  readonly options: RaftLogOptions
+  readonly logger: Logger
+}
+
+export class RaftLog implements ReplicatedLog {
+  readonly #parts: RaftLogParts
+  readonly #node: RawNode
+  readonly #rounds: ReadRounds
+  #listener: (event: LogEvent) => void = () => {}
+  #timer: Timer | undefined
+  #isStopped = false
+  /** Guards against a step inside a step: the core is never entered twice. */
+  #isProcessing = false
+  #lastRole: Extract<LogEvent, { type: 'role' }> | undefined
+  #commitIndex = 0
+  #commitTerm = 0
+  #nextProposal: ProposalNumber = 1
+  /** Open proposals of the current term by their index. */
+  readonly #proposals = new Map<number, ProposalNumber>()
+
+  constructor(parts: RaftLogParts) {
+    this.#parts = parts
+    const { wal, options, random } = parts
+    const base = wal.firstIndex() - 1
+    this.#commitIndex = base
+    this.#node = new RawNode({
+      id: parts.raftId,
+      electionTicks: options.electionTicks,
+      heartbeatTicks: options.heartbeatTicks,
+      storage: wal,
+      // Committed entries are handed over again from the first one that is still there; the
+      // replica knows which of them its engine has.
+      appliedIndex: base,
+      maxSizePerMessageBytes: options.maxSizePerMessageBytes,
+      maxInflightMessages: options.maxInflightMessages,
+      maxInflightBytes: options.maxInflightBytes,
+      maxUncommittedBytes: NO_LIMIT,
+      maxCommittedSizePerReadyBytes: NO_LIMIT,
+      preVote: true,
+      checkQuorum: true,
+      readOnly: 'quorum',
+      asyncStorageWrites: true,
+      stepDownOnRemoval: true,
+      // An effect is computed on one state of the data; only its own leader may propose it.
+      disableProposalForwarding: true,
+      disableConfChangeValidation: false,
+      randomTicks: bound => random.below(bound),
+    })
+    this.#rounds = new ReadRounds({
+      raftId: parts.raftId,
+      clock: parts.clock,
+      random,
+      retryMs: options.tickMs * options.electionTicks,
+      ask: context => this.#node.readIndex(context),
+    })
+  }
+
+  start(listener: (event: LogEvent) => void): void {
+    this.#listener = listener
+    this.#parts.peers.on('raft', (from, body) => this.#receive(from, body))
+    this.#tickLater()
+    this.#process()
+  }
+
+  get nextProposal(): ProposalNumber {
+    return this.#nextProposal
+  }
+
+  append(term: number, data: Uint8Array): ProposalNumber | undefined {
+    const status = this.#node.status()
+    if (this.#isStopped || status.role !== 'leader' || status.term !== term) return undefined
+    const result = this.#node.propose(data)
+    if (result.type !== 'appended') return undefined
+    const proposal = this.#nextProposal
+    this.#nextProposal += 1
+    this.#proposals.set(result.lastIndex, proposal)
+    this.#process()
+    return proposal
+  }
+
+  read(from: number, maxBytes: number): readonly LogEntry[] {
+    if (from > this.#commitIndex) return []
+    const entries = this.#parts.wal.entries(from, this.#commitIndex + 1, maxBytes)
+    assert(typeof entries !== 'string', `entry ${from} of the log is ${String(entries)}`)
+    return entries.map(entry => ({
+      index: entry.index,
+      term: entry.term,
+      type: entry.type === 'config' ? 'config' : entry.data.byteLength === 0 ? 'noop' : 'data',
+      data: entry.data,
+    }))
+  }
+
+  readIndex(timeoutMs: number, done: (outcome: number | DbError) => void): void {
+    if (this.#isStopped) {
+      done(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
+      return
+    }
+    this.#rounds.wait(timeoutMs, done)
+    this.#process()
+  }
+
+  compact(upTo: number): void {
+    const status = this.#node.status()
+    const target = Math.min(upTo, status.applied)
+    if (target >= this.#parts.wal.firstIndex()) {
+      this.#parts.wal.compact(target, status.confState, () => {})
+    }
+  }
+
+  transferLeadership(): void {
+    const status = this.#node.status()
+    if (status.role !== 'leader') return
+    let best = NO_ID
+    let bestMatch = -1
+    for (const [id, progress] of status.progress) {
+      const mayLead = id !== status.id && !progress.isLearner && progress.isRecentlyActive
+      if (mayLead && progress.match > bestMatch) {
+        best = id
+        bestMatch = progress.match
+      }
+    }
+    if (best === NO_ID) return
+    this.#node.transferLeader(best)
+    this.#process()
+  }
+
+  status(): LogStatus {
+    const { wal } = this.#parts
+    const status = this.#node.status()
+    return {
+      raftId: status.id,
+      role: status.role,
+      term: status.term,
+      leader: status.lead === NO_ID ? undefined : status.lead,
+      firstIndex: wal.firstIndex(),
+      lastIndex: wal.lastIndex(),
+      commitIndex: this.#commitIndex,
+      isCommitCurrent: this.#commitTerm === status.term,
+      flushedIndex: wal.flushedIndex,
+      voters: status.confState.voters,
+      learners: status.confState.learners,
+      peers: this.#peerHealth(),
+    }
+  }
+
+  stop(done: () => void): void {
+    this.#isStopped = true
+    this.#timer?.cancel()
+    this.#rounds.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
+    this.#parts.wal.close(done)
+  }
+
+  #peerHealth(): PeerHealth[] {
+    const { members, peers, clock, raftId } = this.#parts
+    const { progress } = this.#node.status()
+    const now = clock.monotonicMs()
+    return members
+      .filter(member => member.raftId !== raftId)
+      .map(member => {
+        const contact = peers.contact(member.raftId)
+        const known = progress.get(member.raftId)
+        return {
+          ...member,
+          isConnected: contact.isConnected,
+          lastContactMs: contact.lastFrameMs === undefined ? undefined : now - contact.lastFrameMs,
+          retries: contact.retries,
+          matchIndex: known?.match,
+          progress: known?.state,
+        }
+      })
+  }
+
+  #tickLater(): void {
+    this.#timer = this.#parts.clock.setTimer(this.#parts.options.tickMs, () => {
+      if (this.#isStopped) return
+      // One tick a call, however late it is: after a stall a node first reads what waits in its
+      // sockets before it may believe that its leader is silent.
+      this.#tickLater()
+      this.#node.tick()
+      this.#rounds.tick()
+      this.#process()
+    })
+  }
+
+  #receive(from: number, body: Uint8Array): void {
+    if (this.#isStopped) return
+    const message = decodeMessage(body)
+    // The handshake says who speaks on a connection; a message can't claim to be another's, except
+    // that a read request keeps the name of the follower it came from.
+    if (message.from !== from || message.to !== this.#parts.raftId) return
+    this.#node.step(message)
+    this.#process()
+  }
+
+  /** Lets the core hand out its work until there is none. */
+  #process(): void {
+    if (this.#isProcessing || this.#isStopped) return
+    this.#isProcessing = true
+    try {
+      while (this.#node.hasReady()) this.#handle(this.#node.ready())
+    } finally {
+      this.#isProcessing = false
+    }
+  }
+
+  #handle(ready: Ready): void {
+    this.#announceRole()
+    for (const message of ready.messages) {
+      if (message.to === LOCAL_APPEND) this.#store(message, ready)
+      else if (message.to === LOCAL_APPLY) this.#hand(message)
+      else this.#send(message)
+    }
+    for (const state of ready.readStates) this.#rounds.answer(state.context, state.index)
+  }
+
+  /** A new term takes the certainty from every open proposal before anything else is told. */
+  #announceRole(): void {
+    const { role, term, lead } = this.#node.status()
+    const leader = lead === NO_ID ? undefined : lead
+    const last = this.#lastRole
+    if (last?.role === role && last.term === term && last.leader === leader) return
+    if (last?.term !== term || role !== 'leader') this.#proposals.clear()
+    if (last?.leader !== leader) this.#rounds.leaderChanged()
+    this.#lastRole = { type: 'role', role, term, leader }
+    this.#parts.logger.info({ role, term, leader }, 'role')
+    this.#listener(this.#lastRole)
+  }
+
+  #store(message: Message, ready: Ready): void {
+    assert(message.snapshot === undefined, 'a snapshot came from a peer, which none of them sends')
+    const hardState =
+      message.term === 0
+        ? undefined
+        : { term: message.term, vote: message.vote, commit: message.commit }
+    const { responses = [] } = message
+    this.#parts.wal.append(
+      { entries: message.entries, ...(hardState && { hardState }), mustSync: ready.mustSync },
+      () => this.#stored(responses),
+    )
+  }
+
+  #stored(responses: readonly Message[]): void {
+    if (this.#isStopped) return
+    for (const response of responses) {
+      if (response.to === this.#parts.raftId) this.#node.step(response)
+      else this.#send(response)
+    }
+    this.#process()
+  }
+
+  /** Committed entries: they are on this node's disk too, and stay for the replica to read. */
+  #hand(message: Message): void {
+    const own: { proposal: ProposalNumber; index: number }[] = []
+    for (const entry of message.entries) {
+      assert(
+        entry.index === this.#commitIndex + 1,
+        `committed ${entry.index} after ${this.#commitIndex}`,
+      )
+      this.#commitIndex = entry.index
+      this.#commitTerm = entry.term
+      if (entry.type === 'config') this.#node.applyConfChange(decodeConfChange(entry.data))
+      const proposal = this.#proposals.get(entry.index)
+      if (proposal === undefined) continue
+      this.#proposals.delete(entry.index)
+      own.push({ proposal, index: entry.index })
+    }
+    if (message.entries.length > 0) {
+      this.#listener({ type: 'committed', commitIndex: this.#commitIndex, own })
+    }
+    for (const response of message.responses ?? []) this.#node.step(response)
+  }
+
+  #send(message: Message): void {
+    const lane = message.type === 'append' && message.entries.length > 0 ? 'data' : 'control'
+    if (this.#parts.peers.send(message.to, lane, 'raft', encodeMessage(message))) return
+    // Only for appends: a lost heartbeat says nothing about entries on their way.
+    if (message.type === 'append') this.#node.reportUnreachable(message.to)
+  }
+}

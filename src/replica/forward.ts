@@ -1,0 +1,138 @@
+/**
+ * Forwarding: a write that arrives at a follower goes to the leader as the request it is, once,
+ * with the time that is left to it. It is never sent again from here: only who holds a request id
+ * can do that safely. A lost connection therefore means `unknown`, unless the frame never left.
+ *
+ *   forward       => life varint, id varint, timeoutMs varint, request bytes (the rest)
+ *   forward-reply => life varint, id varint, outcome (outcome-codec.ts)
+ */
+import { ByteReader, ByteWriter } from '../base/bytes.ts'
+import { DbError } from '../base/errors.ts'
+import type { Clock, Random } from '../base/ports.ts'
+import type { Peers } from '../log/peers.ts'
+import { decodeOutcome, encodeOutcome } from './outcome-codec.ts'
+import type { WriteCallback } from './types.ts'
+
+interface Waiting {
+  readonly leader: number
+  readonly deadlineMs: number
+  readonly done: WriteCallback
+}
+
+/** Newest request heard of a peer's life: an older number is a frame that came twice. */
+interface Heard {
+  readonly life: number
+  readonly id: number
+}
+
+/** The leader's own deadline is kept by the leader; this much later its silence is taken as lost. */
+const GRACE_MS = 500
+
+export interface ForwarderParts {
+  readonly peers: Peers
+  readonly clock: Clock
+  readonly random: Random
+  readonly maxWaiting: number
+  /** Executes a request that a follower forwarded. */
+  readonly execute: (request: Uint8Array, timeoutMs: number, done: WriteCallback) => void
+}
+
+export class Forwarder {
+  readonly #parts: ForwarderParts
+  readonly #life: number
+  readonly #waiting = new Map<number, Waiting>()
+  readonly #heard = new Map<number, Heard>()
+  #nextId = 1
+
+  constructor(parts: ForwarderParts) {
+    this.#parts = parts
+    this.#life = parts.random.below(2 ** 32)
+    parts.peers.on('forward', (from, body) => this.#onRequest(from, body))
+    parts.peers.on('forward-reply', (from, body) => this.#onReply(from, body))
+    parts.peers.onLink((peer, lane, isConnected) => {
+      if (lane === 'data' && !isConnected) this.#onCut(peer)
+    })
+  }
+
+  get waitingCount(): number {
+    return this.#waiting.size
+  }
+
+  /** Sends `request` to `leader`. Answered exactly once. */
+  forward(leader: number, request: Uint8Array, timeoutMs: number, done: WriteCallback): void {
+    if (this.#waiting.size >= this.#parts.maxWaiting) {
+      const message = `${this.#waiting.size} writes wait for the leader already; back off`
+      return done({ type: 'failed', error: new DbError('OVERLOADED', message) })
+    }
+    const id = this.#nextId
+    this.#nextId += 1
+    const writer = new ByteWriter()
+    writer.varint(this.#life)
+    writer.varint(id)
+    writer.varint(Math.max(1, Math.floor(timeoutMs)))
+    writer.raw(request)
+    if (!this.#parts.peers.send(leader, 'data', 'forward', writer.finish())) {
+      const message = 'the leader can not be reached from this node; nothing was sent'
+      return done({ type: 'failed', error: new DbError('NO_LEADER', message) })
+    }
+    const deadlineMs = this.#parts.clock.monotonicMs() + timeoutMs + GRACE_MS
+    this.#waiting.set(id, { leader, deadlineMs, done })
+  }
+
+  sweep(): void {
+    const now = this.#parts.clock.monotonicMs()
+    for (const [id, { deadlineMs }] of this.#waiting) {
+      if (deadlineMs > now) continue
+      this.#end(id, new DbError('COMMIT_TIMEOUT', 'the leader did not answer within the deadline'))
+    }
+  }
+
+  /** Ends all waiting: the node stops. */
+  fail(): void {
+    const message = 'this node stopped before the leader answered'
+    for (const id of this.#waiting.keys()) this.#end(id, new DbError('CONNECTION_LOST', message))
+  }
+
+  #end(id: number, error: DbError): void {
+    const waiting = this.#waiting.get(id)
+    this.#waiting.delete(id)
+    waiting?.done({ type: 'failed', error })
+  }
+
+  #onCut(peer: number): void {
+    for (const [id, { leader }] of this.#waiting) {
+      if (leader !== peer) continue
+      const message = 'the connection to the leader broke before it answered'
+      this.#end(id, new DbError('CONNECTION_LOST', message))
+    }
+  }
+
+  #onRequest(from: number, body: Uint8Array): void {
+    const reader = new ByteReader(body)
+    const life = reader.varint()
+    const id = reader.varint()
+    const timeoutMs = reader.varint()
+    const last = this.#heard.get(from)
+    // Numbers of one life only grow on their ordered lane; anything else was heard before.
+    if (last?.life === life && id <= last.id) return
+    this.#heard.set(from, { life, id })
+    // The transport may reuse its buffer once this call returns, and the request waits in a queue.
+    this.#parts.execute(reader.raw(reader.remaining).slice(), timeoutMs, outcome => {
+      const writer = new ByteWriter()
+      writer.varint(life)
+      writer.varint(id)
+      encodeOutcome(writer, outcome)
+      this.#parts.peers.send(from, 'data', 'forward-reply', writer.finish())
+    })
+  }
+
+  #onReply(from: number, body: Uint8Array): void {
+    const reader = new ByteReader(body)
+    if (reader.varint() !== this.#life) return
+    const id = reader.varint()
+    const waiting = this.#waiting.get(id)
+    if (waiting?.leader !== from) return
+    this.#waiting.delete(id)
+    waiting.done(decodeOutcome(reader))
+  }
+}

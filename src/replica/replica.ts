@@ -1,0 +1,276 @@
+/**
+ * One replica: it takes writes and reads, and binds the log, the engine and the other members. The
+ * work is done by its parts; here stands only who hears of what.
+ */
+import { DbError } from '../base/errors.ts'
+import type { Clock, Logger, Random, Timer } from '../base/ports.ts'
+import type { DigestRequest, Engine, ReadRequest, WriteRequest } from '../engine/engine.ts'
+import { encodeRequest } from '../engine/request.ts'
+import type { LogEvent, ReplicatedLog } from '../log/log.ts'
+import type { Peers } from '../log/peers.ts'
+import { ApplyLag } from './apply-lag.ts'
+import { Executor } from './executor.ts'
+import { Forwarder } from './forward.ts'
+import { Reads } from './reads.ts'
+import { Reports } from './reports.ts'
+import { changesSchema } from './schema-change.ts'
+import type {
+  DigestAnswer,
+  MemberReport,
+  Outcome,
+  ReadAnswer,
+  ReadOptions,
+  ReplicaCounters,
+  ReplicaOptions,
+  ReplicaStatus,
+  WriteCallback,
+} from './types.ts'
+
+/** How often deadlines are looked at. */
+const SWEEP_MS = 20
+
+export interface ReplicaParts {
+  readonly raftId: number
+  readonly log: ReplicatedLog
+  readonly engine: Engine
+  readonly peers: Peers
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  readonly options: ReplicaOptions
+  /** The node can't go on: its owner ends the process. */
+  readonly onFatal: (reason: string) => void
+}
+
+export class Replica {
+  readonly #parts: ReplicaParts
+  readonly #executor: Executor
+  readonly #reads: Reads
+  readonly #forwarder: Forwarder
+  readonly #reports: Reports
+  readonly #applyLag = new ApplyLag()
+  readonly #counters: ReplicaCounters = {
+    batches: 0,
+    requests: 0,
+    failedRequests: 0,
+    appliedEntries: 0,
+    engineRestarts: 0,
+    forwarded: 0,
+    roleChanges: 0,
+  }
+  readonly #timers: Timer[] = []
+  #leader: number | undefined
+  #isStopped = false
+
+  constructor(parts: ReplicaParts) {
+    this.#parts = parts
+    const { log, engine, peers, clock, random, logger, options } = parts
+    this.#executor = new Executor({
+      log,
+      engine,
+      clock,
+      random,
+      logger,
+      options,
+      counters: this.#counters,
+      isPaused: () => this.#isAdmissionPaused(),
+      onOwnCommit: (index, sizeBytes) =>
+        this.#applyLag.committed(index, sizeBytes, clock.monotonicMs()),
+      onApplied: () => this.#reads.onApplied(),
+      onDiverged: () => {
+        this.#reads.fail(this.#divergedError())
+        log.transferLeadership()
+      },
+      onFatal: parts.onFatal,
+    })
+    this.#reads = new Reads({
+      log,
+      engine,
+      clock,
+      maxWaiting: options.maxWaitingReads,
+      appliedIndex: () => this.#executor.appliedIndex,
+      lagMs: () => this.#reports.lagMs(),
+      refusal: () => this.#readRefusal(),
+    })
+    this.#forwarder = new Forwarder({
+      peers,
+      clock,
+      random,
+      maxWaiting: options.maxForwardedRequests,
+      execute: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
+    })
+    this.#reports = new Reports({
+      raftId: parts.raftId,
+      peers,
+      clock,
+      random,
+      logStatus: () => log.status(),
+      self: () => this.#selfReport(),
+    })
+  }
+
+  start(): void {
+    this.#parts.log.start(event => this.#onLogEvent(event))
+    this.#parts.peers.listen()
+    this.#executor.start()
+    this.#every(SWEEP_MS, () => this.#sweep())
+    this.#every(this.#parts.options.reportMs, () => this.#report())
+  }
+
+  /** Writes; all statements of the request take effect, or none. `done` is called exactly once. */
+  execute(request: WriteRequest, timeoutMs: number, done: WriteCallback): void {
+    if (this.#isStopped) {
+      return done({ type: 'failed', error: new DbError('SHUTTING_DOWN', 'this node is stopping') })
+    }
+    const body = encodeRequest(request)
+    if (this.#parts.log.status().role === 'leader') {
+      this.#executor.submit(body, timeoutMs, done)
+      return
+    }
+    const refusal = this.#forwardRefusal(request)
+    if (refusal !== undefined) return done({ type: 'failed', error: refusal })
+    const leader = this.#leader
+    if (leader === undefined) {
+      const message = 'nobody leads right now; an election takes about a second'
+      return done({ type: 'failed', error: new DbError('NO_LEADER', message) })
+    }
+    this.#counters.forwarded += 1
+    this.#forwarder.forward(leader, body, timeoutMs, done)
+  }
+
+  query(
+    request: ReadRequest,
+    options: ReadOptions,
+    done: (outcome: Outcome<ReadAnswer>) => void,
+  ): void {
+    this.#reads.query(request, options, done)
+  }
+
+  digest(
+    request: DigestRequest,
+    options: ReadOptions,
+    done: (outcome: Outcome<DigestAnswer>) => void,
+  ): void {
+    this.#reads.digest(request, options, done)
+  }
+
+  transferLeadership(): void {
+    this.#parts.log.transferLeadership()
+  }
+
+  status(): ReplicaStatus {
+    const executor = this.#executor
+    return {
+      log: this.#parts.log.status(),
+      appliedIndex: executor.appliedIndex,
+      durableIndex: executor.durableIndex,
+      engine: executor.engineState,
+      engineBuild: executor.engineBuild,
+      isReadyToWrite: executor.isReadyToWrite,
+      divergence: executor.divergence,
+      lastError: executor.lastError,
+      queuedRequests: executor.queuedRequests,
+      queuedBytes: executor.queuedBytes,
+      waitingReads: this.#reads.waitingCount,
+      forwardedRequests: this.#forwarder.waitingCount,
+      lagMs: this.#reports.lagMs(),
+      quorumApplyLagMs: this.#applyLag.lagMs(this.#parts.clock.monotonicMs()),
+      isAdmissionPaused: this.#isAdmissionPaused(),
+      reports: this.#reports.heard,
+      counters: { ...this.#counters },
+    }
+  }
+
+  /** True while a write or a read of this node is on its way. */
+  get isIdle(): boolean {
+    return this.#executor.isIdle && this.#forwarder.waitingCount === 0
+  }
+
+  /** New requests are refused; what is in flight may end. */
+  stopAdmission(): void {
+    this.#executor.stopAdmission()
+  }
+
+  /** Ends this replica; everything that still waits is told so. `done` when all is closed. */
+  stop(done: () => void): void {
+    this.#isStopped = true
+    for (const timer of this.#timers) timer.cancel()
+    this.#executor.stop()
+    this.#forwarder.fail()
+    this.#reads.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
+    this.#parts.log.stop(() => this.#parts.engine.stop(done))
+  }
+
+  #onLogEvent(event: LogEvent): void {
+    if (this.#isStopped) return
+    if (event.type === 'role') {
+      this.#leader = event.leader
+      this.#counters.roleChanges += 1
+      this.#applyLag.reset()
+    }
+    this.#executor.onLogEvent(event)
+  }
+
+  #every(delayMs: number, work: () => void): void {
+    const at = this.#timers.length
+    const again = (): void => {
+      if (this.#isStopped) return
+      this.#timers[at] = this.#parts.clock.setTimer(delayMs, again)
+      work()
+    }
+    this.#timers[at] = this.#parts.clock.setTimer(delayMs, again)
+  }
+
+  #sweep(): void {
+    this.#executor.sweep()
+    this.#reads.sweep()
+    this.#forwarder.sweep()
+  }
+
+  #report(): void {
+    this.#reports.send()
+    this.#applyLag.applied(this.#reports.quorumApplied())
+    // A file of the log may go once this engine can do without it and every member has it.
+    this.#parts.log.compact(Math.min(this.#executor.durableIndex, this.#reports.floor))
+  }
+
+  #isAdmissionPaused(): boolean {
+    const { maxApplyLagMs, maxApplyLagBytes } = this.#parts.options
+    const lagMs = this.#applyLag.lagMs(this.#parts.clock.monotonicMs())
+    return lagMs > maxApplyLagMs || this.#applyLag.lagBytes > maxApplyLagBytes
+  }
+
+  #selfReport(): MemberReport {
+    return {
+      appliedIndex: this.#executor.appliedIndex,
+      durableIndex: this.#executor.durableIndex,
+      isDiverged: this.#executor.divergence !== undefined,
+      lastError: this.#executor.lastError,
+    }
+  }
+
+  #readRefusal(): DbError | undefined {
+    if (this.#isStopped) return new DbError('SHUTTING_DOWN', 'this node is stopping')
+    if (this.#executor.divergence !== undefined) return this.#divergedError()
+    return undefined
+  }
+
+  #divergedError(): DbError {
+    const message = 'this replica computed something else than the others; ask another node'
+    return new DbError('DIVERGED', message, { details: { ...this.#executor.divergence } })
+  }
+
+  /** Why this follower does not pass the request on, by its `forward` rule. */
+  #forwardRefusal(request: WriteRequest): DbError | undefined {
+    const { forward } = this.#parts.options
+    if (forward === 'all') return undefined
+    if (forward === 'data' && !changesSchema(request)) return undefined
+    const { peers } = this.#parts.log.status()
+    const leader = peers.find(({ raftId }) => raftId === this.#leader)
+    const where = leader === undefined ? 'unknown' : `${leader.nodeId} at ${leader.address}`
+    const what = forward === 'none' ? 'writes' : 'changes of the schema'
+    const message = `this node is a follower and does not forward ${what}; the leader is ${where}`
+    const details = { leaderId: leader?.nodeId, leaderAddress: leader?.address, forward }
+    return new DbError('NOT_LEADER', message, { details })
+  }
+}

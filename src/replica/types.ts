@@ -1,0 +1,112 @@
+/** What a replica is asked and what it answers. */
+import type { DbError } from '../base/errors.ts'
+import type { StatementResult } from '../base/sql.ts'
+import type { Divergence } from '../engine/engine.ts'
+import type { LogStatus } from '../log/log.ts'
+
+/** Which requests a node passes on to the leader: all, only data (no schema changes), or none. */
+export type ForwardRule = 'all' | 'data' | 'none'
+
+/** How fresh a read must be; each costs less than the one before. */
+export type Consistency = 'linearizable' | 'session' | 'local'
+
+export interface ReplicaOptions {
+  readonly forward: ForwardRule
+  /** Requests in one entry, and their bytes: what waits is gathered up to these. */
+  readonly maxBatchRequests: number
+  readonly maxBatchBytes: number
+  /** Requests that wait for the writer. Above, they are refused as OVERLOADED. */
+  readonly maxQueuedRequests: number
+  readonly maxQueuedBytes: number
+  /** Reads that wait for their index. */
+  readonly maxWaitingReads: number
+  /** Forwarded requests without an answer yet. */
+  readonly maxForwardedRequests: number
+  /** A batch that executes longer is stopped by ending the writer. */
+  readonly maxExecuteMs: number
+  /** Entries handed to the engine at once while following, in bytes. */
+  readonly maxApplyBytes: number
+  /** The leader takes no more writes while a quorum's engines are further behind than this. */
+  readonly maxApplyLagMs: number
+  readonly maxApplyLagBytes: number
+  readonly reportMs: number
+}
+
+/** What became of a write. */
+export type WriteOutcome =
+  | {
+      readonly type: 'ok'
+      /** An index of the log at which the write has surely taken effect. */
+      readonly index: number
+      readonly results: readonly StatementResult[]
+    }
+  | { readonly type: 'failed'; readonly error: DbError }
+
+export type WriteCallback = (outcome: WriteOutcome) => void
+
+export interface ReadOptions {
+  readonly consistency: Consistency
+  /** For `session`: the index of the reader's token. */
+  readonly atLeastIndex?: number
+  /** For `local`: how long ago the data read may have been the newest. */
+  readonly maxLagMs?: number
+  readonly timeoutMs: number
+}
+
+export type Outcome<T> =
+  | { readonly type: 'ok'; readonly value: T }
+  | { readonly type: 'failed'; readonly error: DbError }
+
+/** The answer to a read, and the index that a later read of the same session must not go below. */
+export interface ReadAnswer {
+  readonly index: number
+  readonly results: readonly StatementResult[]
+}
+
+export interface DigestAnswer {
+  readonly index: number
+  readonly rows: number
+  readonly digest: string
+}
+
+/** What a member says of itself, as another member last heard it. */
+export interface MemberReport {
+  readonly appliedIndex: number
+  readonly durableIndex: number
+  readonly isDiverged: boolean
+  /** Its last local fault, empty if there was none. */
+  readonly lastError: string
+}
+
+export interface ReplicaStatus {
+  readonly log: LogStatus
+  readonly appliedIndex: number
+  readonly durableIndex: number
+  readonly engine: 'opening' | 'ready' | 'down'
+  readonly engineBuild: string
+  /** Leads and has applied everything up to its own term: takes writes. */
+  readonly isReadyToWrite: boolean
+  readonly divergence: Divergence | undefined
+  readonly lastError: string
+  readonly queuedRequests: number
+  readonly queuedBytes: number
+  readonly waitingReads: number
+  readonly forwardedRequests: number
+  /** Milliseconds ago at which this node's data was surely the newest; undefined if unknown. */
+  readonly lagMs: number | undefined
+  readonly quorumApplyLagMs: number
+  readonly isAdmissionPaused: boolean
+  readonly reports: ReadonlyMap<number, MemberReport>
+  readonly counters: ReplicaCounters
+}
+
+/** Counts since the process began. */
+export interface ReplicaCounters {
+  batches: number
+  requests: number
+  failedRequests: number
+  appliedEntries: number
+  engineRestarts: number
+  forwarded: number
+  roleChanges: number
+}

@@ -1,0 +1,123 @@
+/**
+ * WriterSession keeps one writer of the engine alive: opens it, hands its replies on in order, and
+ * starts another when it died. Who uses it hears of each death exactly once, before anything else,
+ * and must then forget everything that it sent and that was not answered.
+ */
+import { DbError } from '../base/errors.ts'
+import type { Clock, Logger, Timer } from '../base/ports.ts'
+import type { Engine, Writer, WriterMessage, WriterReply } from '../engine/engine.ts'
+
+const RESTART_MS_MIN = 10
+const RESTART_MS_MAX = 2000
+/** Deaths in a row without one entry applied in between: the log itself kills the engine. */
+const DEATHS_MAX = 8
+
+export type Opened = Extract<WriterReply, { type: 'opened' }>
+
+export interface WriterSessionHandler {
+  onOpened(opened: Opened): void
+  onReply(reply: Exclude<WriterReply, { type: 'opened' } | { type: 'fault' }>): void
+  /** The writer is gone with all that it had not committed. */
+  onLost(error: DbError): void
+  /** It dies again and again: the replica can't go on with this engine. */
+  onHopeless(reason: string): void
+}
+
+export class WriterSession {
+  readonly #engine: Engine
+  readonly #clock: Clock
+  readonly #logger: Logger
+  readonly #handler: WriterSessionHandler
+  #writer: Writer | undefined
+  #state: 'opening' | 'ready' | 'down' = 'down'
+  #fault: DbError | undefined
+  #restartTimer: Timer | undefined
+  #deaths = 0
+  #isStopped = false
+  #lastError = ''
+  build = ''
+
+  constructor(engine: Engine, clock: Clock, logger: Logger, handler: WriterSessionHandler) {
+    this.#engine = engine
+    this.#clock = clock
+    this.#logger = logger
+    this.#handler = handler
+  }
+
+  get state(): 'opening' | 'ready' | 'down' {
+    return this.#state
+  }
+
+  get lastError(): string {
+    return this.#lastError
+  }
+
+  start(): void {
+    this.#state = 'opening'
+    this.#fault = undefined
+    this.#writer = this.#engine.startWriter({
+      onReply: reply => this.#onReply(reply),
+      onExit: reason => this.#onExit(reason),
+    })
+    this.#writer.send({ type: 'open' })
+  }
+
+  /** Only while `state` is ready. */
+  send(message: WriterMessage): void {
+    this.#writer?.send(message)
+  }
+
+  /** Ends the writer; a new one follows. */
+  kill(error: DbError): void {
+    this.#fault = error
+    this.#writer?.kill()
+  }
+
+  stop(): void {
+    this.#isStopped = true
+    this.#restartTimer?.cancel()
+  }
+
+  /** Something was applied: the writer is alive and the log is not what kills it. */
+  progressed(): void {
+    this.#deaths = 0
+  }
+
+  #onReply(reply: WriterReply): void {
+    if (this.#isStopped) return
+    if (reply.type === 'fault') {
+      this.#fault = new DbError(reply.error.code, reply.error.message, {
+        details: reply.error.details ?? {},
+      })
+      return
+    }
+    if (reply.type === 'opened') {
+      this.#state = 'ready'
+      this.build = reply.build
+      this.#handler.onOpened(reply)
+      return
+    }
+    this.#handler.onReply(reply)
+  }
+
+  #onExit(reason: string): void {
+    const wasReady = this.#state === 'ready'
+    this.#writer = undefined
+    this.#state = 'down'
+    if (this.#isStopped) return
+    const error =
+      this.#fault ??
+      new DbError('ENGINE_RESTARTED', `the SQL process ended (${reason}) and is started again`)
+    this.#lastError = error.message
+    this.#deaths += 1
+    this.#logger.warn({ reason, deaths: this.#deaths, code: error.code }, 'writer ended')
+    if (wasReady) this.#handler.onLost(error)
+    const isLocalFault = this.#fault !== undefined
+    if (this.#deaths >= DEATHS_MAX && !isLocalFault) {
+      this.#handler.onHopeless(`the SQL process ended ${this.#deaths} times in a row: ${reason}`)
+      return
+    }
+    const delayMs = Math.min(RESTART_MS_MIN * 2 ** (this.#deaths - 1), RESTART_MS_MAX)
+    this.#restartTimer = this.#clock.setTimer(delayMs, () => this.start())
+  }
+}
