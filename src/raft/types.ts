@@ -128,16 +128,10 @@ export interface ReadState {
 }
 
 /**
- * Every kind of message. Those of the first group stay on their node, those of the second travel
- * between nodes, those of the third talk to the node's own storage when storage is asynchronous.
+ * Every kind of message. The first group travels between nodes; the second goes between a node and
+ * its own storage when storage is asynchronous, and never leaves the machine.
  */
 export type MessageType =
-  | 'campaign'
-  | 'beat'
-  | 'check-quorum'
-  | 'unreachable'
-  | 'snapshot-status'
-  | 'forget-leader'
   | 'propose'
   | 'append'
   | 'append-response'

@@ -1,0 +1,29 @@
+/** `npm run replay -- DIR`: replays the scenario scripts under a directory. */
+import { describeMismatch, findScripts, runScript } from './replay.ts'
+
+const directory = process.argv[2]
+if (directory === undefined) {
+  console.error('usage: npm run replay -- DIR')
+  process.exitCode = 2
+} else {
+  process.exitCode = replay(directory)
+}
+
+function replay(directory: string): number {
+  let directiveCount = 0
+  let mismatchCount = 0
+  let failedCount = 0
+  const paths = findScripts(directory)
+  for (const path of paths) {
+    const result = runScript(path)
+    directiveCount += result.directiveCount
+    mismatchCount += result.mismatches.length
+    if (result.mismatches.length === 0) continue
+    failedCount++
+    console.log(`FAILED ${path}`)
+    for (const mismatch of result.mismatches) console.log(`${describeMismatch(mismatch)}\n`)
+  }
+  console.log(`${directiveCount} directives, ${mismatchCount} of them differ`)
+  console.log(`${paths.length - failedCount} passed, ${failedCount} failed`)
+  return failedCount > 0 || paths.length === 0 ? 1 : 0
+}
