@@ -1,0 +1,271 @@
+/**
+ * The PeerTransport over the node's one port. To each peer the node dials two lanes, control and
+ * data, on which it only sends; it receives on the lanes that the others dialled, which the HTTP
+ * server hands over as upgrades of `GET /replicate`.
+ */
+import type { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { assert, must } from '../base/assert.ts'
+import type { DbError } from '../base/errors.ts'
+import type { Clock, Lane, Logger, PeerHandler, PeerTransport, Random } from '../base/ports.ts'
+import { checkSecretNeeded, isLoopbackHost } from './address.ts'
+import { BootRegister } from './boot-register.ts'
+import { AcceptorHandshake, type NodeFacts, type PeerMember } from './handshake.ts'
+import { frameMessage } from './handshake-messages.ts'
+import { runHandshake } from './handshake-socket.ts'
+import { IncomingLane } from './incoming-lane.ts'
+import { OutgoingLane } from './outgoing-lane.ts'
+import { type PeerLimits, UPGRADE_PROTOCOL } from './peer-limits.ts'
+
+export interface PeerTransportOptions {
+  /** The member list must name this node too. `bootId` is made by the transport. */
+  readonly facts: Omit<NodeFacts, 'bootId'>
+  readonly limits: PeerLimits
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+}
+
+/** How the connections to one peer are. */
+export interface TransportHealth {
+  /** Both lanes to the peer are open. */
+  readonly isConnected: boolean
+  /** Milliseconds since the peer last showed life, undefined if it never did. */
+  readonly lastContactMs: number | undefined
+  /** Failed attempts to connect since the last success, of the worse lane. */
+  readonly retries: number
+  /** Why a lane is not open, the one that was dialled last in vain; undefined if both are open. */
+  readonly lastError: DbError | undefined
+  /** Bytes that wait on both lanes. */
+  readonly queuedBytes: number
+}
+
+interface Peer {
+  readonly member: PeerMember
+  readonly outgoing: Readonly<Record<Lane, OutgoingLane>>
+  readonly incoming: Map<Lane, IncomingLane>
+  lastContactMs: number | undefined
+}
+
+/** How long a refused caller may take to read why. */
+const LINGER_MS = 1000
+
+/** At most so many refused callers are logged in so much time; anyone can call. */
+const REFUSALS_LOGGED_MAX = 20
+const REFUSALS_LOGGED_MS = 60_000
+
+export class TcpPeerTransport implements PeerTransport {
+  readonly #options: PeerTransportOptions
+  readonly #facts: NodeFacts
+  readonly #peers = new Map<number, Peer>()
+  readonly #boots = new BootRegister()
+  /** Sockets of callers, from the upgrade to their end. */
+  readonly #sockets = new Set<Duplex>()
+  /** Callers that have not proved themselves, oldest first, each with what ends it. */
+  readonly #unproven = new Map<Duplex, () => void>()
+  #handler: PeerHandler | undefined
+  #isStopped = false
+  #refusalsLogged = 0
+  #refusalsSinceMs = 0
+
+  /** Throws UNAUTHENTICATED if there is no secret and an address can be reached from outside. */
+  constructor(options: PeerTransportOptions) {
+    const { facts, random } = options
+    const own = facts.members.find(member => member.raftId === facts.raftId)
+    assert(
+      own?.nodeId === facts.nodeId && own.incarnation === facts.incarnation,
+      `the member list does not name node ${facts.nodeId} (raft id ${facts.raftId}) as it is`,
+    )
+    const addresses = facts.members.map(member => member.address)
+    if (addresses.length > 1) checkSecretNeeded(facts.secret, addresses)
+    this.#options = options
+    this.#facts = { ...facts, bootId: Buffer.from(random.bytes(16)).toString('hex') }
+    for (const member of facts.members) {
+      if (member.raftId !== facts.raftId) this.#peers.set(member.raftId, this.#createPeer(member))
+    }
+  }
+
+  /** Starts to dial and to let peers in. */
+  listen(handler: PeerHandler): void {
+    assert(this.#handler === undefined, 'a transport has one handler')
+    this.#handler = handler
+    for (const peer of this.#peers.values()) {
+      peer.outgoing.control.start()
+      peer.outgoing.data.start()
+    }
+  }
+
+  send(to: number, lane: Lane, frame: Uint8Array): boolean {
+    return this.#peers.get(to)?.outgoing[lane].send(frame) ?? false
+  }
+
+  /** Undefined if there is no such peer. */
+  health(raftId: number): TransportHealth | undefined {
+    const peer = this.#peers.get(raftId)
+    if (peer === undefined) return undefined
+    const { control, data } = peer.outgoing
+    const nowMs = this.#options.clock.monotonicMs()
+    return {
+      isConnected: control.isOpen && data.isOpen,
+      lastContactMs: peer.lastContactMs === undefined ? undefined : nowMs - peer.lastContactMs,
+      retries: Math.max(control.retries, data.retries),
+      lastError: control.lastError ?? data.lastError,
+      queuedBytes: control.queuedBytes + data.queuedBytes,
+    }
+  }
+
+  /** Ends all connections and lets nobody in any more. The handler hears nothing of it. */
+  stop(): void {
+    this.#isStopped = true
+    for (const peer of this.#peers.values()) {
+      peer.outgoing.control.stop()
+      peer.outgoing.data.stop()
+      for (const lane of peer.incoming.values()) lane.close()
+    }
+    for (const giveUp of this.#unproven.values()) giveUp()
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
+  /** Takes over an HTTP request to upgrade `GET /replicate`, and its socket for good. */
+  accept(request: IncomingMessage, socket: Duplex, head: Uint8Array): void {
+    this.#sockets.add(socket)
+    socket.on('close', () => this.#sockets.delete(socket))
+    // An error without a listener would end the process; what broke is told by 'close'.
+    socket.on('error', () => {})
+    const refusal = this.#whyNotUpgraded(request)
+    if (refusal !== undefined) {
+      const [status, sentence] = refusal
+      const headers = `Connection: close\r\nContent-Length: ${sentence.length}`
+      this.#endSoftly(socket, `HTTP/1.1 ${status}\r\n${headers}\r\n\r\n${sentence}`)
+      return
+    }
+    socket.write(
+      `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${UPGRADE_PROTOCOL}\r\n\r\n`,
+    )
+    this.#shakeHands(socket, head)
+  }
+
+  #whyNotUpgraded(
+    request: IncomingMessage,
+  ): readonly [status: string, sentence: string] | undefined {
+    if (request.headers.upgrade?.toLowerCase() !== UPGRADE_PROTOCOL) {
+      return ['426 Upgrade Required', `this path is for Upgrade: ${UPGRADE_PROTOCOL}`]
+    }
+    if (this.#handler === undefined || this.#isStopped) {
+      return ['503 Service Unavailable', 'this node is starting or stopping']
+    }
+    const from = request.socket.remoteAddress
+    if (this.#facts.secret === '' && !isLoopbackHost(from ?? '')) {
+      return ['403 Forbidden', 'without a cluster secret only this machine may connect']
+    }
+    return undefined
+  }
+
+  #shakeHands(socket: Duplex, head: Uint8Array): void {
+    const { limits, clock, random } = this.#options
+    if (this.#unproven.size >= limits.unprovenCountMax) {
+      // The oldest has had the most time; a peer needs milliseconds, a stalling stranger doesn't end.
+      const [oldest, giveUp] = must(this.#unproven.entries().next().value)
+      giveUp()
+      this.#unproven.delete(oldest)
+      oldest.destroy()
+    }
+    const handshake = new AcceptorHandshake(this.#facts, random.bytes(32), (peer, bootId) =>
+      this.#boots.check(peer, bootId),
+    )
+    let isProvenOrGone = false
+    const giveUp = runHandshake({
+      socket,
+      head,
+      handshake,
+      timeoutMs: limits.handshakeTimeoutMs,
+      clock,
+      onFailed: (error, message) => {
+        isProvenOrGone = true
+        this.#unproven.delete(socket)
+        this.#logRefusal(socket, error)
+        if (message === undefined) socket.destroy()
+        else this.#endSoftly(socket, frameMessage(message))
+      },
+      onDone: (step, rest) => {
+        isProvenOrGone = true
+        this.#unproven.delete(socket)
+        this.#boots.admit(step.peer, step.bootId)
+        this.#admit(must(this.#peers.get(step.peer.raftId)), step.lane, socket, rest)
+      },
+    })
+    if (!isProvenOrGone) this.#unproven.set(socket, giveUp)
+  }
+
+  #admit(peer: Peer, lane: Lane, socket: Duplex, rest: Uint8Array): void {
+    const { limits, clock, logger } = this.#options
+    const { raftId, nodeId } = peer.member
+    // The peer dials again only when it has given up the old connection, whatever we see of it.
+    peer.incoming.get(lane)?.close()
+    const incoming: IncomingLane = new IncomingLane({
+      socket,
+      limits,
+      clock,
+      onContact: () => this.#contact(peer),
+      onFrame: body => must(this.#handler).onFrame(raftId, lane, body),
+      onClosed: error => {
+        if (peer.incoming.get(lane) === incoming) peer.incoming.delete(lane)
+        const facts = { peer: nodeId, lane, error }
+        if (error.code === 'CORRUPT') logger.error(facts, 'a peer sent something that is no frame')
+        else logger.debug(facts, 'a peer closed its lane')
+      },
+    })
+    peer.incoming.set(lane, incoming)
+    this.#contact(peer)
+    logger.debug({ peer: nodeId, lane }, 'a peer opened its lane')
+    peer.outgoing.control.wake()
+    peer.outgoing.data.wake()
+    incoming.start(rest)
+  }
+
+  #createPeer(member: PeerMember): Peer {
+    const createLane = (lane: Lane): OutgoingLane =>
+      new OutgoingLane({
+        ...this.#options,
+        facts: this.#facts,
+        peer: member,
+        lane,
+        onOpen: retries => must(this.#handler).onConnected(member.raftId, lane, retries),
+        onClosed: reason => must(this.#handler).onDisconnected(member.raftId, lane, reason),
+        onContact: () => this.#contact(peer),
+      })
+    const peer: Peer = {
+      member,
+      outgoing: { control: createLane('control'), data: createLane('data') },
+      incoming: new Map(),
+      lastContactMs: undefined,
+    }
+    return peer
+  }
+
+  #contact(peer: Peer): void {
+    peer.lastContactMs = this.#options.clock.monotonicMs()
+  }
+
+  #endSoftly(socket: Duplex, lastBytes: string | Uint8Array): void {
+    const timer = this.#options.clock.setTimer(LINGER_MS, () => socket.destroy())
+    socket.on('close', () => timer.cancel())
+    socket.on('end', () => socket.destroy())
+    socket.resume()
+    socket.end(lastBytes)
+  }
+
+  #logRefusal(socket: Duplex, error: DbError): void {
+    const { logger, clock } = this.#options
+    const nowMs = clock.monotonicMs()
+    if (nowMs - this.#refusalsSinceMs > REFUSALS_LOGGED_MS) {
+      this.#refusalsSinceMs = nowMs
+      this.#refusalsLogged = 0
+    }
+    const from = socket instanceof Socket ? socket.remoteAddress : undefined
+    this.#refusalsLogged += 1
+    if (this.#refusalsLogged > REFUSALS_LOGGED_MAX) return
+    logger.warn({ from, error }, 'a caller was not let in as a peer')
+  }
+}
