@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { decodeMessage, encodeMessage } from '../../src/log/peer-codec.ts'
+import type { Message } from '../../src/raft/types.ts'
+import { createMessage } from '../../src/raft/types.ts'
+
+const number = fc.nat({ max: Number.MAX_SAFE_INTEGER - 1000 })
+const bytes = fc.uint8Array({ maxLength: 40 })
+
+const append: fc.Arbitrary<Message> = fc
+  .record({
+    index: number,
+    term: number,
+    logTerm: number,
+    commit: number,
+    entries: fc.array(
+      fc.record({ term: number, type: fc.constantFrom('normal', 'config'), data: bytes }),
+      { maxLength: 5 },
+    ),
+  })
+  .map(({ index, entries, ...rest }) =>
+    createMessage({
+      type: 'append',
+      from: 1,
+      to: 2,
+      index,
+      entries: entries.map((entry, at) => ({ ...entry, index: index + 1 + at }) as const),
+      ...rest,
+    }),
+  )
+
+const other: fc.Arbitrary<Message> = fc
+  .record({
+    type: fc.constantFrom(
+      'append-response',
+      'vote',
+      'vote-response',
+      'pre-vote',
+      'pre-vote-response',
+      'heartbeat',
+      'heartbeat-response',
+      'transfer-leader',
+      'timeout-now',
+      'read-index-response',
+    ),
+    from: number,
+    to: number,
+    term: number,
+    logTerm: number,
+    index: number,
+    commit: number,
+    reject: fc.boolean(),
+    rejectHint: number,
+    context: bytes,
+  })
+  .map(fields => createMessage(fields as Message))
+
+test('every message between nodes comes out as it went in', () => {
+  fc.assert(
+    fc.property(fc.oneof(append, other), message => {
+      assert.deepEqual(decodeMessage(encodeMessage(message)), message)
+    }),
+  )
+})
+
+test('a message that is cut anywhere is refused, never read as another', () => {
+  fc.assert(
+    fc.property(fc.oneof(append, other), fc.nat(), (message, at) => {
+      const whole = encodeMessage(message)
+      const cut = whole.subarray(0, at % whole.byteLength)
+      assert.throws(() => decodeMessage(cut), { code: 'CORRUPT' })
+    }),
+  )
+})
+
+test('a read request keeps the data of its one entry', () => {
+  const data = new Uint8Array([1, 2, 3])
+  const message = createMessage({ type: 'read-index', from: 2, to: 1, context: data })
+  assert.deepEqual(decodeMessage(encodeMessage(message)), message)
+})
+
+test('messages of a node to its own storage never travel', () => {
+  assert.throws(() => encodeMessage(createMessage({ type: 'storage-append', to: -1 })), {
+    name: 'AssertionError',
+  })
+})

@@ -1,0 +1,289 @@
+/** Doubles for tests of the replica: a log, an engine and a clock that do just what a test says. */
+import type { DbError } from '../../src/base/errors.ts'
+import type {
+  Clock,
+  Lane,
+  Logger,
+  PeerHandler,
+  PeerTransport,
+  Random,
+  Timer,
+} from '../../src/base/ports.ts'
+import type {
+  DigestOutcome,
+  Engine,
+  ReadOutcome,
+  ReadRequest,
+  Writer,
+  WriterHandler,
+  WriterMessage,
+  WriterReply,
+} from '../../src/engine/engine.ts'
+import type {
+  LogEntry,
+  LogEvent,
+  LogStatus,
+  ProposalNumber,
+  ReplicatedLog,
+  Role,
+} from '../../src/log/log.ts'
+import type { ReplicaOptions } from '../../src/replica/types.ts'
+
+export const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} }
+
+export const OPTIONS: ReplicaOptions = {
+  forward: 'all',
+  maxBatchRequests: 4,
+  maxBatchBytes: 1 << 20,
+  maxQueuedRequests: 8,
+  maxQueuedBytes: 1 << 20,
+  maxWaitingReads: 4,
+  maxForwardedRequests: 4,
+  maxExecuteMs: 1000,
+  maxApplyBytes: 1 << 20,
+  maxApplyLagMs: 500,
+  maxApplyLagBytes: 1 << 26,
+  reportMs: 100,
+}
+
+export class ManualClock implements Clock {
+  nowMs = 1000
+  readonly #timers = new Set<{ atMs: number; callback: () => void }>()
+
+  wallMs(): number {
+    return 1_700_000_000_000 + this.nowMs
+  }
+
+  monotonicMs(): number {
+    return this.nowMs
+  }
+
+  setTimer(delayMs: number, callback: () => void): Timer {
+    const timer = { atMs: this.nowMs + delayMs, callback }
+    this.#timers.add(timer)
+    return { cancel: () => this.#timers.delete(timer) }
+  }
+
+  /** Lets time pass, timers firing in their order. */
+  pass(ms: number): void {
+    const end = this.nowMs + ms
+    for (;;) {
+      const due = [...this.#timers].filter(timer => timer.atMs <= end)
+      const next = due.sort((left, right) => left.atMs - right.atMs)[0]
+      if (next === undefined) break
+      this.#timers.delete(next)
+      this.nowMs = next.atMs
+      next.callback()
+    }
+    this.nowMs = end
+  }
+}
+
+export const fixedRandom: Random = {
+  below: bound => 7 % bound,
+  bytes: count => new Uint8Array(count),
+}
+
+/** A log whose every event a test gives by hand. */
+export class ManualLog implements ReplicatedLog {
+  role: Role = 'follower'
+  term = 1
+  leader: number | undefined
+  entries: LogEntry[] = []
+  commitIndex = 0
+  nextProposal: ProposalNumber = 1
+  readonly proposed: { proposal: ProposalNumber; data: Uint8Array }[] = []
+  readonly rounds: ((outcome: number | DbError) => void)[] = []
+  transfers = 0
+  compactedTo = 0
+  #listener: (event: LogEvent) => void = () => {}
+
+  status(): LogStatus {
+    return {
+      raftId: 1,
+      role: this.role,
+      term: this.term,
+      leader: this.leader,
+      firstIndex: 1,
+      lastIndex: 1_000_000,
+      commitIndex: this.commitIndex,
+      isCommitCurrent: true,
+      flushedIndex: this.entries.length,
+      voters: [1, 2, 3],
+      learners: [],
+      peers: [2, 3].map(raftId => ({
+        raftId,
+        nodeId: `n${raftId}`,
+        address: `127.0.0.1:${7000 + raftId}`,
+        isConnected: true,
+        lastContactMs: 0,
+        retries: 0,
+        matchIndex: undefined,
+        progress: undefined,
+      })),
+    }
+  }
+
+  start(listener: (event: LogEvent) => void): void {
+    this.#listener = listener
+  }
+
+  append(term: number, data: Uint8Array): ProposalNumber | undefined {
+    if (this.role !== 'leader' || term !== this.term) return undefined
+    const proposal = this.nextProposal
+    this.nextProposal += 1
+    this.proposed.push({ proposal, data })
+    return proposal
+  }
+
+  read(from: number, _maxBytes: number): readonly LogEntry[] {
+    return this.entries.filter(({ index }) => index >= from && index <= this.commitIndex)
+  }
+
+  readIndex(_timeoutMs: number, done: (outcome: number | DbError) => void): void {
+    this.rounds.push(done)
+  }
+
+  compact(upTo: number): void {
+    this.compactedTo = upTo
+  }
+
+  transferLeadership(): void {
+    this.transfers += 1
+  }
+
+  stop(done: () => void): void {
+    done()
+  }
+
+  become(role: Role, term: number, leader?: number): void {
+    this.role = role
+    this.term = term
+    this.leader = leader
+    this.#listener({ type: 'role', role, term, leader })
+  }
+
+  /** Commits another's entry, or a no-op. */
+  commitForeign(type: 'data' | 'noop', data = new Uint8Array(0)): number {
+    const index = this.entries.length + 1
+    this.entries.push({ index, term: this.term, type, data })
+    this.commitIndex = index
+    this.#listener({ type: 'committed', commitIndex: index, own: [] })
+    return index
+  }
+
+  /** Commits the oldest open proposal; `isOwn` false if its term is over. */
+  commitProposal(isOwn = true): number {
+    const next = this.proposed.shift()
+    if (next === undefined) throw new Error('nothing is proposed')
+    const index = this.entries.length + 1
+    this.entries.push({ index, term: this.term, type: 'data', data: next.data })
+    this.commitIndex = index
+    const own = isOwn ? [{ proposal: next.proposal, index }] : []
+    this.#listener({ type: 'committed', commitIndex: index, own })
+    return index
+  }
+
+  /** Ends the oldest read-index round. */
+  answerRound(outcome: number | DbError): void {
+    const round = this.rounds.shift()
+    if (round === undefined) throw new Error('nobody asked for a read index')
+    round(outcome)
+  }
+}
+
+/** An engine whose every reply a test gives by hand. */
+export class ManualEngine implements Engine {
+  sent: WriterMessage[] = []
+  writers = 0
+  readonly queries: { request: ReadRequest; done: (outcome: ReadOutcome) => void }[] = []
+  isKilled = false
+  #handler: WriterHandler | undefined
+
+  startWriter(handler: WriterHandler): Writer {
+    this.writers += 1
+    this.#handler = handler
+    this.isKilled = false
+    return {
+      send: message => this.sent.push(message),
+      kill: () => {
+        this.isKilled = true
+      },
+    }
+  }
+
+  query(request: ReadRequest, _timeoutMs: number, done: (outcome: ReadOutcome) => void): void {
+    this.queries.push({ request, done })
+  }
+
+  digest(_request: unknown, _timeoutMs: number, done: (outcome: DigestOutcome) => void): void {
+    done({ type: 'ok', appliedIndex: 1, rows: 0, digest: '' })
+  }
+
+  databases(done: (names: readonly string[]) => void): void {
+    done([])
+  }
+
+  stop(done: () => void): void {
+    done()
+  }
+
+  reply(reply: WriterReply): void {
+    this.#handler?.onReply(reply)
+  }
+
+  die(reason = 'SIGKILL'): void {
+    const handler = this.#handler
+    this.#handler = undefined
+    handler?.onExit(reason)
+  }
+
+  open(appliedIndex = 0): void {
+    this.reply({ type: 'opened', appliedIndex, durableIndex: appliedIndex, nowMs: 0, build: 'b' })
+  }
+
+  /** The messages sent since the last call, by type. */
+  taken(): string[] {
+    const types = this.sent.map(({ type }) => type)
+    this.sent = []
+    return types
+  }
+}
+
+/** Frames between nodes of one test, delivered when it says so. */
+export class ManualNetwork {
+  readonly #handlers = new Map<number, PeerHandler>()
+  #frames: { from: number; to: number; lane: Lane; frame: Uint8Array }[] = []
+  /** Whether `send` takes frames at all. */
+  isUp = true
+
+  transportOf(raftId: number): PeerTransport {
+    return {
+      send: (to, lane, frame) => {
+        if (this.isUp) this.#frames.push({ from: raftId, to, lane, frame })
+        return this.isUp
+      },
+      listen: handler => this.#handlers.set(raftId, handler),
+    }
+  }
+
+  /** Delivers everything that waits, `copies` times. */
+  deliver(copies = 1): void {
+    const frames = this.#frames
+    this.#frames = []
+    for (const { from, to, lane, frame } of frames) {
+      for (let copy = 0; copy < copies; copy += 1) {
+        this.#handlers.get(to)?.onFrame(from, lane, frame)
+      }
+    }
+  }
+
+  lose(): void {
+    this.#frames = []
+  }
+
+  /** The data lane from `at` to `peer` breaks. */
+  cut(at: number, peer: number): void {
+    this.#handlers.get(at)?.onDisconnected(peer, 'data', 'reset')
+  }
+}
