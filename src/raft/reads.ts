@@ -4,7 +4,7 @@
  * served by any node that has applied so far.
  */
 import type { RaftCore } from './core.ts'
-import { isSingleton } from './membership.ts'
+import { isSingleton, isVoter } from './membership.ts'
 import { broadcastHeartbeat } from './sending.ts'
 import { type Message, NO_ID } from './types.ts'
 
@@ -38,10 +38,12 @@ export function confirmReads(core: RaftCore, message: Message): void {
 
 function startRead(core: RaftCore, request: Message): void {
   const index = core.log.committed
-  // A lone voter needs nobody's word. A lease holds as long as this leader has told nobody to
+  // A lone voter needs nobody's word; a leader that was demoted beside one does. A lease holds as long as this leader has told nobody to
   // campaign: such a campaign doesn't wait for the lease to run out (thesis 6.4.1).
   const isLeaseValid = core.config.readOnly === 'lease' && !core.isLeaseGivenUp
-  if (isSingleton(core.tracker.membership) || isLeaseValid) {
+  const { membership } = core.tracker
+  const isLoneVoter = isSingleton(membership) && isVoter(membership, core.id)
+  if (isLoneVoter || isLeaseValid) {
     answerRead(core, request, index)
     return
   }
