@@ -33,6 +33,7 @@ export const ERRORS = {
   UNAUTHENTICATED:     { fate: 'not-applied', retry: 'never',   http: 401, mysql: [1045, '28000'], about: 'The cluster secret is missing or wrong. Give every node the same secret.' },
   FORBIDDEN:           { fate: 'not-applied', retry: 'never',   http: 403, mysql: [1142, '42000'], about: 'A well-formed request that this node must refuse, such as a second node under one id.' },
   TOO_LARGE:           { fate: 'not-applied', retry: 'never',   http: 413, mysql: [1153, '08S01'], about: 'The body, a value or a result is over the stated limit (in details). Send or ask for less.' },
+  SLOW_REQUEST:        { fate: 'not-applied', retry: 'same',    http: 408, mysql: [1159, '08S01'], about: 'The request did not arrive whole within its time. Send it again over a better connection.' },
   // The SQL.
   UNSUPPORTED:         { fate: 'not-applied', retry: 'never',   http: 400, mysql: [1235, '42000'], about: 'Valid SQL that a replicated database must refuse; the message says why and what to use instead.' },
   UNKNOWN_DATABASE:    { fate: 'not-applied', retry: 'never',   http: 404, mysql: [1049, '42000'], about: 'There is no database of this name. Create it with create_db.' },

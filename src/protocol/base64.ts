@@ -1,0 +1,20 @@
+/** Base64 for blobs, in every runtime: the built-in methods where they exist, else `atob`. */
+
+const STANDARD = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/
+
+/** Standard alphabet, padded. */
+export function toBase64(bytes: Uint8Array): string {
+  const native: Partial<Pick<Uint8Array, 'toBase64'>> = bytes
+  if (native.toBase64 !== undefined) return bytes.toBase64()
+  let binary = ''
+  for (const byte of bytes) binary += String.fromCharCode(byte)
+  return btoa(binary)
+}
+
+/** The bytes, or undefined if `text` is not padded base64 in the standard alphabet. */
+export function fromBase64(text: string): Uint8Array | undefined {
+  if (!STANDARD.test(text)) return undefined
+  const native: Partial<Pick<Uint8ArrayConstructor, 'fromBase64'>> = Uint8Array
+  if (native.fromBase64 !== undefined) return Uint8Array.fromBase64(text)
+  return Uint8Array.from(atob(text), character => character.charCodeAt(0))
+}

@@ -1,0 +1,266 @@
+/**
+ * Requests and answers of the HTTP API: the types that server and client share, and the schemas
+ * that check requests. Unknown fields are refused, so that a typing error weakens no guarantee.
+ */
+import { z } from 'zod'
+import type { ErrorCode, Fate, Retry } from '../base/errors.ts'
+import type { JsonValue } from './values.ts'
+
+/** A whole number that may also have been written with a point (`5000.0`). */
+function wholeNumber(min: number, max: number): z.ZodType<number> {
+  const withoutTag = (json: unknown): unknown =>
+    typeof json === 'object' && json !== null && '$real' in json ? json.$real : json
+  return z.preprocess(withoutTag, z.int().min(min).max(max))
+}
+
+/** Longest deadline that a request may ask for. */
+export const TIMEOUT_MS_MAX = 600_000
+
+/** Names of databases: a letter or _, then letters, digits, _ and -; at most 63 characters. */
+export const DATABASE_NAME = /^[A-Za-z_][A-Za-z0-9_-]{0,62}$/
+
+/** A database's name, checked. */
+export const databaseName = z
+  .string()
+  .regex(DATABASE_NAME, 'must be a letter or _, then letters, digits, _ or -, at most 63 in all')
+  .describe('Name of the database.')
+
+const timeoutMs = wholeNumber(1, TIMEOUT_MS_MAX)
+  .optional()
+  .describe('Deadline of the request in milliseconds; the default is an option of the node.')
+
+const rows = z
+  .enum(['arrays', 'objects'])
+  .default('arrays')
+  .describe('Rows as arrays in the order of `columns`, or as objects.')
+
+const params = z
+  .unknown()
+  .optional()
+  .describe('Values for ?1, ?2 … (array) or :name (object, names without the colon).')
+
+/** One SQL statement. */
+export const statementSchema = z.strictObject({
+  sql: z.string().min(1).describe('One SQL statement.'),
+  params,
+  database: databaseName.optional(),
+})
+
+/** `POST /execute` with one SQL statement. */
+export const executeStatementSchema = z.strictObject({
+  sql: z.string().min(1).describe('One SQL statement.'),
+  params,
+  database: databaseName,
+  timeoutMs,
+  rows,
+})
+
+/** `POST /execute` with several statements or commands: all take effect, or none. */
+export const executeBatchSchema = z.strictObject({
+  statements: z
+    .array(z.unknown())
+    .min(1)
+    .describe('SQL statements and Commands of one database, run in order, all or nothing.'),
+  database: databaseName.optional(),
+  timeoutMs,
+  rows,
+})
+
+/** What a Command and a read may carry beside themselves in `POST /execute`. */
+export const executeOptionsSchema = z.strictObject({ timeoutMs, rows })
+
+/** The fields of `POST /query` beside the statement: how fresh the answer must be. */
+export const readOptionsShape = {
+  consistency: z
+    .enum(['linearizable', 'session', 'local'])
+    .default('linearizable')
+    .describe(
+      'linearizable: sees every write answered before; session: at least as new as `atLeast`; local: what this node has.',
+    ),
+  atLeast: z
+    .string()
+    .optional()
+    .describe('Token of an earlier answer. Needed for session, refused otherwise.'),
+  maxLagMs: wholeNumber(0, 86_400_000)
+    .optional()
+    .describe('Only for local: how old, in milliseconds, the data may be.'),
+  timeoutMs,
+  rows,
+}
+
+/** The read options alone, for a select Command. */
+export const readOptionsSchema = z.strictObject(readOptionsShape)
+
+/** `POST /query` with one SQL statement. */
+export const queryStatementSchema = z.strictObject({
+  sql: z.string().min(1).describe('One SQL statement that only reads.'),
+  params,
+  database: databaseName,
+  ...readOptionsShape,
+})
+
+/** `POST /query` with several statements, all read from one state of the database. */
+export const queryBatchSchema = z.strictObject({
+  statements: z
+    .array(z.unknown())
+    .min(1)
+    .describe('SQL statements and select Commands of one database, read from one state of it.'),
+  database: databaseName.optional(),
+  ...readOptionsShape,
+})
+
+/** The search part of `GET /digest`. */
+export const digestSchema = z.strictObject({
+  database: databaseName,
+  table: z.string().min(1).optional().describe('One table; without it the whole database.'),
+  consistency: readOptionsShape.consistency,
+  atLeast: readOptionsShape.atLeast,
+  timeoutMs: z.coerce.number().int().min(1).max(TIMEOUT_MS_MAX).optional(),
+})
+
+/** The body of `POST /transfer`, which may also be empty. */
+export const transferSchema = z.strictObject({})
+
+/** What one statement or Command gave. */
+export interface ResultJson {
+  /** Rows inserted, updated or deleted by the statement itself, without triggers. */
+  readonly rowsAffected: number
+  /** rowid of the last row that the statement inserted; absent if it inserted none. */
+  readonly lastInsertId?: JsonValue
+  /** Names of the columns, if the statement returns rows. */
+  readonly columns?: readonly string[]
+  /** Present with `columns`. Arrays, or objects if the request asked for `rows: 'objects'`. */
+  readonly rows?: readonly RowJson[]
+}
+
+export type RowJson = readonly JsonValue[] | Readonly<Record<string, JsonValue>>
+
+/** The answer of `POST /execute` and `POST /query`. */
+export interface ResultsResponse {
+  /** One per statement or Command of the request, in its order. */
+  readonly results: readonly ResultJson[]
+  /** Proof of how new the answer is: send it as `atLeast` to read at least this state anywhere. */
+  readonly token: string
+  /** Index of the log behind the token. */
+  readonly index: number
+  /** The node that answered. */
+  readonly node: string
+  readonly durationMs: number
+}
+
+/** The answer of `GET /digest`. */
+export interface DigestResponse {
+  readonly database: string
+  readonly table?: string
+  /** Equal on two nodes at the same index if and only if, by all chance, the rows are equal. */
+  readonly digest: string
+  readonly rowCount: number
+  readonly token: string
+  readonly index: number
+  readonly node: string
+  readonly durationMs: number
+}
+
+/** How well a node is: `ready` serves reads and takes or forwards writes. */
+export type NodeState = 'starting' | 'ready' | 'no-leader' | 'diverged' | 'down' | 'stopping'
+
+/** A member of the cluster as this node sees it. */
+export interface MemberStatus {
+  readonly nodeId: string
+  readonly raftId: number
+  readonly address: string
+  readonly isSelf: boolean
+  readonly isLeader: boolean
+  readonly isVoter: boolean
+  readonly isConnected: boolean
+  /** Milliseconds since it was last heard; null if it never was. */
+  readonly lastContactMs: number | null
+  /** Failed attempts to connect since the last success. */
+  readonly retries: number
+  /** Last entry of the log that the leader knows it to have; null where that isn't known. */
+  readonly matchIndex: number | null
+  /** Entries by which it is behind the leader's log; null where that isn't known. */
+  readonly lagEntries: number | null
+  /** As it reported last; null if it never did. */
+  readonly appliedIndex: number | null
+  readonly isDiverged: boolean
+  /** What it, or the way to it, last complained about; empty if nothing did. */
+  readonly lastError: string
+}
+
+/** The answer of `GET /nodes`. */
+export interface NodesResponse {
+  readonly node: string
+  readonly term: number
+  /** The leader as this node knows it, or null. */
+  readonly leader: { readonly nodeId: string; readonly address: string } | null
+  readonly nodes: readonly MemberStatus[]
+}
+
+/** The answer of `GET /status`. */
+export interface StatusResponse {
+  readonly node: string
+  readonly raftId: number
+  readonly address: string
+  readonly clusterId: string
+  readonly historyId: string
+  readonly version: string
+  readonly engineBuild: string
+  readonly startedAt: string
+  readonly uptimeMs: number
+  readonly state: NodeState
+  readonly role: 'leader' | 'follower' | 'candidate' | 'pre-candidate' | 'none'
+  readonly term: number
+  readonly leader: { readonly nodeId: string; readonly address: string } | null
+  /** True on a leader that has applied everything up to its own term. */
+  readonly isReadyToWrite: boolean
+  readonly firstIndex: number
+  readonly lastIndex: number
+  readonly flushedIndex: number
+  readonly commitIndex: number
+  readonly appliedIndex: number
+  readonly durableIndex: number
+  /** Milliseconds ago at which this node's data was surely the newest; null if unknown. */
+  readonly lagMs: number | null
+  readonly queuedRequests: number
+  readonly queuedBytes: number
+  readonly waitingReads: number
+  readonly forwardedRequests: number
+  readonly isAdmissionPaused: boolean
+  readonly engine: 'opening' | 'ready' | 'down'
+  readonly divergence: {
+    readonly index: number
+    readonly database: string
+    readonly sql: string
+    readonly expected: string
+    readonly actual: string
+  } | null
+  readonly lastError: string
+  readonly counters: Readonly<Record<string, number>>
+  readonly databases: readonly string[]
+  readonly connections: number
+}
+
+/** The answer of the health routes and of `POST /transfer`. */
+export interface HealthResponse {
+  readonly status: 'live' | 'ready'
+  readonly node: string
+}
+
+/** The answer of `POST /transfer`. */
+export interface TransferResponse {
+  readonly node: string
+  /** True if this node led and now hands over; false if it did not lead. */
+  readonly isTransferring: boolean
+}
+
+/** Every error answer, whatever the route. */
+export interface ErrorResponse {
+  readonly error: {
+    readonly code: ErrorCode
+    readonly message: string
+    readonly fate: Fate
+    readonly retry: Retry
+    readonly details: Readonly<Record<string, unknown>>
+  }
+}

@@ -1,0 +1,210 @@
+/** The one table of routes. The server answers what stands here; the reference page is made from it. */
+import type { ErrorCode } from '../base/errors.ts'
+
+interface RouteRow {
+  readonly method: 'GET' | 'POST'
+  readonly path: string
+  /** What it does, in one sentence. */
+  readonly about: string
+  /** What the caller may rely on. */
+  readonly guarantee: string
+  /** Names of schemas and types in http-api.ts, for the reference page. */
+  readonly request: 'execute' | 'query' | 'digest' | 'transfer' | 'bytes' | 'none'
+  readonly response:
+    | 'ResultsResponse'
+    | 'DigestResponse'
+    | 'StatusResponse'
+    | 'NodesResponse'
+    | 'HealthResponse'
+    | 'TransferResponse'
+    | 'Prometheus text'
+    | 'founding'
+    | 'frames'
+  /** Errors that it can end in, beside those of every route. */
+  readonly errors: readonly ErrorCode[]
+  /** Answered even when the node is full, stopping or not founded yet. */
+  readonly isAlwaysOn: boolean
+}
+
+const SQL_ERRORS = [
+  'UNSUPPORTED',
+  'UNKNOWN_DATABASE',
+  'UNKNOWN_TABLE',
+  'SQL_SYNTAX',
+  'SQL_CONSTRAINT',
+  'SQL_ERROR',
+] as const
+
+const NODE_ERRORS = ['ENGINE_RESTARTED', 'DISK_FULL'] as const
+
+/** Errors that any route can end in. */
+export const COMMON_ERRORS = [
+  'INVALID_REQUEST',
+  'NOT_FOUND',
+  'METHOD_NOT_ALLOWED',
+  'TOO_LARGE',
+  'SLOW_REQUEST',
+  'OVERLOADED',
+  'NOT_READY',
+  'SHUTTING_DOWN',
+  'INTERNAL',
+] as const satisfies readonly ErrorCode[]
+
+/** Every route of a node's one port, in the order of the reference page. */
+export const ROUTES = {
+  execute: {
+    method: 'POST',
+    path: '/execute',
+    about:
+      'Writes: one Command, one SQL statement, or an array of them (all take effect, or none).',
+    guarantee:
+      'When it answers, the write is on the disks of a majority and visible to every linearizable read. A failure says by `fate` whether the write may still take effect.',
+    request: 'execute',
+    response: 'ResultsResponse',
+    errors: [
+      ...SQL_ERRORS,
+      'DATABASE_EXISTS',
+      'STATEMENT_TIMEOUT',
+      'NOT_LEADER',
+      'NO_LEADER',
+      'DIVERGED',
+      'LEADERSHIP_LOST',
+      'COMMIT_TIMEOUT',
+      'CONNECTION_LOST',
+      ...NODE_ERRORS,
+    ],
+    isAlwaysOn: false,
+  },
+  query: {
+    method: 'POST',
+    path: '/query',
+    about: 'Reads: a select Command, one SQL statement, or an array of them (read from one state).',
+    guarantee:
+      'Linearizable (default) sees every write answered before it was asked. Session is at least as new as its token. Local is what this node has, not older than `maxLagMs` if given.',
+    request: 'query',
+    response: 'ResultsResponse',
+    errors: [
+      ...SQL_ERRORS,
+      'QUERY_TIMEOUT',
+      'NOT_LEADER',
+      'NO_LEADER',
+      'STALE_READ',
+      'DIVERGED',
+      'ENGINE_RESTARTED',
+    ],
+    isAlwaysOn: false,
+  },
+  digest: {
+    method: 'GET',
+    path: '/digest',
+    about: 'A digest over all rows of a table or of a whole database, to compare nodes.',
+    guarantee: 'Two nodes that give the same index and have the same rows give the same digest.',
+    request: 'digest',
+    response: 'DigestResponse',
+    errors: [
+      'UNKNOWN_DATABASE',
+      'UNKNOWN_TABLE',
+      'QUERY_TIMEOUT',
+      'NOT_LEADER',
+      'NO_LEADER',
+      'STALE_READ',
+      'DIVERGED',
+      'ENGINE_RESTARTED',
+    ],
+    isAlwaysOn: false,
+  },
+  status: {
+    method: 'GET',
+    path: '/status',
+    about: 'Everything that this node knows of itself: role, term, indexes, lag, queues, faults.',
+    guarantee: 'One moment of this node. It asks no other node and never waits for one.',
+    request: 'none',
+    response: 'StatusResponse',
+    errors: [],
+    isAlwaysOn: true,
+  },
+  nodes: {
+    method: 'GET',
+    path: '/nodes',
+    about: 'The members of the cluster as this node sees them, with their lag and last errors.',
+    guarantee: 'Indexes and lag of others are known to the leader; other nodes answer null there.',
+    request: 'none',
+    response: 'NodesResponse',
+    errors: [],
+    isAlwaysOn: true,
+  },
+  live: {
+    method: 'GET',
+    path: '/health/live',
+    about: 'Says that the process runs and answers. Restart it if this fails.',
+    guarantee: 'Depends on nothing but the process itself.',
+    request: 'none',
+    response: 'HealthResponse',
+    errors: [],
+    isAlwaysOn: true,
+  },
+  ready: {
+    method: 'GET',
+    path: '/health/ready',
+    about: 'Says whether to send requests here: founded, caught up, not diverged, leader known.',
+    guarantee: 'NOT_READY (503) with the reason otherwise.',
+    request: 'none',
+    response: 'HealthResponse',
+    errors: ['NOT_READY', 'NO_LEADER', 'DIVERGED', 'SHUTTING_DOWN'],
+    isAlwaysOn: true,
+  },
+  metrics: {
+    method: 'GET',
+    path: '/metrics',
+    about: 'Metrics as Prometheus text; see metrics.md for each of them.',
+    guarantee: 'Counts since the process began.',
+    request: 'none',
+    response: 'Prometheus text',
+    errors: [],
+    isAlwaysOn: true,
+  },
+  transfer: {
+    method: 'POST',
+    path: '/transfer',
+    about: 'Asks a leader to hand over to the most advanced other voter.',
+    guarantee: 'Writes under way keep their promise. Does nothing on a node that does not lead.',
+    request: 'transfer',
+    response: 'TransferResponse',
+    errors: [],
+    isAlwaysOn: false,
+  },
+  join: {
+    method: 'POST',
+    path: '/join',
+    about: 'Nodes found a cluster with it: a joiner introduces itself, proven by the secret.',
+    guarantee: 'All members learn one and the same list before any of them votes.',
+    request: 'bytes',
+    response: 'founding',
+    errors: ['UNAUTHENTICATED', 'FORBIDDEN'],
+    isAlwaysOn: true,
+  },
+  replicate: {
+    method: 'GET',
+    path: '/replicate',
+    about: 'Nodes replicate over it: an HTTP Upgrade, a mutual proof of the secret, then frames.',
+    guarantee: 'Refused without the cluster secret, unless every address is loopback.',
+    request: 'none',
+    response: 'frames',
+    errors: ['UNAUTHENTICATED', 'FORBIDDEN'],
+    isAlwaysOn: true,
+  },
+} as const satisfies Record<string, RouteRow>
+
+export type RouteName = keyof typeof ROUTES
+
+/** A row of the table, as the server needs it. */
+export type Route = RouteRow
+
+const BY_PATH: ReadonlyMap<string, RouteName> = new Map(
+  (Object.keys(ROUTES) as RouteName[]).map(name => [ROUTES[name].path, name]),
+)
+
+/** The route at `path`, whatever the method: every path has one. */
+export function routeAt(path: string): RouteName | undefined {
+  return BY_PATH.get(path)
+}

@@ -1,0 +1,71 @@
+/** Results as JSON text. Built by hand: rows are the bulk of all answers. */
+import { must } from '../../base/assert.ts'
+import type { SqlValue, StatementResult } from '../../base/sql.ts'
+import type { RowFormat } from '../../protocol/parse-request.ts'
+import { encodeValue } from '../../protocol/values.ts'
+
+/** The results of a request as a JSON array, one per item of the request. */
+export function encodeResults(
+  results: readonly StatementResult[],
+  statementCounts: readonly number[] | undefined,
+  format: RowFormat,
+): string {
+  const merged = statementCounts === undefined ? results : mergeResults(results, statementCounts)
+  return `[${merged.map(result => encodeResult(result, format)).join()}]`
+}
+
+/** Adds up the results of the statements that one Command took. */
+function mergeResults(
+  results: readonly StatementResult[],
+  statementCounts: readonly number[],
+): StatementResult[] {
+  let next = 0
+  return statementCounts.map(count => {
+    const parts = results.slice(next, next + count)
+    next += count
+    const first = must(parts[0], 'result of a statement')
+    const lastInsertId = parts.findLast(part => part.lastInsertId !== undefined)?.lastInsertId
+    return {
+      rowsAffected: parts.reduce((sum, part) => sum + part.rowsAffected, 0),
+      ...(lastInsertId === undefined ? {} : { lastInsertId }),
+      ...(first.columns === undefined ? {} : { columns: first.columns }),
+      ...(first.rows === undefined ? {} : { rows: parts.flatMap(part => part.rows ?? []) }),
+    }
+  })
+}
+
+function encodeResult(result: StatementResult, format: RowFormat): string {
+  const { rowsAffected, lastInsertId, columns, rows } = result
+  let text = `{"rowsAffected":${rowsAffected}`
+  if (lastInsertId !== undefined) text += `,"lastInsertId":${encodeValue(lastInsertId)}`
+  if (columns !== undefined) {
+    text += `,"columns":${JSON.stringify(columns)},"rows":`
+    text += format === 'arrays' ? encodeArrays(rows ?? []) : encodeObjects(columns, rows ?? [])
+  }
+  return `${text}}`
+}
+
+function encodeArrays(rows: readonly (readonly SqlValue[])[]): string {
+  return `[${rows.map(row => `[${row.map(encodeValue).join()}]`).join()}]`
+}
+
+function encodeObjects(columns: readonly string[], rows: readonly (readonly SqlValue[])[]): string {
+  const keys = uniqueNames(columns).map(name => `${JSON.stringify(name)}:`)
+  const encodeRow = (row: readonly SqlValue[]): string =>
+    row.map((value, at) => keys[at] + encodeValue(value)).join()
+  return `[${rows.map(row => `{${encodeRow(row)}}`).join()}]`
+}
+
+/** A join may name two columns alike; the second becomes `id_2`, so that no value is lost. */
+export function uniqueNames(columns: readonly string[]): string[] {
+  const taken = new Set(columns)
+  const seen = new Set<string>()
+  return columns.map(column => {
+    let name = column
+    for (let number = 2; seen.has(name) || (name !== column && taken.has(name)); number += 1) {
+      name = `${column}_${number}`
+    }
+    seen.add(name)
+    return name
+  })
+}

@@ -1,0 +1,83 @@
+/** One HTTP request and its answer: sends exactly one, and none to a client that has gone. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { ERRORS, type DbError } from '../../base/errors.ts'
+import type { ErrorResponse } from '../../protocol/http-api.ts'
+import type { RouteName } from '../../protocol/routes.ts'
+
+/** Told once per request, when it is answered or its client has gone (`status` 0). */
+export type ExchangeEnd = (exchange: Exchange, status: number) => void
+
+export class Exchange {
+  readonly request: IncomingMessage
+  /** Undefined for a path that is no route. */
+  readonly route: RouteName | undefined
+  readonly startedMs: number = performance.now()
+  readonly #response: ServerResponse
+  readonly #extraHeaders: readonly string[]
+  readonly #onEnd: ExchangeEnd
+  #isEnded = false
+
+  constructor(
+    request: IncomingMessage,
+    response: ServerResponse,
+    route: RouteName | undefined,
+    extraHeaders: readonly string[],
+    onEnd: ExchangeEnd,
+  ) {
+    this.request = request
+    this.route = route
+    this.#response = response
+    this.#extraHeaders = extraHeaders
+    this.#onEnd = onEnd
+  }
+
+  get isEnded(): boolean {
+    return this.#isEnded
+  }
+
+  /** Milliseconds since the request's head was read. */
+  get durationMs(): number {
+    return performance.now() - this.startedMs
+  }
+
+  sendJson(text: string, status = 200): void {
+    this.send(status, 'application/json', text)
+  }
+
+  /** The error's row of the table decides the status; `headers` as name, value, name, value. */
+  sendError(error: DbError, headers: readonly string[] = []): void {
+    this.send(ERRORS[error.code].http, 'application/json', errorText(error), headers)
+  }
+
+  send(status: number, contentType: string, text: string, headers: readonly string[] = []): void {
+    if (this.#isEnded) return
+    const head = [
+      'content-type',
+      contentType,
+      'content-length',
+      String(Buffer.byteLength(text)),
+      ...headers,
+      ...this.#extraHeaders,
+    ]
+    // Head and body leave in one write: the body is given before the head was flushed.
+    if (!this.#response.destroyed) this.#response.writeHead(status, head).end(text)
+    this.#end(status)
+  }
+
+  /** The client has gone before its request was complete: nobody is left to answer. */
+  abandon(): void {
+    if (!this.#isEnded) this.#end(0)
+  }
+
+  #end(status: number): void {
+    this.#isEnded = true
+    this.#onEnd(this, status)
+  }
+}
+
+/** The body of every error answer. */
+export function errorText(error: DbError): string {
+  const { code, message, fate, retry, details } = error
+  const answer: ErrorResponse = { error: { code, message, fate, retry, details } }
+  return JSON.stringify(answer)
+}

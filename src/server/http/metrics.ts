@@ -1,0 +1,283 @@
+/** The one table of metrics, and the registry that answers `GET /metrics` from it. */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { MemberStatus } from '../../protocol/http-api.ts'
+import type { RouteName } from '../../protocol/routes.ts'
+import type { ReplicaStatus } from '../../replica/types.ts'
+import type { Service } from '../service.ts'
+import { nodesJson, nodeState } from './status-json.ts'
+
+interface StatusMetric {
+  readonly type: 'gauge' | 'counter'
+  readonly about: string
+  /** Undefined where the node doesn't know it: the metric is then absent. */
+  readonly read: (status: ReplicaStatus) => number | undefined
+}
+
+/** Metrics read from the replica's status at each scrape. */
+export const STATUS_METRICS = {
+  lockstep_is_leader: {
+    type: 'gauge',
+    about: '1 on the leader, 0 elsewhere.',
+    read: status => Number(status.log.role === 'leader'),
+  },
+  lockstep_has_leader: {
+    type: 'gauge',
+    about: '1 if the node knows a leader.',
+    read: status => Number(status.log.leader !== undefined),
+  },
+  lockstep_is_diverged: {
+    type: 'gauge',
+    about: '1 if the replica computed something else than the others. Raise an alarm.',
+    read: status => Number(status.divergence !== undefined),
+  },
+  lockstep_term: {
+    type: 'gauge',
+    about: 'Current term.',
+    read: status => status.log.term,
+  },
+  lockstep_last_index: {
+    type: 'gauge',
+    about: "Last entry in this node's log.",
+    read: status => status.log.lastIndex,
+  },
+  lockstep_flushed_index: {
+    type: 'gauge',
+    about: "Last entry that this node's disk has surely kept.",
+    read: status => status.log.flushedIndex,
+  },
+  lockstep_commit_index: {
+    type: 'gauge',
+    about: "Last entry known to be on a quorum's disks.",
+    read: status => status.log.commitIndex,
+  },
+  lockstep_applied_index: {
+    type: 'gauge',
+    about: 'Last entry whose effect is in the engine.',
+    read: status => status.appliedIndex,
+  },
+  lockstep_durable_index: {
+    type: 'gauge',
+    about: "Last entry whose effect survives a power cut in the engine's own files.",
+    read: status => status.durableIndex,
+  },
+  lockstep_lag_ms: {
+    type: 'gauge',
+    about: "Milliseconds ago at which this node's data was surely the newest.",
+    read: status => status.lagMs,
+  },
+  lockstep_quorum_apply_lag_ms: {
+    type: 'gauge',
+    about: "On the leader: milliseconds by which a quorum's engines are behind.",
+    read: status => status.quorumApplyLagMs,
+  },
+  lockstep_is_admission_paused: {
+    type: 'gauge',
+    about: '1 while the leader takes no more writes because replicas lag.',
+    read: status => Number(status.isAdmissionPaused),
+  },
+  lockstep_queued_requests: {
+    type: 'gauge',
+    about: 'Writes that wait for the writer.',
+    read: status => status.queuedRequests,
+  },
+  lockstep_queued_bytes: {
+    type: 'gauge',
+    about: 'Bytes of the writes that wait for the writer.',
+    read: status => status.queuedBytes,
+  },
+  lockstep_waiting_reads: {
+    type: 'gauge',
+    about: 'Reads that wait for their index.',
+    read: status => status.waitingReads,
+  },
+  lockstep_forwarded_requests: {
+    type: 'gauge',
+    about: 'Writes passed on to the leader and not answered yet.',
+    read: status => status.forwardedRequests,
+  },
+  lockstep_batches_total: {
+    type: 'counter',
+    about: 'Batches that the writer executed as leader.',
+    read: status => status.counters.batches,
+  },
+  lockstep_batch_requests_total: {
+    type: 'counter',
+    about: 'Requests in those batches; divided by the batches it is the size of a group commit.',
+    read: status => status.counters.requests,
+  },
+  lockstep_failed_requests_total: {
+    type: 'counter',
+    about: 'Requests in those batches that failed and were rolled back.',
+    read: status => status.counters.failedRequests,
+  },
+  lockstep_applied_entries_total: {
+    type: 'counter',
+    about: 'Entries applied as a follower.',
+    read: status => status.counters.appliedEntries,
+  },
+  lockstep_forwarded_total: {
+    type: 'counter',
+    about: 'Writes passed on to the leader.',
+    read: status => status.counters.forwarded,
+  },
+  lockstep_engine_restarts_total: {
+    type: 'counter',
+    about: 'Times that the process that runs SQL was started again.',
+    read: status => status.counters.engineRestarts,
+  },
+  lockstep_role_changes_total: {
+    type: 'counter',
+    about: 'Changes of role, term or leader that this node saw.',
+    read: status => status.counters.roleChanges,
+  },
+} as const satisfies Record<string, StatusMetric>
+
+interface PeerMetric {
+  readonly about: string
+  readonly read: (peer: MemberStatus) => number | null
+}
+
+/** Gauges with the label `peer`, one for each other member. */
+export const PEER_METRICS = {
+  lockstep_peer_is_connected: {
+    about: '1 while there is a connection to the peer.',
+    read: peer => Number(peer.isConnected),
+  },
+  lockstep_peer_lag_entries: {
+    about: "On the leader: entries by which the peer's log is behind.",
+    read: peer => peer.lagEntries,
+  },
+  lockstep_peer_applied_index: {
+    about: 'Last entry that the peer said it has applied.',
+    read: peer => peer.appliedIndex,
+  },
+  lockstep_peer_last_contact_ms: {
+    about: 'Milliseconds since the peer was last heard.',
+    read: peer => peer.lastContactMs,
+  },
+} as const satisfies Record<string, PeerMetric>
+
+/** Metrics of the listener itself, kept by {@link Metrics}. */
+export const SERVER_METRICS = {
+  lockstep_is_ready: { type: 'gauge', labels: [], about: '1 if /health/ready says so.' },
+  lockstep_http_connections: { type: 'gauge', labels: [], about: 'Open connections of clients.' },
+  lockstep_http_refused_connections_total: {
+    type: 'counter',
+    labels: [],
+    about: 'Connections over the limit; their requests are refused as OVERLOADED.',
+  },
+  lockstep_http_requests_total: {
+    type: 'counter',
+    labels: ['route', 'status'],
+    about: 'Answered requests. Status 0: the client had gone.',
+  },
+  lockstep_http_request_duration_seconds: {
+    type: 'histogram',
+    labels: ['route'],
+    about: "From the request's head to its answer.",
+  },
+} as const
+
+const DURATION_BUCKETS = [
+  0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10,
+]
+
+/** Counts what the server does, and gives all metrics as text. */
+export class Metrics {
+  readonly contentType: string
+  readonly #registry = new Registry()
+  readonly #requests: Counter
+  readonly #durations: Histogram
+  readonly #refused: Counter
+
+  /** `connections` is asked at each scrape. */
+  constructor(service: Service, connections: () => number) {
+    const registers = [this.#registry]
+    this.contentType = this.#registry.contentType
+    collectDefaultMetrics({ register: this.#registry })
+    for (const [name, row] of Object.entries<StatusMetric>(STATUS_METRICS)) {
+      this.#addStatusMetric(name, row, service)
+    }
+    for (const [name, row] of Object.entries<PeerMetric>(PEER_METRICS)) {
+      this.#addPeerMetric(name, row, service)
+    }
+    this.#addGauge('lockstep_is_ready', () => Number(nodeState(service) === 'ready'))
+    this.#addGauge('lockstep_http_connections', connections)
+    const options = <Name extends keyof typeof SERVER_METRICS>(name: Name) => ({
+      name,
+      help: SERVER_METRICS[name].about,
+      labelNames: SERVER_METRICS[name].labels,
+      registers,
+    })
+    this.#refused = new Counter(options('lockstep_http_refused_connections_total'))
+    this.#requests = new Counter(options('lockstep_http_requests_total'))
+    const histogram = options('lockstep_http_request_duration_seconds')
+    this.#durations = new Histogram({ ...histogram, buckets: DURATION_BUCKETS })
+  }
+
+  countRequest(route: RouteName | undefined, status: number, durationMs: number): void {
+    const name = route ?? 'none'
+    this.#requests.inc({ route: name, status })
+    this.#durations.observe({ route: name }, durationMs / 1000)
+  }
+
+  countRefusedConnection(): void {
+    this.#refused.inc()
+  }
+
+  /** All metrics in the text format of Prometheus. */
+  text(): Promise<string> {
+    return this.#registry.metrics()
+  }
+
+  #addGauge(name: keyof typeof SERVER_METRICS, read: () => number): void {
+    const gauge: Gauge = new Gauge({
+      name,
+      help: SERVER_METRICS[name].about,
+      registers: [this.#registry],
+      collect: () => gauge.set(read()),
+    })
+  }
+
+  #addStatusMetric(name: string, row: StatusMetric, service: Service): void {
+    const base = { name, help: row.about, registers: [this.#registry] }
+    const read = (): number | undefined => {
+      const status = service.status()
+      return status === undefined ? undefined : row.read(status)
+    }
+    if (row.type === 'gauge') {
+      const gauge: Gauge = new Gauge({
+        ...base,
+        collect: () => {
+          const value = read()
+          if (value === undefined) gauge.remove()
+          else gauge.set(value)
+        },
+      })
+      return
+    }
+    const counter: Counter = new Counter({
+      ...base,
+      collect: () => {
+        counter.reset()
+        counter.inc(read() ?? 0)
+      },
+    })
+  }
+
+  #addPeerMetric(name: string, row: PeerMetric, service: Service): void {
+    const gauge: Gauge = new Gauge({
+      name,
+      help: row.about,
+      labelNames: ['peer'],
+      registers: [this.#registry],
+      collect: () => {
+        gauge.reset()
+        for (const peer of nodesJson(service).nodes) {
+          const value = peer.isSelf ? null : row.read(peer)
+          if (value !== null) gauge.set({ peer: peer.nodeId }, value)
+        }
+      },
+    })
+  }
+}

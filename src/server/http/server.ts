@@ -1,0 +1,275 @@
+/**
+ * The listener of a node: one port for clients and peers. It routes, bounds what strangers can
+ * make it hold (bytes, time, connections), and leaves the rest to handlers.ts.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { AssertionError } from '../../base/assert.ts'
+import { DbError, ERRORS } from '../../base/errors.ts'
+import type { Logger } from '../../base/ports.ts'
+import { routeAt, ROUTES, type Route, type RouteName } from '../../protocol/routes.ts'
+import type { Service } from '../service.ts'
+import { Connections } from './connections.ts'
+import { errorText, Exchange } from './exchange.ts'
+import { HANDLERS, type HandlerContext, type HandlerOptions } from './handlers.ts'
+import { Metrics } from './metrics.ts'
+
+export interface HttpServerOptions extends HandlerOptions {
+  readonly host: string
+  /** 0 lets the system choose. */
+  readonly port: number
+  readonly maxConnections: number
+  /** Within this time a request must have arrived whole. */
+  readonly receiveTimeoutMs: number
+  /** An unused connection is closed after this time. */
+  readonly keepAliveMs: number
+  /** A page of this origin may use the API from a browser; `*` for any, empty for none. */
+  readonly corsOrigin: string
+}
+
+/** Connections over the limit that are still heard, so that health checks and peers get through. */
+const OVER_LIMIT_FACTOR = 4
+const BACKLOG = 4096
+const HEADER_BYTES_MAX = 16 * 1024
+
+export class HttpServer {
+  readonly #options: HttpServerOptions
+  readonly #service: Service
+  readonly #logger: Logger
+  readonly #server: Server
+  readonly #connections: Connections
+  readonly #metrics: Metrics
+  readonly #context: HandlerContext
+  readonly #extraHeaders: readonly string[]
+  #openExchanges = 0
+  #onIdle: (() => void) | undefined
+
+  constructor(options: HttpServerOptions, service: Service, logger: Logger) {
+    this.#options = options
+    this.#service = service
+    this.#logger = logger
+    this.#connections = new Connections(options.maxConnections)
+    this.#metrics = new Metrics(service, () => this.#connections.count)
+    this.#context = {
+      service,
+      options,
+      metrics: this.#metrics,
+      connections: () => this.#connections.count,
+      guard: (exchange, action) => this.#guard(exchange, action),
+    }
+    const { corsOrigin } = options
+    this.#extraHeaders = corsOrigin === '' ? [] : ['access-control-allow-origin', corsOrigin]
+    this.#server = this.#createServer()
+  }
+
+  /** The port, known once {@link listen} is done. */
+  get port(): number {
+    const address = this.#server.address() as AddressInfo | null
+    return address?.port ?? this.#options.port
+  }
+
+  /** Throws PORT_IN_USE if the address is taken, INVALID_REQUEST if it is none of this machine. */
+  async listen(): Promise<void> {
+    const { host, port } = this.#options
+    await new Promise<void>((resolve, reject) => {
+      const onError = (error: NodeJS.ErrnoException): void => reject(listenError(error, host, port))
+      this.#server.once('error', onError)
+      this.#server.listen({ host, port, backlog: BACKLOG }, () => {
+        this.#server.off('error', onError)
+        // A later error (no file descriptor left) concerns one connection, not the node.
+        this.#server.on('error', error => this.#logger.warn({ error }, 'the listener complains'))
+        resolve()
+      })
+    })
+  }
+
+  /** Takes no new connection, waits for open exchanges up to `graceMs`, then closes all. */
+  async stop(graceMs: number): Promise<void> {
+    this.#server.close()
+    this.#server.closeIdleConnections()
+    if (this.#openExchanges > 0) {
+      await new Promise<void>(resolve => {
+        const timer = setTimeout(resolve, graceMs)
+        this.#onIdle = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+    }
+    this.#server.closeAllConnections()
+  }
+
+  #createServer(): Server {
+    const { receiveTimeoutMs, keepAliveMs, maxConnections } = this.#options
+    const settings = {
+      requestTimeout: receiveTimeoutMs,
+      headersTimeout: receiveTimeoutMs,
+      connectionsCheckingInterval: Math.max(50, Math.min(1000, receiveTimeoutMs / 4)),
+      keepAliveTimeout: keepAliveMs,
+      maxHeaderSize: HEADER_BYTES_MAX,
+      noDelay: true,
+    }
+    const server = createServer(settings, (request, response) => this.#onRequest(request, response))
+    server.maxConnections = maxConnections * OVER_LIMIT_FACTOR
+    server.on('drop', () => this.#metrics.countRefusedConnection())
+    server.on('connection', (socket: Socket) => {
+      if (!this.#connections.add(socket)) this.#metrics.countRefusedConnection()
+    })
+    server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) =>
+      this.#onClientError(error, socket),
+    )
+    server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) =>
+      this.#onUpgrade(request, socket, head),
+    )
+    return server
+  }
+
+  #onRequest(request: IncomingMessage, response: ServerResponse): void {
+    const url = request.url ?? '/'
+    const mark = url.indexOf('?')
+    const route = routeAt(mark < 0 ? url : url.slice(0, mark))
+    const exchange = new Exchange(request, response, route, this.#extraHeaders, (ended, status) =>
+      this.#onExchangeEnd(ended, status),
+    )
+    this.#openExchanges += 1
+    this.#connections.begin(exchange)
+    this.#guard(exchange, () => {
+      if (request.method === 'OPTIONS' && this.#options.corsOrigin !== '') {
+        sendPreflight(exchange)
+        return
+      }
+      const name = this.#admit(exchange, url)
+      const search = new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1))
+      if (mark >= 0 && name !== 'digest') refuseSearch(search, name)
+      HANDLERS[name](exchange, this.#context, search)
+    })
+    // Whatever body the handler did not read must not stand before the next request.
+    if (exchange.isEnded) request.resume()
+  }
+
+  /** The route, if it may be used now. Throws otherwise. */
+  #admit(exchange: Exchange, url: string): RouteName {
+    const { request, route: name } = exchange
+    if (name === undefined) {
+      const paths = Object.values(ROUTES).map(route => `${route.method} ${route.path}`)
+      const shown = url.slice(0, 100)
+      throw new DbError('NOT_FOUND', `there is no ${shown}; there are ${paths.join(', ')}`)
+    }
+    const route: Route = ROUTES[name]
+    if (request.method !== route.method && !(request.method === 'HEAD' && route.method === 'GET')) {
+      const message = `${route.path} takes ${route.method}, not ${request.method}`
+      throw new DbError('METHOD_NOT_ALLOWED', message, { details: { allow: route.method } })
+    }
+    if (route.isAlwaysOn) return name
+    if (this.#connections.isOverLimit(request.socket)) {
+      const limit = this.#options.maxConnections
+      const message = `node ${this.#service.nodeId} already has ${limit} connections, its limit`
+      throw new DbError('OVERLOADED', `${message}; use fewer, or another node`)
+    }
+    if (this.#service.isStopping()) {
+      throw new DbError('SHUTTING_DOWN', `node ${this.#service.nodeId} is stopping; ask another`)
+    }
+    return name
+  }
+
+  #guard(exchange: Exchange, action: () => void): void {
+    try {
+      action()
+    } catch (error) {
+      // A broken invariant ends the process at the top of the program; it is no answer.
+      if (error instanceof AssertionError) throw error
+      exchange.sendError(...this.#toAnswer(exchange, error))
+    }
+  }
+
+  #toAnswer(exchange: Exchange, error: unknown): [DbError, readonly string[]] {
+    if (!(error instanceof DbError)) {
+      this.#logger.error({ error, route: exchange.route }, 'a request met a bug')
+      const message = error instanceof Error ? error.message : String(error)
+      return [new DbError('INTERNAL', `a bug: ${message}`, { cause: error }), []]
+    }
+    if (error.code === 'METHOD_NOT_ALLOWED') {
+      return [error, ['allow', String(error.details['allow'])]]
+    }
+    return [error, error.code === 'OVERLOADED' ? ['connection', 'close', 'retry-after', '1'] : []]
+  }
+
+  #onExchangeEnd(exchange: Exchange, status: number): void {
+    this.#openExchanges -= 1
+    this.#connections.end(exchange)
+    this.#metrics.countRequest(exchange.route, status, exchange.durationMs)
+    if (this.#openExchanges === 0) this.#onIdle?.()
+  }
+
+  #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    if (request.url !== ROUTES.replicate.path) {
+      const message = `only ${ROUTES.replicate.path} can be upgraded`
+      socket.end(rawAnswer(new DbError('NOT_FOUND', message)))
+      return
+    }
+    this.#connections.release(socket)
+    this.#service.upgrade(request, socket, head)
+  }
+
+  /** The bytes were no HTTP, too slow or too many: there is no exchange that could answer. */
+  #onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
+    if (!socket.writable || error.code === 'ECONNRESET' || !this.#connections.isQuiet(socket)) {
+      socket.destroy()
+      return
+    }
+    socket.end(rawAnswer(this.#toClientError(error)), () => socket.destroy())
+  }
+
+  #toClientError(error: NodeJS.ErrnoException): DbError {
+    if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+      const message = `the request did not arrive within ${this.#options.receiveTimeoutMs} ms`
+      return new DbError('SLOW_REQUEST', message)
+    }
+    if (error.code === 'HPE_HEADER_OVERFLOW') {
+      const message = `the headers are over the limit of ${HEADER_BYTES_MAX} bytes`
+      return new DbError('TOO_LARGE', message, { details: { limitBytes: HEADER_BYTES_MAX } })
+    }
+    return new DbError('INVALID_REQUEST', `this is not HTTP/1.1: ${error.message}`)
+  }
+}
+
+function refuseSearch(search: URLSearchParams, name: RouteName): void {
+  const [field] = search.keys()
+  if (field === undefined) return
+  const message = `${ROUTES[name].path} takes nothing after the question mark, but has "${field}"`
+  throw new DbError('INVALID_REQUEST', message)
+}
+
+function sendPreflight(exchange: Exchange): void {
+  exchange.send(200, 'text/plain', '', [
+    'access-control-allow-methods',
+    'GET, POST',
+    'access-control-allow-headers',
+    'content-type',
+    'access-control-max-age',
+    '600',
+  ])
+}
+
+/** An error as the bytes of an HTTP answer that ends its connection. */
+function rawAnswer(error: DbError): string {
+  const body = errorText(error)
+  const status = ERRORS[error.code].http
+  const head = [
+    `HTTP/1.1 ${status} ${error.code}`,
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(body)}`,
+    'connection: close',
+  ]
+  return `${head.join('\r\n')}\r\n\r\n${body}`
+}
+
+function listenError(error: NodeJS.ErrnoException, host: string, port: number): DbError {
+  if (error.code === 'EADDRINUSE') {
+    const message = `${host}:${port} is taken; stop the other program or choose another port`
+    return new DbError('PORT_IN_USE', message, { cause: error, details: { host, port } })
+  }
+  const message = `can not listen on ${host}:${port}: ${error.message}`
+  return new DbError('INVALID_REQUEST', message, { cause: error, details: { host, port } })
+}

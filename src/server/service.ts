@@ -1,0 +1,85 @@
+/** What the server needs of a node. The composition of a node implements it; tests fake it. */
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import type { DbError } from '../base/errors.ts'
+import type { Statement } from '../base/sql.ts'
+import type { WriteOperation } from '../protocol/parse-request.ts'
+import type {
+  DigestAnswer,
+  Outcome,
+  ReadAnswer,
+  ReadOptions,
+  ReplicaStatus,
+  WriteCallback,
+} from '../replica/types.ts'
+
+/** Who a node is. Known once its cluster is founded, and the same until the process ends. */
+export interface NodeIdentity {
+  readonly nodeId: string
+  readonly raftId: number
+  /** Where others reach it: host:port. */
+  readonly address: string
+  readonly clusterId: string
+  readonly historyId: string
+  readonly groupId: number
+}
+
+/** Rows of one database, read in one read transaction. */
+export interface ReadOperation {
+  readonly database: string
+  readonly statements: readonly Statement[]
+  readonly maxRows: number
+  readonly maxBytes: number
+}
+
+export interface DigestOperation {
+  readonly database: string
+  readonly table?: string
+}
+
+/** A request to found a cluster together, as it came: the founding checks and answers it. */
+export interface JoinRequest {
+  readonly body: Uint8Array
+  readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>
+}
+
+export type JoinAnswer =
+  | { readonly type: 'ok'; readonly json: unknown }
+  | { readonly type: 'failed'; readonly error: DbError }
+
+/**
+ * A node behind its listener. Callbacks are called once, never inside the call, and may come after
+ * the client has gone.
+ */
+export interface Service {
+  readonly version: string
+  readonly startedAtMs: number
+  readonly nodeId: string
+  /** Undefined until the cluster is founded; nothing below is asked before. */
+  identity(): NodeIdentity | undefined
+  /** Undefined until the replica runs. */
+  status(): ReplicaStatus | undefined
+  isStopping(): boolean
+  execute(
+    request: WriteOperation,
+    options: { readonly timeoutMs: number },
+    done: WriteCallback,
+  ): void
+  query(
+    request: ReadOperation,
+    options: ReadOptions,
+    done: (outcome: Outcome<ReadAnswer>) => void,
+  ): void
+  digest(
+    request: DigestOperation,
+    options: ReadOptions,
+    done: (outcome: Outcome<DigestAnswer>) => void,
+  ): void
+  databases(done: (names: readonly string[]) => void): void
+  /** Last refusal or broken connection on the way to a member, empty if there was none. */
+  peerError(raftId: number): string
+  transferLeadership(): void
+  join(request: JoinRequest, done: (answer: JoinAnswer) => void): void
+  /** `GET /replicate` with an Upgrade: the socket is the node's from here on. */
+  upgrade(request: IncomingMessage, socket: Duplex, head: Uint8Array): void
+}

@@ -1,0 +1,266 @@
+/** A node in memory for tests of the HTTP edge: answers what the test says, and remembers calls. */
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { DbError, type ErrorCode } from '../../../src/base/errors.ts'
+import type { Logger } from '../../../src/base/ports.ts'
+import type { StatementResult } from '../../../src/base/sql.ts'
+import type { WriteOperation } from '../../../src/protocol/parse-request.ts'
+import type {
+  DigestAnswer,
+  Outcome,
+  ReadAnswer,
+  ReadOptions,
+  ReplicaStatus,
+  WriteCallback,
+  WriteOutcome,
+} from '../../../src/replica/types.ts'
+import { HttpServer, type HttpServerOptions } from '../../../src/server/http/server.ts'
+import type {
+  DigestOperation,
+  JoinAnswer,
+  JoinRequest,
+  NodeIdentity,
+  ReadOperation,
+  Service,
+} from '../../../src/server/service.ts'
+
+export const IDENTITY: NodeIdentity = {
+  nodeId: 'n1',
+  raftId: 1,
+  address: '127.0.0.1:7070',
+  clusterId: 'c0ffee',
+  historyId: 'hist1',
+  groupId: 1,
+}
+
+export const STATUS: ReplicaStatus = {
+  log: {
+    raftId: 1,
+    role: 'leader',
+    isCommitCurrent: true,
+    term: 3,
+    leader: 1,
+    firstIndex: 1,
+    lastIndex: 42,
+    commitIndex: 41,
+    flushedIndex: 42,
+    voters: [1, 2, 3],
+    learners: [],
+    peers: [
+      {
+        raftId: 2,
+        nodeId: 'n2',
+        address: '127.0.0.1:7071',
+        isConnected: true,
+        lastContactMs: 12,
+        retries: 0,
+        matchIndex: 40,
+        progress: 'replicate',
+      },
+      {
+        raftId: 3,
+        nodeId: 'n3',
+        address: '127.0.0.1:7072',
+        isConnected: false,
+        lastContactMs: undefined,
+        retries: 7,
+        matchIndex: 0,
+        progress: 'probe',
+      },
+    ],
+  },
+  appliedIndex: 41,
+  durableIndex: 30,
+  engine: 'ready',
+  engineBuild: 'sqlite test',
+  isReadyToWrite: true,
+  divergence: undefined,
+  lastError: '',
+  queuedRequests: 0,
+  queuedBytes: 0,
+  waitingReads: 0,
+  forwardedRequests: 0,
+  lagMs: 0,
+  quorumApplyLagMs: 2,
+  isAdmissionPaused: false,
+  reports: new Map([
+    [2, { appliedIndex: 39, durableIndex: 20, isDiverged: false, lastError: 'the disk was slow' }],
+  ]),
+  counters: {
+    batches: 5,
+    requests: 50,
+    failedRequests: 1,
+    appliedEntries: 3,
+    engineRestarts: 0,
+    forwarded: 2,
+    roleChanges: 1,
+  },
+}
+
+type Answer<T> = T | ((done: (answer: T) => void) => void)
+
+export class FakeService implements Service {
+  readonly version = '0.1.0'
+  readonly startedAtMs = Date.now()
+  readonly nodeId = 'n1'
+  readonly executed: { request: WriteOperation; timeoutMs: number }[] = []
+  readonly queried: { request: ReadOperation; options: ReadOptions }[] = []
+  readonly digested: { request: DigestOperation; options: ReadOptions }[] = []
+  readonly upgraded: Duplex[] = []
+  identityNow: NodeIdentity | undefined = IDENTITY
+  statusNow: ReplicaStatus | undefined = STATUS
+  isStoppingNow = false
+  transfers = 0
+  writeAnswer: Answer<WriteOutcome> = { type: 'ok', index: 42, results: [{ rowsAffected: 1 }] }
+  readAnswer: Answer<Outcome<ReadAnswer>> = readOk([{ rowsAffected: 0, columns: ['a'], rows: [] }])
+  digestAnswer: Outcome<DigestAnswer> = {
+    type: 'ok',
+    value: { index: 41, rows: 7, digest: 'abcd' },
+  }
+  joinAnswer: JoinAnswer = { type: 'ok', json: { state: 'waiting' } }
+
+  identity(): NodeIdentity | undefined {
+    return this.identityNow
+  }
+
+  status(): ReplicaStatus | undefined {
+    return this.statusNow
+  }
+
+  isStopping(): boolean {
+    return this.isStoppingNow
+  }
+
+  execute(
+    request: WriteOperation,
+    options: { readonly timeoutMs: number },
+    done: WriteCallback,
+  ): void {
+    this.executed.push({ request, timeoutMs: options.timeoutMs })
+    give(this.writeAnswer, done)
+  }
+
+  query(
+    request: ReadOperation,
+    options: ReadOptions,
+    done: (outcome: Outcome<ReadAnswer>) => void,
+  ): void {
+    this.queried.push({ request, options })
+    give(this.readAnswer, done)
+  }
+
+  digest(
+    request: DigestOperation,
+    options: ReadOptions,
+    done: (outcome: Outcome<DigestAnswer>) => void,
+  ): void {
+    this.digested.push({ request, options })
+    give(this.digestAnswer, done)
+  }
+
+  databases(done: (names: readonly string[]) => void): void {
+    give<readonly string[]>(['main'], done)
+  }
+
+  peerError(raftId: number): string {
+    return raftId === 3 ? 'refused: another incarnation' : ''
+  }
+
+  transferLeadership(): void {
+    this.transfers += 1
+  }
+
+  join(_request: JoinRequest, done: (answer: JoinAnswer) => void): void {
+    give(this.joinAnswer, done)
+  }
+
+  upgrade(_request: IncomingMessage, socket: Duplex): void {
+    this.upgraded.push(socket)
+    socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n')
+  }
+}
+
+function give<T>(answer: Answer<T>, done: (answer: T) => void): void {
+  if (typeof answer === 'function') (answer as (done: (answer: T) => void) => void)(done)
+  else setImmediate(done, answer)
+}
+
+export function readOk(results: readonly StatementResult[], index = 41): Outcome<ReadAnswer> {
+  return { type: 'ok', value: { index, results } }
+}
+
+export function failed(
+  code: ErrorCode,
+  message = `it is ${code}`,
+): {
+  readonly type: 'failed'
+  readonly error: DbError
+} {
+  return { type: 'failed', error: new DbError(code, message) }
+}
+
+export const QUIET: Logger = { debug: ignore, info: ignore, warn: ignore, error: ignore }
+
+function ignore(): void {
+  // Tests look at answers, not at the logger's output.
+}
+
+const OPTIONS: HttpServerOptions = {
+  host: '127.0.0.1',
+  port: 0,
+  maxConnections: 100,
+  receiveTimeoutMs: 5000,
+  keepAliveMs: 5000,
+  corsOrigin: '',
+  maxBodyBytes: 100_000,
+  writeTimeoutMs: 1000,
+  readTimeoutMs: 2000,
+  maxResultRows: 1000,
+  maxResultBytes: 1_000_000,
+}
+
+/** A real listener over a fake node; stopped when it goes out of scope. */
+export interface TestServer extends AsyncDisposable {
+  readonly url: string
+  readonly port: number
+  readonly service: FakeService
+  post(path: string, json: unknown): Promise<{ status: number; json: JsonAnswer }>
+  get(path: string): Promise<{ status: number; json: JsonAnswer }>
+}
+
+/** Any answer of the API, as far as tests look into it. */
+export interface JsonAnswer {
+  readonly [field: string]: unknown
+  readonly error?: {
+    readonly code: ErrorCode
+    readonly message: string
+    readonly fate: string
+    readonly retry: string
+    readonly details: Readonly<Record<string, unknown>>
+  }
+}
+
+export async function startTestServer(
+  options: Partial<HttpServerOptions> = {},
+  service = new FakeService(),
+): Promise<TestServer> {
+  const server = new HttpServer({ ...OPTIONS, ...options }, service, QUIET)
+  await server.listen()
+  const url = `http://127.0.0.1:${server.port}`
+  const read = async (answer: Response): Promise<{ status: number; json: JsonAnswer }> => ({
+    status: answer.status,
+    json: (await answer.json()) as JsonAnswer,
+  })
+  return {
+    url,
+    port: server.port,
+    service,
+    post: async (path, json) => {
+      const headers = { 'content-type': 'application/json' }
+      const body = typeof json === 'string' ? json : JSON.stringify(json)
+      return read(await fetch(url + path, { method: 'POST', headers, body }))
+    },
+    get: async path => read(await fetch(url + path)),
+    [Symbol.asyncDispose]: () => server.stop(100),
+  }
+}
