@@ -38,8 +38,9 @@ export function confirmReads(core: RaftCore, message: Message): void {
 
 function startRead(core: RaftCore, request: Message): void {
   const index = core.log.committed
-  // A lone voter needs nobody's word; a leader that was demoted beside one does. A lease holds as long as this leader has told nobody to
-  // campaign: such a campaign doesn't wait for the lease to run out (thesis 6.4.1).
+  // A lone voter needs nobody's word; a leader that was demoted beside one does. A lease holds as
+  // long as this leader has told nobody to campaign: such a campaign doesn't wait for the lease to
+  // run out (thesis 6.4.1).
   const isLeaseValid = core.config.readOnly === 'lease' && !core.isLeaseGivenUp
   const { membership } = core.tracker
   const isLoneVoter = isSingleton(membership) && isVoter(membership, core.id)
