@@ -59,6 +59,7 @@ export const ERRORS = {
   // The node.
   ENGINE_RESTARTED:    { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1105, 'HY000'], about: 'The process that runs SQL ended and was started again; the statement was not logged.' },
   DISK_FULL:           { fate: 'not-applied', retry: 'leader',  http: 507, mysql: [1021, 'HY000'], about: 'The disk of this node is full; nothing was logged. Free some space.' },
+  DISK_FAILED:         { fate: 'unknown',     retry: 'same-id', http: 500, mysql: [1105, 'HY000'], about: 'The disk of this node failed a write or a flush; the node ends, because what the disk holds is not known any more.' },
   CORRUPT:             { fate: 'not-applied', retry: 'leader',  http: 500, mysql: [1105, 'HY000'], about: 'A checksum does not match what was written. The node refuses to start with this disk.' },
   WRONG_DATA:          { fate: 'not-applied', retry: 'never',   http: 500, mysql: [1105, 'HY000'], about: 'The data directory belongs to another cluster or node, is in use, or is of a newer version.' },
   PORT_IN_USE:         { fate: 'not-applied', retry: 'never',   http: 500, mysql: [1105, 'HY000'], about: 'The address to listen on is taken. Stop the other program or choose another port.' },
