@@ -59,6 +59,7 @@ export class RaftLog implements ReplicatedLog {
   readonly #rounds: ReadRounds
   #listener: (event: LogEvent) => void = () => {}
   #timer: Timer | undefined
+  #isStarted = false
   #isStopped = false
   /** Guards against a step inside a step: the core is never entered twice. */
   #isProcessing = false
@@ -108,9 +109,15 @@ export class RaftLog implements ReplicatedLog {
 
   start(listener: (event: LogEvent) => void): void {
     this.#listener = listener
+    // What a crash left in the page cache is in the log that was read, but the core takes all that
+    // it reads for durable: so it hears nothing and says nothing before that is true.
+    this.#parts.wal.flush(() => {
+      if (this.#isStopped) return
+      this.#isStarted = true
+      this.#tickLater()
+      this.#process()
+    })
     this.#parts.peers.on('raft', (from, body) => this.#receive(from, body))
-    this.#tickLater()
-    this.#process()
   }
 
   get nextProposal(): ProposalNumber {
@@ -187,7 +194,7 @@ export class RaftLog implements ReplicatedLog {
       lastIndex: wal.lastIndex(),
       commitIndex: this.#commitIndex,
       isCommitCurrent: this.#commitTerm === status.term,
-      flushedIndex: wal.flushedIndex,
+      flushedIndex: wal.flushedIndex(),
       voters: status.confState.voters,
       learners: status.confState.learners,
       peers: this.#peerHealth(),
@@ -234,7 +241,7 @@ export class RaftLog implements ReplicatedLog {
   }
 
   #receive(from: number, body: Uint8Array): void {
-    if (this.#isStopped) return
+    if (this.#isStopped || !this.#isStarted) return
     const message = decodeMessage(body)
     // The handshake says who speaks on a connection; a message can't claim to be another's, except
     // that a read request keeps the name of the follower it came from.
@@ -245,7 +252,7 @@ export class RaftLog implements ReplicatedLog {
 
   /** Lets the core hand out its work until there is none. */
   #process(): void {
-    if (this.#isProcessing || this.#isStopped) return
+    if (this.#isProcessing || this.#isStopped || !this.#isStarted) return
     this.#isProcessing = true
     try {
       while (this.#node.hasReady()) this.#handle(this.#node.ready())
@@ -257,7 +264,7 @@ export class RaftLog implements ReplicatedLog {
   #handle(ready: Ready): void {
     this.#announceRole()
     for (const message of ready.messages) {
-      if (message.to === LOCAL_APPEND) this.#store(message, ready)
+      if (message.to === LOCAL_APPEND) this.#store(message)
       else if (message.to === LOCAL_APPLY) this.#hand(message)
       else this.#send(message)
     }
@@ -277,16 +284,15 @@ export class RaftLog implements ReplicatedLog {
     this.#listener(this.#lastRole)
   }
 
-  #store(message: Message, ready: Ready): void {
+  #store(message: Message): void {
     assert(message.snapshot === undefined, 'a snapshot came from a peer, which none of them sends')
     const hardState =
       message.term === 0
         ? undefined
         : { term: message.term, vote: message.vote, commit: message.commit }
     const { responses = [] } = message
-    this.#parts.wal.append(
-      { entries: message.entries, ...(hardState && { hardState }), mustSync: ready.mustSync },
-      () => this.#stored(responses),
+    this.#parts.wal.append({ entries: message.entries, ...(hardState && { hardState }) }, () =>
+      this.#stored(responses),
     )
   }
 
