@@ -1,0 +1,209 @@
+/**
+ * Messages to the writer process and its replies, as bytes. Both ends are always of one build, so
+ * there is no version: u8 type, then the fields in the order of the types in engine.ts.
+ */
+import { unreachable } from '../../base/assert.ts'
+import { ByteReader, type ByteWriter } from '../../base/bytes.ts'
+import { DbError } from '../../base/errors.ts'
+import type { EngineEntry, RequestResult, WriterMessage, WriterReply } from '../engine.ts'
+import {
+  decodeRequestError,
+  decodeRequestResult,
+  encodeRequestError,
+  encodeRequestResult,
+} from '../result-codec.ts'
+import { buildMessage } from './scratch.ts'
+
+const OPEN = 1
+const EXECUTE = 2
+const COMMIT = 3
+const ROLLBACK = 4
+const APPLY = 5
+const CHECKPOINT = 6
+
+const OPENED = 101
+const EXECUTED = 102
+const COMMITTED = 103
+const ROLLED_BACK = 104
+const APPLIED = 105
+const CHECKPOINTED = 106
+const FAULT = 107
+
+export function encodeWriterMessage(message: WriterMessage): Uint8Array {
+  return buildMessage(writer => writeMessage(writer, message))
+}
+
+function writeMessage(writer: ByteWriter, message: WriterMessage): void {
+  switch (message.type) {
+    case 'open':
+      return writer.u8(OPEN)
+    case 'execute':
+      writer.u8(EXECUTE)
+      writer.varint(message.batch)
+      writer.varint(message.nowMs)
+      writer.bytes(message.seed)
+      writer.varint(message.requests.length)
+      for (const request of message.requests) writer.bytes(request)
+      return
+    case 'commit':
+      writer.u8(COMMIT)
+      writer.varint(message.batch)
+      return writer.varint(message.index)
+    case 'rollback':
+      writer.u8(ROLLBACK)
+      return writer.varint(message.batch)
+    case 'apply':
+      writer.u8(APPLY)
+      writer.varint(message.entries.length)
+      for (const entry of message.entries) {
+        writer.varint(entry.index)
+        writer.bytes(entry.data)
+      }
+      return
+    case 'checkpoint':
+      return writer.u8(CHECKPOINT)
+    default:
+      unreachable(message)
+  }
+}
+
+/** Byte arrays of the message are views of `bytes`. */
+export function decodeWriterMessage(bytes: Uint8Array): WriterMessage {
+  const reader = new ByteReader(bytes)
+  const tag = reader.u8()
+  switch (tag) {
+    case OPEN:
+      return { type: 'open' }
+    case EXECUTE: {
+      const batch = reader.varint()
+      const nowMs = reader.varint()
+      const seed = reader.bytes()
+      const requests: Uint8Array[] = []
+      for (let left = reader.varint(); left > 0; left--) requests.push(reader.bytes())
+      return { type: 'execute', batch, nowMs, seed, requests }
+    }
+    case COMMIT:
+      return { type: 'commit', batch: reader.varint(), index: reader.varint() }
+    case ROLLBACK:
+      return { type: 'rollback', batch: reader.varint() }
+    case APPLY: {
+      const entries: EngineEntry[] = []
+      for (let left = reader.varint(); left > 0; left--) {
+        entries.push({ index: reader.varint(), data: reader.bytes() })
+      }
+      return { type: 'apply', entries }
+    }
+    case CHECKPOINT:
+      return { type: 'checkpoint' }
+    default:
+      throw new DbError('CORRUPT', `${tag} is no type of a message to the writer`)
+  }
+}
+
+export function encodeWriterReply(reply: WriterReply): Uint8Array {
+  return buildMessage(writer => writeReply(writer, reply))
+}
+
+function writeReply(writer: ByteWriter, reply: WriterReply): void {
+  switch (reply.type) {
+    case 'opened':
+      writer.u8(OPENED)
+      writer.varint(reply.appliedIndex)
+      writer.varint(reply.durableIndex)
+      writer.varint(reply.nowMs)
+      return writer.utf8(reply.build)
+    case 'executed':
+      writer.u8(EXECUTED)
+      writer.varint(reply.batch)
+      writer.varint(reply.taken)
+      writer.u8(reply.entry === undefined ? 0 : 1)
+      if (reply.entry !== undefined) writer.bytes(reply.entry)
+      writer.varint(reply.results.length)
+      for (const result of reply.results) encodeRequestResult(writer, result)
+      return
+    case 'committed':
+      writer.u8(COMMITTED)
+      writer.varint(reply.batch)
+      writer.varint(reply.index)
+      return writer.varint(reply.durableIndex)
+    case 'rolled-back':
+      writer.u8(ROLLED_BACK)
+      return writer.varint(reply.batch)
+    case 'applied':
+      return writeApplied(writer, reply)
+    case 'checkpointed':
+      writer.u8(CHECKPOINTED)
+      return writer.varint(reply.durableIndex)
+    case 'fault':
+      writer.u8(FAULT)
+      return encodeRequestError(writer, reply.error)
+    default:
+      unreachable(reply)
+  }
+}
+
+function writeApplied(writer: ByteWriter, reply: WriterReply & { type: 'applied' }): void {
+  const { divergence } = reply
+  writer.u8(APPLIED)
+  writer.varint(reply.index)
+  writer.varint(reply.durableIndex)
+  writer.u8(divergence === undefined ? 0 : 1)
+  if (divergence === undefined) return
+  writer.varint(divergence.index)
+  writer.utf8(divergence.database)
+  writer.utf8(divergence.sql)
+  writer.utf8(divergence.expected)
+  writer.utf8(divergence.actual)
+}
+
+/** The entry is a copy, because it is kept for long; BLOBs of results are views of `bytes`. */
+export function decodeWriterReply(bytes: Uint8Array): WriterReply {
+  const reader = new ByteReader(bytes)
+  const tag = reader.u8()
+  switch (tag) {
+    case OPENED:
+      return {
+        type: 'opened',
+        appliedIndex: reader.varint(),
+        durableIndex: reader.varint(),
+        nowMs: reader.varint(),
+        build: reader.utf8(),
+      }
+    case EXECUTED: {
+      const batch = reader.varint()
+      const taken = reader.varint()
+      const entry = reader.u8() === 0 ? undefined : new Uint8Array(reader.bytes())
+      const results: RequestResult[] = []
+      for (let left = reader.varint(); left > 0; left--) results.push(decodeRequestResult(reader))
+      return { type: 'executed', batch, taken, entry, results }
+    }
+    case COMMITTED: {
+      const batch = reader.varint()
+      return { type: 'committed', batch, index: reader.varint(), durableIndex: reader.varint() }
+    }
+    case ROLLED_BACK:
+      return { type: 'rolled-back', batch: reader.varint() }
+    case APPLIED:
+      return readApplied(reader)
+    case CHECKPOINTED:
+      return { type: 'checkpointed', durableIndex: reader.varint() }
+    case FAULT:
+      return { type: 'fault', error: decodeRequestError(reader) }
+    default:
+      throw new DbError('CORRUPT', `${tag} is no type of a reply of the writer`)
+  }
+}
+
+function readApplied(reader: ByteReader): WriterReply {
+  const index = reader.varint()
+  const durableIndex = reader.varint()
+  if (reader.u8() === 0) return { type: 'applied', index, durableIndex }
+  const divergence = {
+    index: reader.varint(),
+    database: reader.utf8(),
+    sql: reader.utf8(),
+    expected: reader.utf8(),
+    actual: reader.utf8(),
+  }
+  return { type: 'applied', index, durableIndex, divergence }
+}

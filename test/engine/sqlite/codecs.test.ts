@@ -1,0 +1,196 @@
+/** Messages between the main process and engine processes, both ways through bytes. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import type { WriterMessage, WriterReply } from '../../../src/engine/engine.ts'
+import {
+  decodeDatabases,
+  decodeDigestOutcome,
+  decodeReaderMessage,
+  decodeReadOutcome,
+  encodeDatabases,
+  encodeDigestOutcome,
+  encodeReaderMessage,
+  encodeReadOutcome,
+  type ReaderMessage,
+} from '../../../src/engine/sqlite/reader-codec.ts'
+import {
+  decodeWriterMessage,
+  decodeWriterReply,
+  encodeWriterMessage,
+  encodeWriterReply,
+} from '../../../src/engine/sqlite/writer-codec.ts'
+
+// Made values may have no prototype, which is not part of a message: `structuredClone` gives one.
+
+const number = fc.maxSafeNat()
+const bytes = fc.uint8Array({ maxLength: 30 })
+const text = fc.string({ unit: 'grapheme' })
+const results = fc.array(
+  fc.constantFrom(
+    { type: 'ok' as const, results: [{ rowsAffected: 2, lastInsertId: -5n }] },
+    { type: 'ok' as const, results: [] },
+    { type: 'failed' as const, error: { code: 'SQL_CONSTRAINT' as const, message: 'taken' } },
+  ),
+)
+
+const messageArbitrary: fc.Arbitrary<WriterMessage> = fc.oneof(
+  fc.constant({ type: 'open' as const }),
+  fc.record({
+    type: fc.constant('execute' as const),
+    batch: number,
+    nowMs: number,
+    seed: fc.uint8Array({ minLength: 16, maxLength: 16 }),
+    requests: fc.array(bytes),
+  }),
+  fc.record({ type: fc.constant('commit' as const), batch: number, index: number }),
+  fc.record({ type: fc.constant('rollback' as const), batch: number }),
+  fc.record({
+    type: fc.constant('apply' as const),
+    entries: fc.array(fc.record({ index: number, data: bytes })),
+  }),
+  fc.constant({ type: 'checkpoint' as const }),
+)
+
+const replyArbitrary: fc.Arbitrary<WriterReply> = fc.oneof(
+  fc.record({
+    type: fc.constant('opened' as const),
+    appliedIndex: number,
+    durableIndex: number,
+    nowMs: number,
+    build: text,
+  }),
+  fc.record({
+    type: fc.constant('executed' as const),
+    batch: number,
+    taken: number,
+    entry: fc.option(bytes, { nil: undefined }),
+    results,
+  }),
+  fc.record({
+    type: fc.constant('committed' as const),
+    batch: number,
+    index: number,
+    durableIndex: number,
+  }),
+  fc.record({ type: fc.constant('rolled-back' as const), batch: number }),
+  fc.record(
+    {
+      type: fc.constant('applied' as const),
+      index: number,
+      durableIndex: number,
+      divergence: fc.record({
+        index: number,
+        database: text,
+        sql: text,
+        expected: text,
+        actual: text,
+      }),
+    },
+    { requiredKeys: ['type', 'index', 'durableIndex'] },
+  ),
+  fc.record({ type: fc.constant('checkpointed' as const), durableIndex: number }),
+  fc.constant({
+    type: 'fault' as const,
+    error: { code: 'DISK_FULL' as const, message: 'the disk is full', details: { errcode: 13 } },
+  }),
+)
+
+const statement = fc.record({
+  sql: text,
+  params: fc.oneof(
+    fc.array(fc.constantFrom(null, 1n, 1.5, 'x', new Uint8Array(2))),
+    fc.dictionary(fc.string({ minLength: 1 }), fc.constantFrom(null, 7n), {
+      noNullPrototype: false,
+    }),
+  ),
+})
+
+const readerMessageArbitrary: fc.Arbitrary<ReaderMessage> = fc.oneof(
+  fc.record({
+    type: fc.constant('query' as const),
+    request: fc.record({
+      database: text,
+      statements: fc.array(statement),
+      maxRows: number,
+      maxBytes: number,
+    }),
+  }),
+  fc.record({
+    type: fc.constant('digest' as const),
+    request: fc.record({ database: text, table: text }, { requiredKeys: ['database'] }),
+  }),
+  fc.constant({ type: 'databases' as const }),
+)
+
+test('every message to the writer is the same on the other side', () => {
+  fc.assert(
+    fc.property(messageArbitrary, message => {
+      assert.deepEqual(decodeWriterMessage(encodeWriterMessage(message)), structuredClone(message))
+    }),
+    { numRuns: 300 },
+  )
+})
+
+test('every reply of the writer is the same on the other side', () => {
+  fc.assert(
+    fc.property(replyArbitrary, reply => {
+      assert.deepEqual(decodeWriterReply(encodeWriterReply(reply)), structuredClone(reply))
+    }),
+    { numRuns: 300 },
+  )
+})
+
+test('every message to a reader is the same on the other side', () => {
+  fc.assert(
+    fc.property(readerMessageArbitrary, message => {
+      const read = decodeReaderMessage(encodeReaderMessage(message))
+      assert.deepEqual(structuredClone(read), structuredClone(message))
+    }),
+    { numRuns: 300 },
+  )
+})
+
+test('the replies of a reader are the same on the other side', () => {
+  const rows = [[1n, 'a', null]]
+  const read = { type: 'ok' as const, appliedIndex: 9, results: [{ rowsAffected: 0, rows }] }
+  const digest = { type: 'ok' as const, appliedIndex: 9, rows: 3, digest: 'ab12' }
+  const failed = {
+    type: 'failed' as const,
+    error: { code: 'UNKNOWN_DATABASE' as const, message: 'there is no database x' },
+  }
+
+  assert.deepEqual(decodeReadOutcome(encodeReadOutcome(read)), read)
+  assert.deepEqual(decodeReadOutcome(encodeReadOutcome(failed)), failed)
+  assert.deepEqual(decodeDigestOutcome(encodeDigestOutcome(digest)), digest)
+  assert.deepEqual(decodeDigestOutcome(encodeDigestOutcome(failed)), failed)
+  assert.deepEqual(decodeDatabases(encodeDatabases(['a', 'ä'])), ['a', 'ä'])
+})
+
+test('an entry is a copy: it stays when the bytes it came in are used again', () => {
+  const entry = Uint8Array.of(1, 2, 3)
+  const bytes = encodeWriterReply({ type: 'executed', batch: 1, taken: 1, entry, results: [] })
+
+  const reply = decodeWriterReply(bytes)
+  bytes.fill(0)
+
+  assert.deepEqual(reply.type === 'executed' && reply.entry, entry)
+})
+
+test('a message after a very large one is right too', () => {
+  const large: WriterMessage = {
+    type: 'apply',
+    entries: [{ index: 1, data: new Uint8Array(6_000_000).fill(3) }],
+  }
+
+  assert.deepEqual(decodeWriterMessage(encodeWriterMessage(large)), large)
+  assert.deepEqual(decodeWriterMessage(encodeWriterMessage({ type: 'open' })), { type: 'open' })
+})
+
+test('an unknown type of message is CORRUPT on each side', () => {
+  const bytes = Uint8Array.of(99)
+
+  assert.throws(() => decodeWriterMessage(bytes), { code: 'CORRUPT' })
+  assert.throws(() => decodeWriterReply(bytes), { code: 'CORRUPT' })
+  assert.throws(() => decodeReaderMessage(bytes), { code: 'CORRUPT' })
+})
