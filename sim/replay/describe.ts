@@ -196,7 +196,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
 function quote(data: Uint8Array): string {
   let characters: string[]
   try {
-    characters = [...new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(data)]
+    characters = Array.from(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(data))
   } catch {
     // Not text at all: every byte stands for itself.
     characters = Array.from(data, byte => (byte < 0x80 ? String.fromCharCode(byte) : hex(byte)))

@@ -65,13 +65,13 @@ export function decodeConfChange(data: Uint8Array): ConfChange {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength)
   const version = view.getUint8(0)
   assert(version === 1 || version === 2, `unknown version ${version} of a membership change`)
-  const transition = must(TRANSITIONS[view.getUint8(1)], 'unknown transition')
+  const transition = must(TRANSITIONS[view.getUint8(1)], 'transition of a membership change')
   const stepCount = view.getUint32(2, true)
   const stepsEnd = HEAD_BYTES + stepCount * STEP_BYTES
   assert(data.length >= stepsEnd, `a membership change lacks some of its ${stepCount} steps`)
   const steps: ConfChangeStep[] = []
   for (let at = HEAD_BYTES; at < stepsEnd; at += STEP_BYTES) {
-    const type = must(STEP_TYPES[view.getUint8(at)], 'unknown step of a membership change')
+    const type = must(STEP_TYPES[view.getUint8(at)], 'type of a membership step')
     steps.push({ type, nodeId: view.getFloat64(at + 1, true) })
   }
   return { version, transition, steps, context: data.slice(stepsEnd) }

@@ -3,7 +3,7 @@
  * tick does to it stands in the other files of this folder, one chapter each; raft.ts puts them
  * together. The fields are open to those chapters and to nobody else.
  */
-import { assert } from '../base/assert.ts'
+import { AssertionError, assert } from '../base/assert.ts'
 import { type RaftConfig, checkConfig } from './config.ts'
 import { type Members, restoreMembers } from './membership-change.ts'
 import { describeMembership, toConfState } from './membership.ts'
@@ -205,10 +205,9 @@ export class RaftCore {
   useConfState(confState: ConfState): void {
     const options = this.tracker.newcomerOptions(this.log.lastIndex())
     const result = restoreMembers(confState, options)
-    assert(
-      result.type === 'changed',
-      `a stored membership is wrong: ${result.type === 'refused' ? result.reason : ''}`,
-    )
+    if (result.type === 'refused') {
+      throw new AssertionError(`the stored membership can't be used: ${result.reason}`)
+    }
     this.useMembers(result.members)
   }
 

@@ -147,7 +147,8 @@ function takeOffice(core: RaftCore): void {
   // A membership change may be among the entries it starts with. Looking for it could take long;
   // waiting until they are all applied is enough.
   core.pendingConfIndex = core.log.lastIndex()
-  // Thesis 6.4: "each leader commits a blank no-op entry into the log at the start of its term".
+  // Thesis 6.4: "Raft handles this by having each leader commit a blank no-op entry into the log at
+  // the start of its term."
   const isAppended = appendOwnEntries(core, [draftEntry('normal')])
   assert(isAppended, 'the first entry of a term was refused')
   core.logger?.info(`${core.id} became leader at term ${core.term}`)

@@ -128,7 +128,7 @@ class Draft {
   leave(): void {
     for (const id of this.learnersNext) {
       this.learners.add(id)
-      must(this.#progress.get(id), `no progress for learner ${id}`).isLearner = true
+      must(this.#progress.get(id), `progress of learner ${id}`).isLearner = true
     }
     this.learnersNext.clear()
     for (const id of this.outgoing) {

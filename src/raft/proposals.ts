@@ -3,7 +3,7 @@
  * not when it is appended; so until the last one in the log is applied, nobody may propose another,
  * and nobody who has one committed and unapplied may campaign.
  */
-import { assert } from '../base/assert.ts'
+import { AssertionError, assert } from '../base/assert.ts'
 import {
   LEAVE_JOINT,
   decodeConfChange,
@@ -86,12 +86,12 @@ function confChangeRefusal(core: RaftCore, change: ConfChange): string | undefin
 /** The outside applied a committed change. Returns the membership now in force. */
 export function applyConfChange(core: RaftCore, change: ConfChange): ConfState {
   const result = changeMembers(core, change)
-  assert(
-    result.type === 'changed',
-    `a committed membership change can't be applied at ` +
-      `${describeMembership(core.tracker.membership)}: ` +
-      `${result.type === 'refused' ? result.reason : ''}`,
-  )
+  if (result.type === 'refused') {
+    const membership = describeMembership(core.tracker.membership)
+    throw new AssertionError(
+      `a committed change can't be applied at ${membership}: ${result.reason}`,
+    )
+  }
   const confState = core.useMembers(result.members)
   afterMembershipChange(core)
   return confState
@@ -109,7 +109,8 @@ function changeMembers(core: RaftCore, change: ConfChange): ChangeResult {
 function afterMembershipChange(core: RaftCore): void {
   if (core.role !== 'leader') return
   if (core.isLearner || !core.tracker.progress.has(core.id)) {
-    // Thesis 4.2.2: a leader that is no longer a member "steps down" once that is committed.
+    // Thesis 4.2.2: "a leader that is removed from the configuration steps down once the Cnew entry
+    // is committed".
     if (core.config.stepDownOnRemoval) core.becomeFollower(core.term, NO_ID)
     return
   }

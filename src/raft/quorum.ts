@@ -49,8 +49,9 @@ export function majorityVoteResult(
 }
 
 /**
- * Thesis 4.3: "Agreement (for elections and entry commitment) requires majorities from both the old
- * and new configurations." So an index is committed when it is so in both halves.
+ * Thesis 4.3: in a joint membership, agreement "for elections and entry commitment" requires
+ * "majorities from both the old and new configurations". So an index is committed when it is so in
+ * both halves.
  */
 export function committedIndex(group: JointVoters, acked: AckedIndex): number {
   return Math.min(

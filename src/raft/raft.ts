@@ -39,7 +39,10 @@ export function tick(core: RaftCore): void {
   else tickOthers(core)
 }
 
-/** Thesis 3.4: "If a follower receives no communication over a period of time […] it begins an election". */
+/**
+ * Thesis 3.4: "If a follower receives no communication over a period of time called the election
+ * timeout, then it assumes there is no viable leader and begins an election to choose a new leader."
+ */
 function tickOthers(core: RaftCore): void {
   core.electionElapsed++
   if (!core.isPromotable() || core.electionElapsed < core.randomizedElectionTicks) return
@@ -70,29 +73,19 @@ export function step(core: RaftCore, message: Message): StepResult {
     handleEarlierTerm(core, message)
     return 'done'
   }
-  switch (message.type) {
-    case 'vote':
-    case 'pre-vote':
-      handleVoteRequest(core, message)
-      return 'done'
-    case 'storage-append-response':
-      if (message.index > 0) core.log.unstable.stableTo(message.index, message.logTerm)
-      handleStoredSnapshot(core, message)
-      return 'done'
-    case 'storage-apply-response':
-      handleApplied(core, message)
-      return 'done'
-    case 'propose':
-      return propose(core, message.from, message.entries).type === 'dropped'
-        ? 'proposal-dropped'
-        : 'done'
-    default:
-      if (core.role === 'leader') stepLeader(core, message)
-      else if (FROM_LEADER.has(message.type)) stepFromLeader(core, message)
-      else if (core.role === 'follower') stepFollower(core, message)
-      else stepCandidate(core, message)
-      return 'done'
+  const { type } = message
+  if (type === 'propose') {
+    const result = propose(core, message.from, message.entries)
+    return result.type === 'dropped' ? 'proposal-dropped' : 'done'
   }
+  if (type === 'vote' || type === 'pre-vote') handleVoteRequest(core, message)
+  else if (type === 'storage-append-response') handleStored(core, message)
+  else if (type === 'storage-apply-response') handleApplied(core, message)
+  else if (core.role === 'leader') stepLeader(core, message)
+  else if (FROM_LEADER.has(type)) stepFromLeader(core, message)
+  else if (core.role === 'follower') stepFollower(core, message)
+  else stepCandidate(core, message)
+  return 'done'
 }
 
 /**
@@ -131,6 +124,11 @@ function handleEarlierTerm(core: RaftCore, message: Message): void {
       `${core.id} at term ${core.term} ignores ${type} of term ${term} from ${from}`,
     )
   }
+}
+
+function handleStored(core: RaftCore, message: Message): void {
+  if (message.index > 0) core.log.unstable.stableTo(message.index, message.logTerm)
+  handleStoredSnapshot(core, message)
 }
 
 function handleStoredSnapshot(core: RaftCore, message: Message): void {

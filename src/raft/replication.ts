@@ -34,8 +34,8 @@ export function appendOwnEntries(core: RaftCore, drafts: readonly Entry[]): bool
     data: draft.data,
   }))
   const index = core.log.append(entries)
-  // Thesis 10.2.1: the leader may write to its disk while followers write to theirs, and then "counts
-  // itself" only once its own write is done: this message waits for the disk like any follower's.
+  // Thesis 10.2.1: "the leader uses its own match index to indicate the latest entry to have been
+  // durably written to its disk". This message waits for the disk like any follower's, and raises it.
   core.send({ type: 'append-response', to: core.id, index })
   return true
 }

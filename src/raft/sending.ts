@@ -18,7 +18,7 @@ export function sendAppend(core: RaftCore, to: RaftId): void {
  * that or because there is nothing to send and an empty message is not wanted.
  */
 export function maybeSendAppend(core: RaftCore, to: RaftId, sendIfEmpty: boolean): boolean {
-  const progress = must(core.tracker.progress.get(to), `no progress for ${to}`)
+  const progress = must(core.tracker.progress.get(to), `progress of ${to}`)
   if (progress.isPaused) return false
 
   const previousIndex = progress.next - 1

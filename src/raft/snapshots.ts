@@ -46,8 +46,8 @@ function restore(core: RaftCore, snapshot: Snapshot): boolean {
     core.logger?.warn(`${core.id} is not a member in the snapshot at ${index}`)
     return false
   }
-  // Thesis 5.1: a snapshot may describe "only a prefix of the server's log"; the entries after it are
-  // still good then, and need not be sent again.
+  // Thesis 5.1: if the snapshot describes a prefix of the log, "entries following the snapshot are
+  // still valid and must be retained".
   if (core.log.matches({ index, term })) {
     core.logger?.info(`${core.id} has the entry ${index} of the snapshot and commits up to it`)
     core.log.commitTo(index)
