@@ -26,22 +26,25 @@ export function encodeToken(prefix: string, index: number): string {
 
 /** Reads a token. Throws INVALID_REQUEST if it is none. */
 export function decodeToken(text: string): ReadToken {
-  const [, historyId, groupId, index] = FORMAT.exec(text) ?? []
-  const token = {
-    historyId: historyId ?? '',
-    groupId: Number.parseInt(groupId ?? '', 36),
-    index: Number.parseInt(index ?? '', 36),
-  }
-  if (historyId === undefined || !Number.isSafeInteger(token.index)) {
-    throw new DbError('INVALID_REQUEST', 'atLeast is not a token that a node of Lockstep gave')
-  }
-  return token
+  const token = readToken(text)
+  if (token !== undefined) return token
+  throw new DbError('INVALID_REQUEST', 'atLeast is not a token that a node of Lockstep gave')
 }
 
-/** True if `next` is of another history or newer than `last`: the one a client keeps. */
+function readToken(text: string): ReadToken | undefined {
+  const [, historyId, groupId, index] = FORMAT.exec(text) ?? []
+  if (historyId === undefined || groupId === undefined || index === undefined) return undefined
+  const token = { historyId, groupId: parseInt(groupId, 36), index: parseInt(index, 36) }
+  return Number.isSafeInteger(token.index) ? token : undefined
+}
+
+/**
+ * True if a client should keep `next` instead of `last`: it is newer, or of another history. One
+ * that this version can't read is of a newer server, and kept.
+ */
 export function isNewerToken(next: string, last: string | undefined): boolean {
-  if (last === undefined) return true
-  const a = decodeToken(next)
-  const b = decodeToken(last)
+  const a = readToken(next)
+  const b = readToken(last ?? '')
+  if (a === undefined || b === undefined) return true
   return a.historyId !== b.historyId || a.groupId !== b.groupId || a.index > b.index
 }

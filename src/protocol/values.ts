@@ -126,13 +126,21 @@ export function decodeParams(json: unknown, path: string): SqlParams {
 /** What a client takes: also bigint and bytes, which JSON itself doesn't know. */
 export type InputValue = SqlValue | boolean | TaggedValue
 
-/** The JSON for a value given by a program. A number without fraction is an INTEGER. */
-export function toJsonValue(value: InputValue): JsonValue {
+/**
+ * The JSON for a value given by a program. A number without fraction is an INTEGER. Throws
+ * INVALID_REQUEST for what SQL doesn't know, such as undefined or a Date.
+ */
+export function toJsonValue(value: InputValue, path: string): JsonValue {
   if (typeof value === 'bigint') {
     return value >= SAFE_MIN && value <= SAFE_MAX ? Number(value) : { $integer: String(value) }
   }
   if (value instanceof Uint8Array) return { $blob: toBase64(value) }
-  if (typeof value !== 'number') return value
+  if (typeof value === 'string' || typeof value === 'boolean' || value === null) return value
+  if (typeof value !== 'number') {
+    if (isTaggedValue(value)) return value
+    const shown = Object.prototype.toString.call(value).slice(8, -1)
+    throw invalid(path, `${shown} is no SQL value; give a number, bigint, text, bytes or null`)
+  }
   if (Number.isNaN(value)) return null
   if (Number.isFinite(value)) return Number.isInteger(value) ? wholeNumber(value) : value
   return { $real: value > 0 ? 'Infinity' : '-Infinity' }

@@ -1,6 +1,7 @@
 /** Results as JSON text. Built by hand: rows are the bulk of all answers. */
 import { must } from '../../base/assert.ts'
 import type { SqlValue, StatementResult } from '../../base/sql.ts'
+import { uniqueNames } from '../../protocol/column-names.ts'
 import type { RowFormat } from '../../protocol/parse-request.ts'
 import { encodeValue } from '../../protocol/values.ts'
 
@@ -54,18 +55,4 @@ function encodeObjects(columns: readonly string[], rows: readonly (readonly SqlV
   const encodeRow = (row: readonly SqlValue[]): string =>
     row.map((value, at) => keys[at] + encodeValue(value)).join()
   return `[${rows.map(row => `{${encodeRow(row)}}`).join()}]`
-}
-
-/** A join may name two columns alike; the second becomes `id_2`, so that no value is lost. */
-export function uniqueNames(columns: readonly string[]): string[] {
-  const taken = new Set(columns)
-  const seen = new Set<string>()
-  return columns.map(column => {
-    let name = column
-    for (let number = 2; seen.has(name) || (name !== column && taken.has(name)); number += 1) {
-      name = `${column}_${number}`
-    }
-    seen.add(name)
-    return name
-  })
 }

@@ -1,0 +1,19 @@
+/** The door of the package: a typed client for Node and browsers. */
+export { DbError, type ErrorCode, type Fate, type Retry } from '../base/errors.ts'
+export type { Command } from '../protocol/commands.ts'
+export type { Condition } from '../protocol/conditions.ts'
+export type { MemberStatus, NodesResponse, StatusResponse } from '../protocol/http-api.ts'
+export type { InputValue, OutputValue } from '../protocol/values.ts'
+export {
+  createClient,
+  type BatchResult,
+  type Client,
+  type ClientOptions,
+  type Consistency,
+  type ExecuteResult,
+  type QueryOptions,
+  type RequestOptions,
+} from './client.ts'
+export type { BatchItem, DefaultRow, Params, Result } from './requests.ts'
+export { sql, type SqlText } from './sql.ts'
+export type { Transport } from './transport.ts'

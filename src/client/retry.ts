@@ -1,0 +1,52 @@
+/**
+ * Whether a failed request is sent again, where and when. It reads the error's row of the table:
+ * what may have been applied is never written twice.
+ */
+import { unreachable } from '../base/assert.ts'
+import type { DbError } from '../base/errors.ts'
+
+/** What a request does: a read can be asked again whatever became of it. */
+export type RequestKind = 'read' | 'write'
+
+export type NextStep =
+  | { readonly type: 'give-up' }
+  | {
+      readonly type: 'again'
+      readonly target: 'leader' | 'other-node'
+      readonly delayMs: number
+    }
+
+const BACKOFF_MS_MIN = 20
+const BACKOFF_MS_MAX = 1000
+const GIVE_UP: NextStep = { type: 'give-up' }
+
+/** `attempt` counts from 1; `chance` is from 0 to 1 and spreads clients apart. */
+export function nextStep(
+  error: DbError,
+  kind: RequestKind,
+  attempt: number,
+  chance: number,
+): NextStep {
+  const delayMs = backoffMs(attempt, chance)
+  switch (error.retry) {
+    case 'never':
+      return GIVE_UP
+    case 'same':
+      return { type: 'again', target: 'other-node', delayMs }
+    case 'leader':
+      // The first time its address is news, so it is asked at once.
+      return { type: 'again', target: 'leader', delayMs: attempt === 1 ? 0 : delayMs }
+    case 'same-id':
+      // Writes carry no request id, so an unknown fate is for the caller to look into.
+      if (kind === 'write' || error.code === 'INTERNAL') return GIVE_UP
+      return { type: 'again', target: 'other-node', delayMs: attempt === 1 ? 0 : delayMs }
+    default:
+      return unreachable(error.retry)
+  }
+}
+
+/** Doubles from 20 ms to 1 s; half of it is chance. */
+function backoffMs(attempt: number, chance: number): number {
+  const most = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(attempt - 1, 10))
+  return most / 2 + (most / 2) * chance
+}
