@@ -1,0 +1,12 @@
+/** A thread that runs the recipes it is sent, one after another, and sends back what came of them. */
+import { parentPort } from 'node:worker_threads'
+
+import { must } from '../src/base/assert.ts'
+import type { Recipe } from './options.ts'
+import { runSeed } from './run-seed.ts'
+import { QUIET } from './world.ts'
+
+const port = must(parentPort, 'parent port')
+port.on('message', (recipes: readonly Recipe[]) => {
+  for (const recipe of recipes) port.postMessage(runSeed(recipe, QUIET))
+})
