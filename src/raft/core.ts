@@ -126,8 +126,9 @@ export class RaftCore {
   send(fields: MessageFields): void {
     const isCampaign = CAMPAIGN.has(fields.type)
     const term = fields.term ?? 0
+    // Only a node that never entered a term rejects a pre-vote in term 0.
     assert(
-      isCampaign === term > 0,
+      isCampaign ? term > 0 || fields.reject === true : term === 0,
       `${fields.type} to ${fields.to} has term ${term}; only campaign messages set it themselves`,
     )
     const isTermless = isCampaign || TERMLESS.has(fields.type)
