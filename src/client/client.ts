@@ -4,7 +4,12 @@
  */
 import { DbError, type ErrorCode } from '../base/errors.ts'
 import type { Command } from '../protocol/commands.ts'
-import type { NodesResponse, ResultsResponse, StatusResponse } from '../protocol/http-api.ts'
+import type {
+  NodesResponse,
+  ResultsResponse,
+  StatusResponse,
+  TransferResponse,
+} from '../protocol/http-api.ts'
 import { isNewerToken } from '../protocol/token.ts'
 import type { OutputValue } from '../protocol/values.ts'
 import { Nodes } from './nodes.ts'
@@ -197,6 +202,12 @@ export class Client {
     const answer = (await this.#look('/nodes', address, options)) as NodesResponse
     if (this.#options.discover !== false) this.#nodes.learn(answer, performance.now())
     return answer
+  }
+
+  /** Asks the node at `address` to hand leadership over, if it leads. */
+  async transfer(address: string, options: RequestOptions = {}): Promise<TransferResponse> {
+    const shot = this.#shot('write', '/transfer', options, () => '{}')
+    return (await this.#attempt(shot, address)) as TransferResponse
   }
 
   #one<Row>(answer: ResultsResponse): ExecuteResult<Row> {

@@ -1,4 +1,5 @@
 /** Which node a request goes to: the leader where it is known, else one that last answered. */
+import { DbError } from '../base/errors.ts'
 import type { NodesResponse } from '../protocol/http-api.ts'
 
 /** How long a node that failed is left alone while there are others. */
@@ -11,9 +12,9 @@ export class Nodes {
   #next = 0
   readonly #restsUntil = new Map<string, number>()
 
-  /** Addresses as `host:port` or as URL; all with one scheme. */
+  /** Addresses as `host:port` or as URL, all with one scheme. Throws INVALID_REQUEST. */
   constructor(nodes: readonly string[]) {
-    const urls = nodes.map(node => new URL(node.includes('://') ? node : `http://${node}`))
+    const urls = nodes.map(toUrl)
     this.#addresses = urls.map(url => url.host)
     this.#scheme = urls[0]?.protocol ?? 'http:'
   }
@@ -86,4 +87,13 @@ export class Nodes {
     if (added.length > 0) this.#addresses = [...this.#addresses, ...added]
     if (answer.leader !== null) this.setLeader(answer.leader.address, nowMs)
   }
+}
+
+function toUrl(node: string): URL {
+  const text = node.includes('://') ? node : `http://${node}`
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  // A path would be lost without a word.
+  if (url !== undefined && /^https?:$/.test(url.protocol) && url.pathname === '/') return url
+  const message = `"${node}" is no address of a node; write host:port or http://host:port`
+  throw new DbError('INVALID_REQUEST', message)
 }

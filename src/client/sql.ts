@@ -20,8 +20,8 @@ interface SqlTag {
    * db.query(sql`SELECT * FROM users WHERE id = ${id}`)
    */
   (strings: TemplateStringsArray, ...values: readonly (InputValue | SqlText)[]): SqlText
-  /** A table's or column's name, quoted: `sql.name('my table')`. */
-  name(name: string): SqlText
+  /** A table's or column's name, quoted: `sql.identifier('my table')`. */
+  identifier(name: string): SqlText
   /** Values with commas between them, for IN: `WHERE id IN (${sql.list(ids)})`. */
   list(values: readonly InputValue[]): SqlText
 }
@@ -44,7 +44,7 @@ export const sql: SqlTag = Object.assign(
     return new SqlText(text, params)
   },
   {
-    name: (name: string) => new SqlText(quoteName(name, 'sql.name'), []),
+    identifier: (name: string) => new SqlText(quoteName(name, 'sql.identifier'), []),
     list: (values: readonly InputValue[]) => new SqlText(values.map(() => '?').join(', '), values),
   },
 )

@@ -1,0 +1,57 @@
+/** The commands that make and run a node. */
+import { DbError } from '../base/errors.ts'
+import { createLogger, stderrDestination } from '../platform/logger.ts'
+import { SystemRandom } from '../platform/random.ts'
+import { DataLock } from './data-lock.ts'
+import { makeDataDirectory } from './identity.ts'
+import { initCluster } from './init.ts'
+import { readOptions } from './options.ts'
+import { serve } from './serve.ts'
+import { loggerSettings, nodeSettings } from './settings.ts'
+
+/** `lockstep init`: founds a cluster in an empty directory and says how to go on. */
+export function init(given: { data: string; nodeId: string; voters: string }): void {
+  const { data: directory, nodeId } = given
+  const secret = process.env['LOCKSTEP_SECRET']
+  makeDataDirectory(directory)
+  const lock = DataLock.acquire(directory)
+  try {
+    const identity = initCluster({
+      directory,
+      nodeId,
+      voters: parseCount('--voters', given.voters),
+      ...(secret === undefined || secret === '' ? {} : { secret }),
+      random: new SystemRandom(),
+    })
+    const { clusterId, voters } = identity
+    const start = `lockstep start --data ${directory} --node-id ${nodeId} --listen HOST:PORT`
+    process.stdout.write(`Cluster ${clusterId} waits for its ${voters} voters. Start the first:\n`)
+    process.stdout.write(`  ${start}\n`)
+    if (voters > 1) {
+      process.stdout.write(
+        'and the others, each with its own directory, a copy of the file "secret" in it, and\n' +
+          '  --join HOST:PORT of the first.\n',
+      )
+    }
+  } finally {
+    lock.release()
+  }
+}
+
+/** `lockstep start`: runs one node; resolves with the exit code. */
+export async function start(given: Readonly<Record<string, string | undefined>>): Promise<number> {
+  const { config, ...flags } = given
+  const options = readOptions({ flags, env: process.env, file: config })
+  const settings = nodeSettings(options)
+  const facts = { nodeId: settings.nodeId }
+  const destination = stderrDestination()
+  const hasColors = process.stderr.isTTY
+  const logger = createLogger({ ...loggerSettings(options), facts, destination, hasColors })
+  return serve(settings, logger)
+}
+
+/** A whole number of the command line. Throws INVALID_REQUEST. */
+export function parseCount(flag: string, text: string): number {
+  if (/^\d{1,4}$/.test(text)) return Number(text)
+  throw new DbError('INVALID_REQUEST', `${flag} must be a whole number, not ${text}`)
+}

@@ -1,0 +1,64 @@
+/** From the options of the command line to the settings of each part of a node. */
+import { readFileSync } from 'node:fs'
+import { DbError } from '../base/errors.ts'
+import type { LoggerOptions } from '../platform/logger.ts'
+import { defaultLogFormat } from '../platform/logger.ts'
+import { parseAddress } from '../platform/address.ts'
+import type { NodeSettings } from './node.ts'
+import type { Options } from './options.ts'
+
+/** The version in package.json. */
+export function packageVersion(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}
+
+/** Throws INVALID_REQUEST if an option that is needed is absent. */
+export function nodeSettings(options: Options): NodeSettings {
+  const { data: directory, nodeId, listen, tickMs } = options
+  requireOption('--data', directory)
+  requireOption('--node-id', nodeId)
+  const { host, port } = parseAddress(listen)
+  const address = options.advertise === '' ? listen : options.advertise
+  const advertised = parseAddress(address)
+  if (['0.0.0.0', '::'].includes(advertised.host) || advertised.port === 0) {
+    const problem = `${address} is no address at which others reach this node`
+    throw new DbError('INVALID_REQUEST', `${problem}; give one with --advertise`)
+  }
+  return {
+    directory,
+    nodeId,
+    address,
+    join: options.join,
+    secret: options.secret === '' ? undefined : options.secret,
+    version: packageVersion(),
+    http: { ...options, host, port },
+    log: {
+      tickMs,
+      electionTicks: options.electionTimeoutMs / tickMs,
+      heartbeatTicks: options.heartbeatMs / tickMs,
+      maxSizePerMessageBytes: options.maxMessageBytes,
+      maxInflightMessages: options.maxInflightMessages,
+      maxInflightBytes: options.maxInflightBytes,
+    },
+    wal: {
+      segmentSizeBytes: options.segmentSizeBytes,
+      cacheSizeBytes: options.logCacheBytes,
+      batchSizeBytesMax: options.logBatchBytes,
+      fillSizeBytes: options.logFillBytes,
+    },
+    replica: options,
+    maxReaders: options.maxReaders,
+  }
+}
+
+/** How the node's logger prints. */
+export function loggerSettings(options: Options): Pick<LoggerOptions, 'level' | 'format'> {
+  const format = options.logFormat === 'auto' ? defaultLogFormat() : options.logFormat
+  return { level: options.logLevel, format }
+}
+
+function requireOption(flag: string, value: string): void {
+  if (value !== '') return
+  throw new DbError('INVALID_REQUEST', `${flag} is needed; see lockstep start --help`)
+}
