@@ -1,0 +1,165 @@
+/**
+ * The first step of a node's life: `lockstep init` founds a cluster, once, and `lockstep start`
+ * finds out which node its data directory makes it. Nothing here talks to another node.
+ */
+import { join } from 'node:path'
+import { DbError } from '../base/errors.ts'
+import type { Random } from '../base/ports.ts'
+import { checkSecretNeeded, parseAddress } from '../platform/address.ts'
+import type { FileSystem } from '../platform/durable-file.ts'
+import {
+  checkNodeId,
+  checkSecret,
+  type Identity,
+  IDENTITY_FORMAT,
+  type IdentityOf,
+  makeDataDirectory,
+  randomName,
+  readIdentity,
+  readSecret,
+  VOTERS_MAX,
+  writeIdentity,
+  writeSecret,
+} from './identity.ts'
+
+export interface InitOptions {
+  readonly directory: string
+  readonly nodeId: string
+  /** How many nodes, this one included, found the cluster together. */
+  readonly voters: number
+  /** Given by the operator; a random one is made if it is absent. */
+  readonly secret?: string
+  readonly random: Random
+  readonly files?: FileSystem
+}
+
+/**
+ * Founds a cluster in an empty data directory: gives it an id and a secret. The directory must not
+ * be in use; the caller holds its lock. Throws WRONG_DATA if it already belongs to a node.
+ */
+export function initCluster(options: InitOptions): IdentityOf<'founding'> {
+  const { directory, nodeId, voters, random, files } = options
+  checkNodeId(nodeId)
+  if (!Number.isInteger(voters) || voters < 1 || voters > VOTERS_MAX) {
+    throw new DbError('INVALID_REQUEST', `a cluster has 1 to ${VOTERS_MAX} voters, not ${voters}`)
+  }
+  const secret = options.secret ?? randomSecret(random)
+  checkSecret(secret)
+  const present = readIdentity(directory)
+  if (present !== undefined) throw new DbError('WRONG_DATA', alreadyInit(directory, present))
+  const identity: IdentityOf<'founding'> = {
+    format: IDENTITY_FORMAT,
+    type: 'founding',
+    clusterId: randomName(random),
+    historyId: randomName(random),
+    groupId: 1,
+    nodeId,
+    incarnation: randomName(random),
+    voters,
+  }
+  makeDataDirectory(directory, files)
+  // The secret first: a node.json says that all the rest is there.
+  writeSecret(directory, secret, files)
+  writeIdentity(directory, identity, files)
+  return identity
+}
+
+export interface PrepareOptions {
+  readonly directory: string
+  readonly nodeId: string
+  /** Where the other nodes reach this one, host:port. */
+  readonly address: string
+  /** Addresses of nodes to ask for a cluster; looked at only if the directory has none yet. */
+  readonly join: readonly string[]
+  /** Given by the operator; takes the place of the one in the directory. */
+  readonly secret?: string
+  readonly random: Random
+  readonly files?: FileSystem
+}
+
+export interface PreparedNode {
+  readonly identity: Identity
+  /** Empty only if all addresses are loopback. */
+  readonly secret: string
+}
+
+/**
+ * Which node this is, before it speaks to anybody. An empty directory with addresses to join gets
+ * an identity that survives any crash from here on; without, it never starts: NOT_READY says what
+ * to run. The directory is made if it is not there.
+ */
+export function prepareNode(options: PrepareOptions): PreparedNode {
+  const { directory, nodeId, address } = options
+  checkNodeId(nodeId)
+  parseAddress(address)
+  options.join.forEach(parseAddress)
+  const present = readIdentity(directory)
+  if (present !== undefined && present.nodeId !== nodeId) {
+    throw new DbError(
+      'WRONG_DATA',
+      `${directory} belongs to node ${present.nodeId}, not to ${nodeId}; ` +
+        `start it with --node-id ${present.nodeId}, or give ${nodeId} its own directory`,
+    )
+  }
+  if (present === undefined && options.join.length === 0) {
+    throw new DbError(
+      'NOT_READY',
+      `${directory} is empty: run "lockstep init --data ${directory} --node-id ${nodeId}" to found ` +
+        'a new cluster, or start with --join and the address of a node of the cluster',
+    )
+  }
+  const secret = chooseSecret(options)
+  const addresses = present?.type === 'member' ? present.members.map(m => m.address) : options.join
+  checkSecretNeeded(secret, [address, ...addresses])
+  const identity = present ?? createJoining(options)
+  return { identity: checkAddress(identity, options), secret }
+}
+
+function createJoining(options: PrepareOptions): IdentityOf<'joining'> {
+  const { directory, nodeId, random, files } = options
+  const incarnation = randomName(random)
+  const identity = { format: IDENTITY_FORMAT, type: 'joining', nodeId, incarnation } as const
+  makeDataDirectory(directory, files)
+  writeIdentity(directory, identity, files)
+  return identity
+}
+
+function chooseSecret(options: PrepareOptions): string {
+  const { directory, secret, files } = options
+  const present = readSecret(directory)
+  if (secret === undefined || secret === present) return present
+  checkSecret(secret)
+  makeDataDirectory(directory, files)
+  writeSecret(directory, secret, files)
+  return secret
+}
+
+/** The others know a member by the address it joined with; alone, it may move. */
+function checkAddress(identity: Identity, options: PrepareOptions): Identity {
+  if (identity.type !== 'member') return identity
+  const { directory, address, files } = options
+  const own = identity.members.find(member => member.raftId === identity.raftId)
+  if (own === undefined || own.address === address) return identity
+  if (identity.members.length === 1) {
+    const moved = { ...identity, members: [{ ...own, address }] }
+    writeIdentity(directory, moved, files)
+    return moved
+  }
+  throw new DbError(
+    'INVALID_REQUEST',
+    `node ${identity.nodeId} is known to the others at ${own.address}, not at ${address}; ` +
+      'start it with that address',
+  )
+}
+
+function randomSecret(random: Random): string {
+  return Buffer.from(random.bytes(32)).toString('hex')
+}
+
+function alreadyInit(directory: string, present: Identity): string {
+  const what =
+    present.type === 'joining'
+      ? `to node ${present.nodeId}, which waits to join a cluster`
+      : `to node ${present.nodeId} of cluster ${present.clusterId}`
+  return `${join(directory, 'node.json')} already belongs ${what}; choose an empty directory`
+}
