@@ -1,0 +1,194 @@
+/**
+ * Which databases there are, and how far all of them surely survive a power cut: one small SQLite
+ * file of its own, `system.sqlite`. A database's row comes after its file and goes before it.
+ */
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { join } from 'node:path'
+import { assert } from '../../base/assert.ts'
+import { DbError } from '../../base/errors.ts'
+import { checkpoint, databaseImage, openForReading, openForWriting } from './connection.ts'
+
+/** File name of the catalogue. */
+export const SYSTEM_FILE = 'system.sqlite'
+const FORMAT = 1
+
+/**
+ * `lockstep_database`: name of a database and the entry that made it, which names its file.
+ * `lockstep_state`, one row: `applied`, the last entry that changed the catalogue; `floor`, the last
+ * that survives a power cut in every file; `now_ms`, the newest moment as of the floor.
+ */
+const SCHEMA = `
+  CREATE TABLE lockstep_database (
+    name TEXT PRIMARY KEY, made_by INTEGER NOT NULL UNIQUE
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE lockstep_state (
+    id INTEGER PRIMARY KEY CHECK (id = 1), applied INTEGER NOT NULL, floor INTEGER NOT NULL,
+    now_ms INTEGER NOT NULL, format INTEGER NOT NULL
+  ) STRICT;
+  INSERT INTO lockstep_state VALUES (1, 0, 0, 0, ${FORMAT})`
+
+/** Bytes of the catalogue of a node that has no database yet. */
+export function newCatalogueImage(): Uint8Array {
+  return databaseImage(SCHEMA)
+}
+
+/** Name of the file of the database that the entry at `index` made. */
+export function databaseFileName(index: number): string {
+  return `db-${index}.sqlite`
+}
+
+const NAME = /^[A-Za-z_][A-Za-z0-9_-]{0,63}$/
+
+/** Why no database can have this name, undefined if one can. */
+export function refuseName(name: string): DbError | undefined {
+  if (NAME.test(name) && !name.toLowerCase().startsWith('lockstep')) return undefined
+  return new DbError(
+    'INVALID_REQUEST',
+    `${JSON.stringify(name)} can't name a database: use 1 to 64 letters, digits, _ and -, a letter ` +
+      'or _ first, and not lockstep',
+  )
+}
+
+/** The writer's view: all of it is in memory, every change goes to the file at once. */
+export class Catalogue {
+  readonly #database: DatabaseSync
+  readonly #databases = new Map<string, number>()
+  #applied: number
+  #floor: number
+  #nowMs: number
+  readonly #add: StatementSync
+  readonly #remove: StatementSync
+  readonly #setApplied: StatementSync
+  readonly #setFloor: StatementSync
+
+  constructor(directory: string) {
+    const database = openForWriting(join(directory, SYSTEM_FILE))
+    this.#database = database
+    const state = database.prepare('SELECT applied, floor, now_ms, format FROM lockstep_state')
+    const row = state.get() as unknown as readonly bigint[]
+    state.close()
+    this.#applied = Number(row[0])
+    this.#floor = Number(row[1])
+    this.#nowMs = Number(row[2])
+    if (Number(row[3]) !== FORMAT) {
+      database.close()
+      throw new DbError('WRONG_DATA', `the engine's files are of format ${row[3]}, not ${FORMAT}`)
+    }
+    for (const [name, madeBy] of readDatabases(database)) this.#databases.set(name, madeBy)
+    this.#add = database.prepare('INSERT INTO lockstep_database VALUES (?, ?)')
+    this.#remove = database.prepare('DELETE FROM lockstep_database WHERE name = ?')
+    this.#setApplied = database.prepare(
+      'UPDATE lockstep_state SET applied = ? WHERE id = 1 AND applied = ? AND applied < ?',
+    )
+    this.#setFloor = database.prepare(
+      'UPDATE lockstep_state SET floor = ?, now_ms = ? WHERE id = 1 AND floor = ?',
+    )
+  }
+
+  /** Last entry that changed the catalogue. */
+  get applied(): number {
+    return this.#applied
+  }
+
+  /** Entries up to here survive a power cut in every file. */
+  get floor(): number {
+    return this.#floor
+  }
+
+  get nowMs(): number {
+    return this.#nowMs
+  }
+
+  /** Index of the entry that made a database, undefined if there is none of this name. */
+  madeBy(name: string): number | undefined {
+    return this.#databases.get(name)
+  }
+
+  /** All databases as (name, index of the entry that made it). */
+  entries(): Iterable<readonly [string, number]> {
+    return this.#databases
+  }
+
+  /** Adds a database whose file is there completely, as entry `index`. */
+  add(name: string, index: number): void {
+    this.#change(index, () => this.#add.run(name, BigInt(index)))
+    this.#databases.set(name, index)
+  }
+
+  /** Takes a database away as entry `index`. Its file must stay until this is flushed. */
+  remove(name: string, index: number): void {
+    this.#change(index, () => this.#remove.run(name))
+    this.#databases.delete(name)
+  }
+
+  /** Writes down that entries up to `index` survive, and makes that survive too; false if it couldn't. */
+  raiseFloor(index: number, nowMs: number): boolean {
+    assert(index >= this.#floor, `the floor was to go from ${this.#floor} back to ${index}`)
+    if (index > this.#floor) {
+      const { changes } = this.#setFloor.run(BigInt(index), BigInt(nowMs), BigInt(this.#floor))
+      assert(Number(changes) === 1, `the floor isn't at ${this.#floor} in the file`)
+      this.#floor = index
+      this.#nowMs = nowMs
+    }
+    return this.flush()
+  }
+
+  /** True if everything in the catalogue survives a power cut now. */
+  flush(): boolean {
+    return checkpoint(this.#database, 'PASSIVE').isComplete
+  }
+
+  close(): void {
+    if (this.#database.isOpen) this.#database.close()
+  }
+
+  #change(index: number, change: () => { changes: number | bigint }): void {
+    this.#database.exec('BEGIN IMMEDIATE')
+    const { changes } = change()
+    const moved = this.#setApplied.run(BigInt(index), BigInt(this.#applied), BigInt(index))
+    assert(
+      Number(changes) === 1 && Number(moved.changes) === 1,
+      `the catalogue was to go from entry ${this.#applied} to ${index}, but it is elsewhere`,
+    )
+    this.#database.exec('COMMIT')
+    this.#applied = index
+  }
+}
+
+/** A reader's view: looks again only when the writer has changed something. */
+export class CatalogueReader {
+  readonly #database: DatabaseSync
+  readonly #version: StatementSync
+  #seen = -1n
+  #databases = new Map<string, number>()
+
+  constructor(directory: string) {
+    this.#database = openForReading(join(directory, SYSTEM_FILE))
+    this.#version = this.#database.prepare('PRAGMA data_version')
+  }
+
+  /** All databases as (name, index of the entry that made it), as of now. */
+  databases(): ReadonlyMap<string, number> {
+    const row = this.#version.get() as unknown as readonly bigint[]
+    const version = row[0] ?? 0n
+    if (version !== this.#seen) {
+      this.#databases = new Map(readDatabases(this.#database))
+      this.#seen = version
+    }
+    return this.#databases
+  }
+
+  close(): void {
+    if (this.#database.isOpen) this.#database.close()
+  }
+}
+
+function readDatabases(database: DatabaseSync): readonly (readonly [string, number])[] {
+  const statement = database.prepare('SELECT name, made_by FROM lockstep_database ORDER BY name')
+  try {
+    const rows = statement.all() as unknown as readonly (readonly [string, bigint])[]
+    return rows.map(([name, madeBy]) => [name, Number(madeBy)])
+  } finally {
+    statement.close()
+  }
+}

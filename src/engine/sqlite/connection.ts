@@ -1,0 +1,98 @@
+/** How connections to our files are opened: the same limits, types and rules for all of them. */
+import { DatabaseSync } from 'node:sqlite'
+import { PARAMETERS_MAX, SQL_LENGTH_MAX, VALUE_BYTES_MAX } from './limits.ts'
+
+declare module 'node:sqlite' {
+  interface StatementSync {
+    /** Frees the statement; the package of types doesn't know of it yet. */
+    close(): void
+  }
+}
+
+/** What a fresh file's header says of its format, so that it is in WAL mode from the first moment. */
+const HEADER_WRITE_VERSION = 18
+const HEADER_READ_VERSION = 19
+const WAL_VERSION = 2
+
+/** How long a reader waits for what it can't share, such as the recovery after a writer's death. */
+const READER_WAIT_MS = 2000
+
+/** The writer's connection. Nothing but a checkpoint's COMMIT is flushed: the log is our memory. */
+export function openForWriting(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { ...OPTIONS, timeout: 0 })
+  database.exec(
+    'PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;' +
+      'PRAGMA cache_size = -65536; PRAGMA recursive_triggers = OFF',
+  )
+  return database
+}
+
+/** A reader's connection. It can't write, whatever SQL is given to it. */
+export function openForReading(path: string): DatabaseSync {
+  return new DatabaseSync(path, { ...OPTIONS, readOnly: true, timeout: READER_WAIT_MS })
+}
+
+/** The bytes of a database file in WAL mode that holds what `sql` makes. */
+export function databaseImage(sql: string): Uint8Array {
+  const database = new DatabaseSync(':memory:')
+  try {
+    database.exec(sql)
+    const image = database.serialize()
+    image[HEADER_WRITE_VERSION] = WAL_VERSION
+    image[HEADER_READ_VERSION] = WAL_VERSION
+    return image
+  } finally {
+    database.close()
+  }
+}
+
+/** Pages in a WAL, and those of them that are not yet in the database file. */
+export interface WalPages {
+  readonly inLog: number
+  readonly waiting: number
+}
+
+/** How long a TRUNCATE checkpoint waits for readers. */
+const TRUNCATE_WAIT_MS = 250
+
+/**
+ * Moves what it can of the WAL into the database file. PASSIVE waits for nobody; TRUNCATE waits a
+ * moment for readers, so that the WAL begins anew. NOOP only looks.
+ */
+export function checkpoint(
+  database: DatabaseSync,
+  mode: 'PASSIVE' | 'TRUNCATE' | 'NOOP',
+): Checkpoint {
+  if (mode === 'TRUNCATE') database.exec(`PRAGMA busy_timeout = ${TRUNCATE_WAIT_MS}`)
+  const statement = database.prepare(`PRAGMA wal_checkpoint(${mode})`)
+  try {
+    const row = statement.get() as unknown as readonly bigint[]
+    // Without a WAL, SQLite says -1.
+    const inLog = Math.max(0, Number(row[1]))
+    const done = Math.max(0, Number(row[2]))
+    return { isComplete: row[0] === 0n && inLog === done, inLog, waiting: inLog - done }
+  } finally {
+    statement.close()
+    if (mode === 'TRUNCATE') database.exec('PRAGMA busy_timeout = 0')
+  }
+}
+
+export interface Checkpoint extends WalPages {
+  /** All of the WAL is in the database file now, and that is flushed. */
+  readonly isComplete: boolean
+}
+
+const OPTIONS = {
+  readBigInts: true,
+  returnArrays: true,
+  enableForeignKeyConstraints: true,
+  enableDoubleQuotedStringLiterals: false,
+  allowExtension: false,
+  defensive: true,
+  limits: {
+    length: VALUE_BYTES_MAX,
+    sqlLength: SQL_LENGTH_MAX * 4,
+    variableNumber: PARAMETERS_MAX,
+    attach: 0,
+  },
+} as const

@@ -1,0 +1,220 @@
+/**
+ * A batch on the leader: its requests run one after another in one transaction for each database
+ * they touch, and the transactions stay open until the log has decided.
+ */
+import { assert } from '../../base/assert.ts'
+import { DbError } from '../../base/errors.ts'
+import type { Statement } from '../../base/sql.ts'
+import type { RequestError, RequestResult, WriteRequest, WriterMessage } from '../engine.ts'
+import type { StatementOutcome } from '../entry.ts'
+import { EntryBuilder } from '../entry.ts'
+import { decodeRequest } from '../request.ts'
+import { refuseName } from './catalogue.ts'
+import type { DatabaseFile } from './database-file.ts'
+import type { FileSet } from './file-set.ts'
+import type { RequestRunner, RunOutcome } from './request-runner.ts'
+import { isSameOutcome } from './request-runner.ts'
+import { isSolo } from './solo.ts'
+import type { SqlFailure } from './sql-errors.ts'
+import { LocalFault, toRequestError } from './sql-errors.ts'
+
+type StatementsRequest = WriteRequest & { readonly type: 'statements' }
+
+/** A request that succeeded and is in the entry, kept in case it must run again. */
+interface Logged {
+  readonly file: DatabaseFile
+  readonly statements: readonly Statement[]
+  readonly position: number
+  readonly ordinal: number
+  readonly outcomes: readonly StatementOutcome[]
+}
+
+const builder = new EntryBuilder()
+
+export class ExecuteBatch {
+  /** Number of the batch. */
+  readonly number: number
+  readonly #files: FileSet
+  readonly #runner: RequestRunner
+  readonly #nowMs: number
+  readonly #seed: Uint8Array
+  readonly #requests: readonly Uint8Array[]
+  /** Files with an open transaction, and whether anything in it is to stay. */
+  readonly #begun = new Map<DatabaseFile, { hasChanges: boolean }>()
+  readonly #logged: Logged[] = []
+  /** The create or drop that this batch is. */
+  #catalogueChange: WriteRequest | undefined
+  #isRebuild = false
+
+  constructor(files: FileSet, runner: RequestRunner, message: WriterMessage & { type: 'execute' }) {
+    this.#files = files
+    this.#runner = runner
+    this.number = message.batch
+    this.#nowMs = message.nowMs
+    this.#seed = message.seed
+    this.#requests = message.requests
+  }
+
+  /** Runs requests up to the first that must be alone; all of them, if there is none. */
+  run(): { readonly taken: number; readonly results: readonly RequestResult[] } {
+    builder.begin(this.#nowMs, this.#seed)
+    const results: RequestResult[] = []
+    for (const [ordinal, bytes] of this.#requests.entries()) {
+      const request = decode(bytes)
+      if (request instanceof DbError) {
+        results.push(failed(toRequestError(request)))
+        continue
+      }
+      if (isSolo(request)) {
+        if (ordinal > 0) break
+        results.push(this.#runSolo(request, bytes))
+        break
+      }
+      assert(request.type === 'statements', 'what is not solo has statements')
+      results.push(this.#runRequest(request, bytes, ordinal))
+    }
+    return { taken: results.length, results }
+  }
+
+  /** The entry's bytes, undefined if nothing is to be repeated by others. */
+  entry(): Uint8Array | undefined {
+    return builder.count === 0 ? undefined : builder.finish()
+  }
+
+  commit(index: number): void {
+    const change = this.#catalogueChange
+    if (change?.type === 'create-database') this.#files.create(change.database, index)
+    if (change?.type === 'drop-database') this.#files.drop(change.database, index)
+    for (const [file, { hasChanges }] of this.#begun) {
+      if (hasChanges) {
+        this.#files.noteChange(file)
+        file.commit(index, this.#nowMs)
+      } else file.rollback()
+    }
+    this.#end()
+  }
+
+  rollback(): void {
+    for (const file of this.#begun.keys()) file.rollback()
+    this.#end()
+  }
+
+  #end(): void {
+    if (this.#isRebuild) for (const file of this.#begun.keys()) file.setForeignKeys(true)
+    this.#begun.clear()
+  }
+
+  #runSolo(request: WriteRequest, bytes: Uint8Array): RequestResult {
+    if (request.type === 'statements') {
+      this.#isRebuild = true
+      return this.#runRequest(request, bytes, 0)
+    }
+    const error = this.#refuseCatalogueChange(request)
+    if (error !== undefined) return failed(toRequestError(error))
+    this.#catalogueChange = request
+    builder.add(bytes, [])
+    return { type: 'ok', results: [] }
+  }
+
+  #refuseCatalogueChange(request: WriteRequest): DbError | undefined {
+    const { type, database } = request
+    const exists = this.#files.catalogue.madeBy(database) !== undefined
+    if (type === 'drop-database') return exists ? undefined : unknownDatabase(database)
+    const refusal = refuseName(database)
+    if (refusal !== undefined || !exists) return refusal
+    return new DbError('DATABASE_EXISTS', `there is a database ${database} already`)
+  }
+
+  #runRequest(request: StatementsRequest, bytes: Uint8Array, ordinal: number): RequestResult {
+    const { database, statements } = request
+    const file = this.#files.find(database)
+    if (file === undefined) return failed(toRequestError(unknownDatabase(database)))
+    if (statements.length === 0) {
+      return failed({ code: 'INVALID_REQUEST', message: 'the request holds no statement' })
+    }
+    this.#begin(file)
+    const position = this.#logged.length
+    const outcome = this.#runner.run(file, statements, this.#options(position, ordinal))
+    if (outcome.type === 'failed') return this.#fail(file, outcome)
+    const { results, outcomes, isReadOnly } = outcome
+    if (!isReadOnly) {
+      builder.add(bytes, outcomes)
+      this.#logged.push({ file, statements, position, ordinal, outcomes })
+      this.#stay(file)
+    }
+    return { type: 'ok', results }
+  }
+
+  #options(position: number, ordinal: number) {
+    return { position, ordinal, keepsRows: true, isRebuild: this.#isRebuild }
+  }
+
+  #begin(file: DatabaseFile): void {
+    if (this.#begun.has(file)) return
+    if (this.#isRebuild) file.setForeignKeys(false)
+    this.#begun.set(file, { hasChanges: false })
+    file.begin()
+    file.determinism.beginEntry(this.#nowMs, this.#seed)
+  }
+
+  #stay(file: DatabaseFile): void {
+    const state = this.#begun.get(file)
+    assert(state !== undefined, 'a request ran in a transaction')
+    state.hasChanges = true
+  }
+
+  #fail(file: DatabaseFile, outcome: RunOutcome & { type: 'failed' }): RequestResult {
+    const { failure, isTransactionLost } = outcome
+    if (failure.type === 'local') throw new LocalFault(failure.error)
+    if (failure.type === 'full') this.#files.requireSpace(failure.error)
+    if (isTransactionLost) this.#runAgain(file)
+    return failed(verdict(failure))
+  }
+
+  /**
+   * A statement has taken the whole transaction with it: whatever else was in it runs again, from
+   * the same moment and chance, to the same outcomes.
+   */
+  #runAgain(file: DatabaseFile): void {
+    file.rollback()
+    file.begin()
+    for (const logged of this.#logged) {
+      if (logged.file !== file) continue
+      const { statements, position, ordinal, outcomes } = logged
+      const again = this.#runner.run(file, statements, this.#options(position, ordinal))
+      assert(again.type === 'ok', `request ${ordinal} failed when it ran again`)
+      const isSame = again.outcomes.every((outcome, i) => {
+        const first = outcomes[i]
+        return first !== undefined && isSameOutcome(first, outcome)
+      })
+      assert(isSame, `request ${ordinal} gave something else when it ran again`)
+    }
+  }
+}
+
+function decode(bytes: Uint8Array): WriteRequest | DbError {
+  try {
+    return decodeRequest(bytes)
+  } catch (error) {
+    if (!(error instanceof DbError)) throw error
+    return new DbError('INVALID_REQUEST', `the request can't be read: ${error.message}`)
+  }
+}
+
+function failed(error: RequestError): RequestResult {
+  return { type: 'failed', error }
+}
+
+function unknownDatabase(database: string): DbError {
+  return new DbError('UNKNOWN_DATABASE', `there is no database ${database}; create it first`)
+}
+
+/** The disk has space, so that a table was full: the client's to hear. */
+function verdict(failure: SqlFailure): RequestError {
+  if (failure.type !== 'full') return failure.error
+  return {
+    ...failure.error,
+    code: 'SQL_ERROR',
+    message: 'the table has used its last rowid, or the disk was full for a moment',
+  }
+}

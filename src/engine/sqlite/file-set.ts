@@ -1,0 +1,245 @@
+/**
+ * All files of a node's databases: opening, making and removing them, and knowing up to which entry
+ * they survive a power cut together.
+ */
+import { join } from 'node:path'
+import { assert } from '../../base/assert.ts'
+import { DbError } from '../../base/errors.ts'
+import type { RequestError } from '../engine.ts'
+import { Catalogue, databaseFileName, SYSTEM_FILE } from './catalogue.ts'
+import type { WalPages } from './connection.ts'
+import { DatabaseFile, newDatabaseImage } from './database-file.ts'
+import type { FileSystem } from './file-system.ts'
+import { LocalFault } from './sql-errors.ts'
+
+export interface FileSetOptions {
+  /** Directory of the generation. */
+  readonly directory: string
+  readonly fileSystem: FileSystem
+  /** Pages that may wait in WALs, of all files together, before a checkpoint is due. */
+  readonly walPagesMax: number
+  /** Called with each path once everything in it survives a power cut. */
+  readonly onFlushed: (path: string) => void
+}
+
+/** Written to learn whether the disk is full, and removed. */
+const PROBE_FILE = 'space.probe'
+const PROBE_BYTES = 1024 * 1024
+const DATABASE_FILE = /^db-(\d+)\.sqlite(?:-wal|-shm)?$/
+
+export class FileSet {
+  readonly #options: FileSetOptions
+  #catalogue!: Catalogue
+  /** Open files by the entry that made them. */
+  readonly #open = new Map<number, DatabaseFile>()
+  /** Files that hold something that a power cut could take: by the entry that made them. */
+  readonly #dirty = new Set<number>()
+  /** Those of them that changed since their WALs were looked at, and what the looks said. */
+  readonly #changed = new Set<number>()
+  readonly #walPages = new Map<number, WalPages>()
+  /** Files of dropped databases, to be removed once the drop survives. */
+  #dropped: number[] = []
+  /** Waiting pages at which the next checkpoint is tried. */
+  #walPagesDue: number
+  #durableIndex = 0
+
+  constructor(options: FileSetOptions) {
+    this.#options = options
+    this.#walPagesDue = options.walPagesMax
+  }
+
+  /** Entries up to here are surely in every file. Replay begins after it. */
+  get floor(): number {
+    return this.#catalogue.floor
+  }
+
+  /** Entries up to here survive a power cut. At most the floor. */
+  get durableIndex(): number {
+    return this.#durableIndex
+  }
+
+  get catalogue(): Catalogue {
+    return this.#catalogue
+  }
+
+  /** Opens the catalogue, and removes files that it doesn't know. */
+  open(): void {
+    const { directory, fileSystem, onFlushed } = this.#options
+    this.#catalogue = new Catalogue(directory)
+    // The floor may be newer than the catalogue's last flush: databases made before it would be
+    // lost by a power cut, and databases dropped before it would be back without their files.
+    const isFlushed = this.#catalogue.flush()
+    if (isFlushed) {
+      this.#durableIndex = this.#catalogue.floor
+      onFlushed(join(directory, SYSTEM_FILE))
+    }
+    const known = new Set<number>()
+    for (const [, madeBy] of this.#catalogue.entries()) known.add(madeBy)
+    for (const name of fileSystem.list(directory)) {
+      const madeBy = Number(DATABASE_FILE.exec(name)?.[1] ?? Number.NaN)
+      if (Number.isNaN(madeBy)) continue
+      if (known.has(madeBy)) {
+        if (name.endsWith('-wal')) this.#noteChange(madeBy)
+      } else if (isFlushed) fileSystem.remove(join(directory, name))
+      else this.#dropped.push(madeBy)
+    }
+    for (const madeBy of known) {
+      if (fileSystem.sizeBytes(this.#path(madeBy)) > 0) continue
+      throw new DbError('CORRUPT', `the file ${this.#path(madeBy)} of a database is missing`)
+    }
+  }
+
+  /** Newest moment of an entry in any file. */
+  newestNowMs(): number {
+    let newest = this.#catalogue.nowMs
+    for (const [, madeBy] of this.#catalogue.entries()) {
+      newest = Math.max(newest, this.#file(madeBy).nowMs)
+    }
+    return newest
+  }
+
+  /** The file of a database, undefined if there is none of this name. */
+  find(name: string): DatabaseFile | undefined {
+    const madeBy = this.#catalogue.madeBy(name)
+    return madeBy === undefined ? undefined : this.#file(madeBy)
+  }
+
+  /** A transaction of this file is about to end: it is not what was flushed any more. */
+  noteChange(file: DatabaseFile): void {
+    this.#noteChange(file.madeBy)
+  }
+
+  #noteChange(madeBy: number): void {
+    this.#dirty.add(madeBy)
+    this.#changed.add(madeBy)
+  }
+
+  /** Makes a database as entry `index`: the file completely, then its row. */
+  create(name: string, index: number): void {
+    const { directory, fileSystem, onFlushed } = this.#options
+    const path = this.#path(index)
+    // A crash may have left a WAL beside a file that it had not named yet; it must not be replayed.
+    this.#removeFiles(index)
+    fileSystem.write(path, newDatabaseImage(index))
+    fileSystem.sync(path)
+    fileSystem.syncDirectory(directory)
+    onFlushed(path)
+    this.#catalogue.add(name, index)
+  }
+
+  /** Takes a database away as entry `index`: its row for good, then its file. */
+  drop(name: string, index: number): void {
+    const madeBy = this.#catalogue.madeBy(name)
+    assert(madeBy !== undefined, `there is no database ${name} to drop`)
+    this.#catalogue.remove(name, index)
+    this.#open.get(madeBy)?.close()
+    this.#open.delete(madeBy)
+    this.#noteFlushed(madeBy)
+    this.#dropped.push(madeBy)
+    this.#removeDropped()
+  }
+
+  /** Throws `full` as this node's fault unless the disk takes some more. */
+  requireSpace(full: RequestError): void {
+    const { directory, fileSystem } = this.#options
+    const path = join(directory, PROBE_FILE)
+    try {
+      fileSystem.write(path, new Uint8Array(PROBE_BYTES))
+      fileSystem.sync(path)
+    } catch {
+      throw new LocalFault(full)
+    } finally {
+      fileSystem.remove(path)
+    }
+  }
+
+  /** Checkpoints if the WALs have grown to where one is due. `applied`: last entry in the files. */
+  checkpointIfDue(applied: number): void {
+    if (this.#changed.size === 0) return
+    const { waiting, inLog } = this.#sumWalPages()
+    if (waiting < this.#walPagesDue) return
+    const { walPagesMax } = this.#options
+    // Readers that overlap keep a WAL growing for ever; far over the limit, wait for a gap in them.
+    const isDone = this.#checkpoint(applied, inLog > walPagesMax * 4 ? 'TRUNCATE' : 'PASSIVE')
+    this.#walPagesDue = isDone ? walPagesMax : this.#sumWalPages().waiting + walPagesMax / 4
+  }
+
+  /** Makes everything up to `applied` survive a power cut, as far as readers let it. */
+  checkpoint(applied: number): void {
+    if (this.#checkpoint(applied, 'PASSIVE')) this.#walPagesDue = this.#options.walPagesMax
+  }
+
+  /** Open transactions are rolled back. */
+  close(): void {
+    for (const file of this.#open.values()) file.close()
+    this.#open.clear()
+    this.#catalogue.close()
+  }
+
+  #checkpoint(applied: number, mode: 'PASSIVE' | 'TRUNCATE'): boolean {
+    const { directory, onFlushed } = this.#options
+    for (const madeBy of this.#dirty) {
+      const file = this.#file(madeBy)
+      if (!file.checkpoint(mode)) continue
+      this.#noteFlushed(madeBy)
+      onFlushed(file.path)
+    }
+    if (this.#dirty.size > 0) return false
+    if (!this.#catalogue.raiseFloor(applied, this.#newestOpenNowMs())) return false
+    onFlushed(join(directory, SYSTEM_FILE))
+    this.#durableIndex = this.#catalogue.floor
+    this.#removeDropped()
+    return true
+  }
+
+  #newestOpenNowMs(): number {
+    let newest = this.#catalogue.nowMs
+    for (const file of this.#open.values()) newest = Math.max(newest, file.nowMs)
+    return newest
+  }
+
+  #removeDropped(): void {
+    if (this.#dropped.length === 0 || !this.#catalogue.flush()) return
+    this.#options.onFlushed(join(this.#options.directory, SYSTEM_FILE))
+    for (const madeBy of this.#dropped) this.#removeFiles(madeBy)
+    this.#dropped = []
+  }
+
+  #removeFiles(madeBy: number): void {
+    const { fileSystem } = this.#options
+    const path = this.#path(madeBy)
+    fileSystem.remove(`${path}-wal`)
+    fileSystem.remove(`${path}-shm`)
+    fileSystem.remove(path)
+  }
+
+  #noteFlushed(madeBy: number): void {
+    this.#dirty.delete(madeBy)
+    this.#changed.delete(madeBy)
+    this.#walPages.delete(madeBy)
+  }
+
+  #sumWalPages(): WalPages {
+    for (const madeBy of this.#changed) this.#walPages.set(madeBy, this.#file(madeBy).walPages())
+    this.#changed.clear()
+    let inLog = 0
+    let waiting = 0
+    for (const pages of this.#walPages.values()) {
+      inLog += pages.inLog
+      waiting += pages.waiting
+    }
+    return { inLog, waiting }
+  }
+
+  #file(madeBy: number): DatabaseFile {
+    const open = this.#open.get(madeBy)
+    if (open !== undefined) return open
+    const file = new DatabaseFile(this.#path(madeBy), madeBy)
+    this.#open.set(madeBy, file)
+    return file
+  }
+
+  #path(madeBy: number): string {
+    return join(this.#options.directory, databaseFileName(madeBy))
+  }
+}

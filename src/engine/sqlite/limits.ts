@@ -1,0 +1,14 @@
+/** Bounds of what one statement or request may cost a node, the same on all nodes. */
+
+/** Longest SQL text in UTF-16 units. */
+export const SQL_LENGTH_MAX = 1024 * 1024
+/** Largest value or row. */
+export const VALUE_BYTES_MAX = 64 * 1024 * 1024
+/** Most parameters of one statement; SQLite's own limit. */
+export const PARAMETERS_MAX = 32_766
+/** Most statements of one request, those inside of texts included. */
+export const STATEMENTS_MAX = 100_000
+/** Most rows that the statements of one write request may return together. */
+export const WRITE_ROWS_MAX = 100_000
+/** Most bytes that the statements of one write request may return together, about. */
+export const WRITE_ROWS_BYTES_MAX = 16 * 1024 * 1024

@@ -1,0 +1,126 @@
+/**
+ * What SQLite throws, told apart: the client's statement is wrong, or this node's disk or memory is.
+ * Only the first is the same on every node; the second is never taken for a divergence.
+ */
+import type { ErrorCode } from '../../base/errors.ts'
+import { DbError } from '../../base/errors.ts'
+import type { RequestError } from '../engine.ts'
+
+/** Primary result codes, sqlite.org/rescode.html. */
+const ERROR = 1
+const ABORT = 4
+const CORRUPT = 11
+const FULL = 13
+const TOOBIG = 18
+const CONSTRAINT = 19
+const MISMATCH = 20
+const AUTH = 23
+const RANGE = 25
+const NOTADB = 26
+/** A virtual table's word about its own rows, such as an FTS5 index that doesn't fit its content. */
+const CORRUPT_VTAB = CORRUPT | (1 << 8)
+
+const SYNTAX = /syntax error|incomplete input|unrecognized token/
+const NO_TABLE = /^no such table: /
+
+export type SqlFailure =
+  /** The statement's fault, the same on every node. */
+  | { readonly type: 'statement'; readonly error: RequestError }
+  /** SQLite says "full": the disk, or a table that has used its last rowid. */
+  | { readonly type: 'full'; readonly error: RequestError }
+  /** This node's fault. */
+  | { readonly type: 'local'; readonly error: RequestError }
+
+/** Sorts what a statement threw; what isn't SQLite's nor a `DbError` is thrown on. */
+export function classifyFailure(thrown: unknown, refusal: string | undefined): SqlFailure {
+  if (thrown instanceof DbError) return { type: 'statement', error: toRequestError(thrown) }
+  if (!isSqliteError(thrown)) throw thrown
+  const { errcode, message } = thrown
+  const primary = errcode & 0xff
+  const make = (code: ErrorCode, text = message): RequestError => ({
+    code,
+    message: text,
+    details: { sqliteCode: errcode },
+  })
+  switch (primary) {
+    case ERROR:
+      if (refusal !== undefined) return statement(make('UNSUPPORTED', refusal))
+      if (NO_TABLE.test(message)) return statement(make('UNKNOWN_TABLE'))
+      return statement(make(SYNTAX.test(message) ? 'SQL_SYNTAX' : 'SQL_ERROR'))
+    case CONSTRAINT:
+      return statement(make('SQL_CONSTRAINT'))
+    case AUTH:
+      return statement(make('UNSUPPORTED', refusal ?? message))
+    case TOOBIG:
+      return statement(make('TOO_LARGE'))
+    case RANGE:
+      return statement(make('INVALID_REQUEST'))
+    case ABORT:
+    case MISMATCH:
+      return statement(make('SQL_ERROR'))
+    case FULL:
+      return { type: 'full', error: make('DISK_FULL') }
+    case CORRUPT:
+      if (errcode === CORRUPT_VTAB) return statement(make('SQL_ERROR'))
+      return { type: 'local', error: make('CORRUPT') }
+    case NOTADB:
+      return { type: 'local', error: make('CORRUPT') }
+    default:
+      return { type: 'local', error: make('INTERNAL', `${message} (SQLite code ${errcode})`) }
+  }
+}
+
+/** A `DbError` as data. */
+export function toRequestError(error: DbError): RequestError {
+  const { code, message, details } = error
+  return Object.keys(details).length === 0 ? { code, message } : { code, message, details }
+}
+
+/** The same error with more facts. */
+export function withDetails(
+  error: RequestError,
+  details: Readonly<Record<string, unknown>>,
+): RequestError {
+  return { ...error, details: { ...error.details, ...details } }
+}
+
+function statement(error: RequestError): SqlFailure {
+  return { type: 'statement', error }
+}
+
+interface SqliteError extends Error {
+  readonly errcode: number
+}
+
+/** Whether SQLite itself threw it. */
+export function isSqliteError(thrown: unknown): thrown is SqliteError {
+  return thrown instanceof Error && 'errcode' in thrown && typeof thrown.errcode === 'number'
+}
+
+/** Ends what a writer does: this node's fault, after which its process must begin anew. */
+export class LocalFault extends Error {
+  override readonly name = 'LocalFault'
+  readonly error: RequestError
+
+  constructor(error: RequestError) {
+    super(error.message)
+    this.error = error
+  }
+}
+
+const FULL_CODES = new Set(['ENOSPC', 'EDQUOT'])
+
+/** The error to report if what was thrown is this node's fault; undefined if it is a bug. */
+export function localFaultOf(thrown: unknown): RequestError | undefined {
+  if (thrown instanceof LocalFault) return thrown.error
+  if (thrown instanceof DbError) return toRequestError(thrown)
+  if (isSqliteError(thrown)) {
+    const { type, error } = classifyFailure(thrown, undefined)
+    // A statement of ours that SQLite calls wrong is no client's fault.
+    return type === 'statement' ? { ...error, code: 'INTERNAL' } : error
+  }
+  if (!(thrown instanceof Error) || !('syscall' in thrown) || !('code' in thrown)) return undefined
+  const systemCode = String(thrown.code)
+  const code = FULL_CODES.has(systemCode) ? 'DISK_FULL' : 'INTERNAL'
+  return { code, message: thrown.message, details: { systemCode } }
+}

@@ -1,0 +1,212 @@
+/**
+ * The writer: the one that changes databases. It answers each message with one reply and does
+ * nothing by itself, so that it runs the same in a process of its own, in a test and in the
+ * simulator. Its state is what its files hold, and one open batch.
+ */
+import { assert, must, unreachable } from '../../base/assert.ts'
+import { DbError } from '../../base/errors.ts'
+import type {
+  Divergence,
+  EngineEntry,
+  RequestError,
+  RequestResult,
+  WriterMessage,
+  WriterReply,
+} from '../engine.ts'
+import { decodeEntry } from '../entry.ts'
+import { ApplyBatch } from './apply-batch.ts'
+import { engineBuild } from './build.ts'
+import { ExecuteBatch } from './execute-batch.ts'
+import { FileSet } from './file-set.ts'
+import type { FileSystem } from './file-system.ts'
+import { nodeFileSystem } from './file-system.ts'
+import { openGeneration } from './generation.ts'
+import type { AlterSql } from './request-runner.ts'
+import { RequestRunner } from './request-runner.ts'
+import { localFaultOf, toRequestError } from './sql-errors.ts'
+
+/** Pages of 4096 bytes that the WALs may hold together before they are checkpointed. */
+const WAL_PAGES_MAX = 10_000
+
+export interface SqliteWriterOptions {
+  /** The engine's directory; made if it isn't there. */
+  readonly directory: string
+  readonly fileSystem?: FileSystem
+  /** Pages in WALs at which a checkpoint is due. */
+  readonly walPagesMax?: number
+  /** Called with each path once everything in it survives a power cut. */
+  readonly onFlushed?: (path: string) => void
+  /** Only for tests of divergence: what this replica runs in place of a text. */
+  readonly alterSqlForTests?: AlterSql
+}
+
+type State = 'new' | 'open' | 'diverged' | 'ended'
+
+export class SqliteWriter {
+  readonly #options: SqliteWriterOptions
+  readonly #fileSystem: FileSystem
+  readonly #runner: RequestRunner
+  #state: State = 'new'
+  #files!: FileSet
+  #batch: ExecuteBatch | undefined
+  #divergence: Divergence | undefined
+  /** Entries up to here are in their files. */
+  #appliedIndex = 0
+  #fault: RequestError | undefined
+
+  constructor(options: SqliteWriterOptions) {
+    this.#options = options
+    this.#fileSystem = options.fileSystem ?? nodeFileSystem
+    this.#runner = new RequestRunner(options.alterSqlForTests)
+  }
+
+  /**
+   * Answers a message. After a `fault` it holds nothing any more and answers everything with it;
+   * what it throws is a broken invariant, and it must not be used again.
+   */
+  handle(message: WriterMessage): WriterReply {
+    this.maintain()
+    const reply = this.#guard(() => this.#answer(message))
+    return reply ?? { type: 'fault', error: must(this.#fault) }
+  }
+
+  /**
+   * Checkpoints if one is due. `handle` does it first of all; a host that calls it after it has
+   * sent a reply keeps the next message from waiting for it.
+   */
+  maintain(): void {
+    if (this.#state !== 'open' || this.#batch !== undefined) return
+    this.#guard(() => this.#files.checkpointIfDue(this.#appliedIndex))
+  }
+
+  /** Undefined if there is a fault, or was one before: then nothing is done any more. */
+  #guard<T>(act: () => T): T | undefined {
+    if (this.#fault !== undefined) return undefined
+    try {
+      return act()
+    } catch (thrown) {
+      const error = localFaultOf(thrown)
+      if (error === undefined) throw thrown
+      this.#fault = error
+      this.close()
+      return undefined
+    }
+  }
+
+  /** Lets go of all files; open transactions are rolled back. */
+  close(): void {
+    if (this.#state !== 'new') this.#files.close()
+    this.#batch = undefined
+    this.#state = 'ended'
+  }
+
+  #answer(message: WriterMessage): WriterReply {
+    switch (message.type) {
+      case 'open':
+        return this.#open()
+      case 'execute':
+        return this.#execute(message)
+      case 'commit':
+        return this.#commit(message.batch, message.index)
+      case 'rollback':
+        this.#batch?.rollback()
+        this.#batch = undefined
+        return { type: 'rolled-back', batch: message.batch }
+      case 'apply':
+        return this.#apply(message.entries)
+      case 'checkpoint':
+        if (this.#batch === undefined && this.#state === 'open') {
+          this.#files.checkpoint(this.#appliedIndex)
+        }
+        return { type: 'checkpointed', durableIndex: this.#files.durableIndex }
+      default:
+        return unreachable(message)
+    }
+  }
+
+  #open(): WriterReply {
+    assert(this.#state === 'new', `open came to a writer that is ${this.#state}`)
+    const directory = openGeneration(this.#options.directory, this.#fileSystem, this.#onFlushed)
+    this.#files = new FileSet({
+      directory,
+      fileSystem: this.#fileSystem,
+      walPagesMax: this.#options.walPagesMax ?? WAL_PAGES_MAX,
+      onFlushed: this.#onFlushed,
+    })
+    this.#state = 'open'
+    this.#files.open()
+    this.#appliedIndex = this.#files.floor
+    return {
+      type: 'opened',
+      appliedIndex: this.#appliedIndex,
+      durableIndex: this.#files.durableIndex,
+      nowMs: this.#files.newestNowMs(),
+      build: engineBuild(),
+    }
+  }
+
+  readonly #onFlushed = (path: string): void => this.#options.onFlushed?.(path)
+
+  #execute(message: WriterMessage & { type: 'execute' }): WriterReply {
+    assert(this.#state !== 'new', 'execute came before open')
+    assert(this.#batch === undefined, `batch ${message.batch} came while one is open`)
+    assert(message.requests.length > 0, `batch ${message.batch} holds no request`)
+    const { batch, requests } = message
+    if (this.#state === 'diverged') {
+      const result: RequestResult = { type: 'failed', error: this.#divergedError() }
+      const results = requests.map(() => result)
+      return { type: 'executed', batch, taken: requests.length, entry: undefined, results }
+    }
+    const open = new ExecuteBatch(this.#files, this.#runner, message)
+    // Known before it runs: if it throws, closing the files undoes what it did.
+    this.#batch = open
+    const { taken, results } = open.run()
+    const entry = open.entry()
+    if (entry === undefined) {
+      open.rollback()
+      this.#batch = undefined
+    }
+    return { type: 'executed', batch, taken, entry, results }
+  }
+
+  #commit(batch: number, index: number): WriterReply {
+    const open = this.#batch
+    assert(open !== undefined && open.number === batch, `batch ${batch} isn't the open one`)
+    assert(index > this.#appliedIndex, `entry ${index} came after ${this.#appliedIndex}`)
+    open.commit(index)
+    this.#batch = undefined
+    this.#appliedIndex = index
+    return { type: 'committed', batch, index, durableIndex: this.#files.durableIndex }
+  }
+
+  #apply(entries: readonly EngineEntry[]): WriterReply {
+    assert(this.#state !== 'new', 'apply came before open')
+    assert(this.#batch === undefined, 'apply came while a batch is open')
+    for (const { index, data } of entries) {
+      if (this.#divergence !== undefined) break
+      assert(index > this.#appliedIndex, `entry ${index} came after ${this.#appliedIndex}`)
+      const entry = decodeEntry(data)
+      const divergence = new ApplyBatch(this.#files, this.#runner, index, entry).run()
+      if (divergence === undefined) this.#appliedIndex = index
+      else {
+        this.#divergence = divergence
+        this.#state = 'diverged'
+      }
+    }
+    const reply = {
+      type: 'applied' as const,
+      index: this.#appliedIndex,
+      durableIndex: this.#files.durableIndex,
+    }
+    return this.#divergence === undefined ? reply : { ...reply, divergence: this.#divergence }
+  }
+
+  #divergedError(): RequestError {
+    const { index, database, sql } = this.#divergence ?? { index: 0, database: '', sql: '' }
+    return toRequestError(
+      new DbError('DIVERGED', `this replica gave something else for entry ${index}`, {
+        details: { index, database, sql },
+      }),
+    )
+  }
+}

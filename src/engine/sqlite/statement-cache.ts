@@ -1,0 +1,156 @@
+/**
+ * Prepared statements of one connection. A text of a single statement stays prepared while it is
+ * used; a script's statements are prepared one after another, because each may need what the one
+ * before it made.
+ */
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { DbError } from '../../base/errors.ts'
+import type { Actions, Authorizer } from './authorizer.ts'
+import { SQL_LENGTH_MAX } from './limits.ts'
+import type { Scan } from './scan.ts'
+import { scanStatement } from './scan.ts'
+import { skipToStatement } from './tokens.ts'
+
+/** What a statement does to the database. */
+export type StatementKind = 'read' | 'write' | 'schema'
+
+export interface PreparedStatement {
+  readonly statement: StatementSync
+  readonly sql: string
+  readonly scan: Scan
+  readonly kind: StatementKind
+  /** It inserts rows, updates rows, does any of it or deletes, by itself and not by triggers. */
+  readonly inserts: boolean
+  readonly updates: boolean
+  readonly modifies: boolean
+  readonly readsConnectionState: boolean
+  /** EXPLAIN: its rows tell of this node's plan and are compared with nobody's. */
+  readonly isExplain: boolean
+  /** Names of the columns it returns; none if it returns no rows. */
+  readonly columns: readonly string[]
+  /** Where the next statement of the text begins, undefined after the last. */
+  readonly next: number | undefined
+}
+
+/** Texts longer than this are used once, as a rule, and not kept. */
+const CACHED_LENGTH_MAX = 32 * 1024
+/** Each of two generations holds at most so many statements or units of text. */
+const GENERATION_STATEMENTS = 500
+const GENERATION_LENGTH = 1024 * 1024
+
+export class StatementCache {
+  readonly #database: DatabaseSync
+  readonly #authorizer: Authorizer
+  /** Statements used since the last turn, and those used only before it. */
+  #young = new Map<string, PreparedStatement>()
+  #old = new Map<string, PreparedStatement>()
+  #youngLength = 0
+  /** The last text that was too long to be kept, or a script's first statement. */
+  #recentSql: string | undefined
+  #recent: PreparedStatement | undefined
+
+  constructor(database: DatabaseSync, authorizer: Authorizer) {
+    this.#database = database
+    this.#authorizer = authorizer
+  }
+
+  /** The first statement of a text. Throws `DbError`, or what SQLite throws. */
+  first(sql: string): PreparedStatement {
+    const young = this.#young.get(sql)
+    if (young !== undefined) return young
+    const old = this.#old.get(sql)
+    if (old !== undefined) {
+      this.#old.delete(sql)
+      this.#keep(sql, old)
+      return old
+    }
+    if (this.#recent !== undefined && sql === this.#recentSql) return this.#recent
+    if (sql.length > SQL_LENGTH_MAX) throw tooLong(sql.length)
+    if (sql.includes('\0')) throw new DbError('INVALID_REQUEST', 'the SQL holds a NUL character')
+    const start = skipToStatement(sql, 0)
+    if (start >= sql.length) throw new DbError('INVALID_REQUEST', 'the text holds no SQL statement')
+    const prepared = this.#prepare(sql, start)
+    if (prepared.next === undefined && sql.length <= CACHED_LENGTH_MAX) this.#keep(sql, prepared)
+    else {
+      this.#recent?.statement.close()
+      this.#recentSql = sql
+      this.#recent = prepared
+    }
+    return prepared
+  }
+
+  /**
+   * The statement that begins at `offset` of a text, as `next` of the one before it said. The
+   * caller closes it.
+   */
+  following(sql: string, offset: number): PreparedStatement {
+    return this.#prepare(sql, offset)
+  }
+
+  /**
+   * To be called when what tables there are has changed or changed back: what is known of the kept
+   * statements may be true no longer.
+   */
+  clear(): void {
+    for (const kept of this.#young.values()) kept.statement.close()
+    for (const kept of this.#old.values()) kept.statement.close()
+    this.#young.clear()
+    this.#old.clear()
+    this.#youngLength = 0
+    this.#recent?.statement.close()
+    this.#recent = undefined
+  }
+
+  #prepare(text: string, offset: number): PreparedStatement {
+    const tail = offset === 0 ? text : text.slice(offset)
+    // SQLite refuses what it can't use, but some is refused here before it can do harm.
+    const firstWord = /^\w+/.exec(tail)?.[0].toUpperCase() ?? ''
+    const { value: statement, actions } = this.#authorizer.prepare(firstWord, () =>
+      this.#database.prepare(tail),
+    )
+    const sql = statement.sourceSQL
+    const scan = scanStatement(sql)
+    if (scan.refusal !== undefined) {
+      statement.close()
+      throw new DbError('UNSUPPORTED', scan.refusal)
+    }
+    const next = skipToStatement(text, offset + sql.length)
+    const isExplain = scan.firstWord === 'EXPLAIN'
+    return {
+      statement,
+      sql,
+      scan,
+      kind: isExplain ? 'read' : kindOf(actions),
+      inserts: actions.inserts && !isExplain,
+      updates: actions.updates && !isExplain,
+      modifies: actions.modifies && !isExplain,
+      readsConnectionState: actions.readsConnectionState,
+      isExplain,
+      columns: statement.columns().map(column => column.name),
+      next: next < text.length ? next : undefined,
+    }
+  }
+
+  #keep(sql: string, prepared: PreparedStatement): void {
+    const isFull =
+      this.#young.size >= GENERATION_STATEMENTS || this.#youngLength >= GENERATION_LENGTH
+    if (isFull) {
+      for (const kept of this.#old.values()) kept.statement.close()
+      this.#old = this.#young
+      this.#young = new Map()
+      this.#youngLength = 0
+    }
+    this.#young.set(sql, prepared)
+    this.#youngLength += sql.length
+  }
+}
+
+function kindOf(actions: Actions): StatementKind {
+  if (actions.changesSchema) return 'schema'
+  return actions.writes ? 'write' : 'read'
+}
+
+function tooLong(length: number): DbError {
+  const message = `a SQL text has at most ${SQL_LENGTH_MAX} characters, this one has ${length}`
+  return new DbError('TOO_LARGE', message, { details: { limit: SQL_LENGTH_MAX } })
+}

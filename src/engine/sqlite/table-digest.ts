@@ -1,0 +1,118 @@
+/**
+ * A digest over rows that doesn't depend on their order: equal on two replicas if their tables hold
+ * the same values under the same rowids. Lockstep's own tables don't count.
+ */
+import type { DatabaseSync } from 'node:sqlite'
+import { DbError } from '../../base/errors.ts'
+import type { SqlValue } from '../../base/sql.ts'
+import { formatDigest, RowHash } from './hash.ts'
+import { isReservedName } from './scan.ts'
+
+export interface RowsAndDigest {
+  readonly rows: number
+  /** Sixteen hexadecimal digits. */
+  readonly digest: string
+}
+
+/** Digests one table, or the whole database with its schema. Throws `DbError` UNKNOWN_TABLE. */
+export function digestDatabase(database: DatabaseSync, table: string | undefined): RowsAndDigest {
+  const sum = new Sum()
+  const tables = listTables(database)
+  if (table === undefined) {
+    addSchema(database, sum)
+    for (const each of tables) addTable(database, each, sum)
+    return { rows: sum.rows, digest: sum.digest() }
+  }
+  const lower = table.toLowerCase()
+  const found = tables.find(({ name }) => name.toLowerCase() === lower)
+  if (found === undefined) throw new DbError('UNKNOWN_TABLE', `there is no table ${table}`)
+  addTable(database, found, sum)
+  return { rows: sum.rows, digest: sum.digest() }
+}
+
+interface Table {
+  readonly name: string
+  readonly hasRowid: boolean
+}
+
+/** Tables that hold rows of their own; a virtual table's are in its shadow tables. */
+function listTables(database: DatabaseSync): readonly Table[] {
+  const rows = all(
+    database,
+    "SELECT name, type, wr FROM pragma_table_list WHERE schema = 'main' ORDER BY name",
+  )
+  const tables: Table[] = []
+  for (const [name, type, wr] of rows) {
+    const isTable = type === 'table' || type === 'shadow'
+    const isSchema = name === 'sqlite_schema'
+    if (!isTable || isSchema || isReservedName(String(name))) continue
+    tables.push({ name: String(name), hasRowid: wr === 0n })
+  }
+  return tables
+}
+
+/** What tables, indexes, views and triggers there are, and the numbers a client may set. */
+function addSchema(database: DatabaseSync, sum: Sum): void {
+  for (const row of all(database, 'SELECT type, name, tbl_name, sql FROM sqlite_schema')) {
+    if (!isReservedName(String(row[2]))) sum.add('sqlite_schema', row)
+  }
+  for (const pragma of ['user_version', 'application_id']) {
+    for (const row of all(database, `PRAGMA ${pragma}`)) sum.add(pragma, row)
+  }
+  // The schema's rows are no rows of the client's.
+  sum.rows = 0
+}
+
+function addTable(database: DatabaseSync, table: Table, sum: Sum): void {
+  const columns = all(database, `SELECT name FROM pragma_table_info(${quoteText(table.name)})`)
+  const taken = new Set(columns.map(([name]) => String(name).toLowerCase()))
+  const rowid = ['rowid', '_rowid_', 'oid'].find(alias => !taken.has(alias))
+  const shown = table.hasRowid && rowid !== undefined ? `${rowid}, *` : '*'
+  const statement = database.prepare(`SELECT ${shown} FROM main.${quoteName(table.name)}`)
+  try {
+    for (const row of statement.iterate()) {
+      sum.add(table.name, row as unknown as readonly SqlValue[])
+    }
+  } finally {
+    statement.close()
+  }
+}
+
+/** Adds up the hashes of rows in two lanes, so that their order doesn't matter. */
+class Sum {
+  rows = 0
+  #low = 0
+  #high = 0
+  readonly #hash = new RowHash()
+
+  add(table: string, row: readonly SqlValue[]): void {
+    this.#hash.reset()
+    this.#hash.text(table)
+    this.#hash.row(row)
+    const { low, high } = this.#hash.digest()
+    this.#low = (this.#low + low) >>> 0
+    this.#high = (this.#high + high) >>> 0
+    this.rows++
+  }
+
+  digest(): string {
+    return formatDigest({ low: this.#low, high: this.#high })
+  }
+}
+
+function all(database: DatabaseSync, sql: string): readonly (readonly SqlValue[])[] {
+  const statement = database.prepare(sql)
+  try {
+    return statement.all() as unknown as readonly (readonly SqlValue[])[]
+  } finally {
+    statement.close()
+  }
+}
+
+function quoteName(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`
+}
+
+function quoteText(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`
+}
