@@ -146,7 +146,7 @@ async function printInvitation(cluster: LocalCluster): Promise<void> {
     sql: `SELECT name, lat, lng FROM ${TABLE} WHERE country = 'IS'`,
   }
   console.log(`
-Query it:         curl -s http://${address}/query -d '${JSON.stringify(query).replaceAll("'", `'\\''`)}'
+Query it:         curl -s http://${address}/query -H 'content-type: application/json' -d '${JSON.stringify(query).replaceAll("'", `'\\''`)}'
 Look at it:       npm run lockstep -- status --node ${address}`)
   const leader = await cluster.leader()
   const pid = leader === undefined ? undefined : cluster.pid(leader)

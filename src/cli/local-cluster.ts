@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { createWriteStream, mkdirSync } from 'node:fs'
+import { createWriteStream, mkdirSync, readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -47,6 +47,7 @@ interface Leadership {
 export class LocalCluster {
   readonly #options: LocalClusterOptions
   readonly #nodes: Running[]
+  #secret = ''
 
   private constructor(options: LocalClusterOptions, ports: readonly number[]) {
     this.#options = options
@@ -67,6 +68,8 @@ export class LocalCluster {
       const first = must(cluster.#nodes[0])
       const voters = String(options.nodes)
       await run('init', '--data', first.directory, '--node-id', first.nodeId, '--voters', voters)
+      // The others are given what init made for the first, as an operator would copy it.
+      cluster.#secret = readFileSync(join(first.directory, 'secret'), 'utf8').trim()
       for (const node of cluster.#nodes) cluster.#spawn(node)
       await cluster.ready()
     } catch (error) {
@@ -159,6 +162,7 @@ export class LocalCluster {
     args.push(...(this.#options.options ?? []))
     const child = spawn(process.execPath, [programPath('main'), ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, LOCKSTEP_SECRET: this.#secret },
     })
     const output = createWriteStream(join(this.#options.directory, `${node.nodeId}.log`), {
       flags: 'a',

@@ -131,7 +131,7 @@ export class Reports {
     } else {
       this.#redeemClaims()
     }
-    return this.#freshAsOfMs === undefined ? undefined : now - this.#freshAsOfMs
+    return this.#freshAsOfMs === undefined ? undefined : Math.ceil(now - this.#freshAsOfMs)
   }
 
   #receive(from: number, report: Report): void {

@@ -110,7 +110,8 @@ async function send(
   let text: string
   let isOk: boolean
   try {
-    const answer = await fetch(`http://${address}/execute`, { method: 'POST', body })
+    const headers = { 'content-type': 'application/json' }
+    const answer = await fetch(`http://${address}/execute`, { method: 'POST', headers, body })
     isOk = answer.ok
     text = await answer.text()
   } catch (error) {

@@ -1,0 +1,136 @@
+/**
+ * Loaded before a node's own code (`--import`) to note what its disk has surely kept: for each file
+ * the end of what was written before its last finished flush, for each directory the names at its
+ * last flush, for each SQLite WAL where its last complete checkpoint was. A power-cut test may then
+ * take away everything else. The product has no part in this: it wraps Node's own functions, and
+ * each note is written before the product hears that its flush is done.
+ */
+import childProcess from 'node:child_process'
+import fs from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { fileURLToPath } from 'node:url'
+import { directoryNote, fileNote, walNote } from './flush-notes.ts'
+
+type ErrorCallback = (error: NodeJS.ErrnoException | null) => void
+
+const notes = process.env['FLUSH_NOTES'] ?? ''
+/** What to pretend to have flushed, for showing that the test sees a missing flush. */
+const skipped = process.env['FLUSH_SKIPPED'] ?? ''
+const WAL_HEADER_BYTES = 32
+const WAL_FRAME_BYTES = 4096 + 24
+
+/** End of the last write to each open file. */
+const writtenEnds = new Map<number, number>()
+
+const real = {
+  writev: fs.writev,
+  fdatasync: fs.fdatasync,
+  fsync: fs.fsync,
+  fsyncSync: fs.fsyncSync,
+  openSync: fs.openSync,
+  spawn: childProcess.spawn,
+}
+
+fs.openSync = (...args: Parameters<typeof fs.openSync>) => {
+  const descriptor = real.openSync(...args)
+  writtenEnds.delete(descriptor)
+  return descriptor
+}
+
+fs.writev = ((
+  descriptor: number,
+  chunks: readonly Uint8Array[],
+  offset: number,
+  done: (error: NodeJS.ErrnoException | null, written: number) => void,
+) => {
+  real.writev(descriptor, chunks, offset, (error, written) => {
+    const end = offset + written
+    // Zeros that are filled in ahead are no data: losing them loses nothing.
+    const isFill = chunks.every(chunk => chunk.every(byte => byte === 0))
+    if (error === null && !isFill) {
+      writtenEnds.set(descriptor, Math.max(writtenEnds.get(descriptor) ?? 0, end))
+    }
+    done(error, written)
+  })
+}) as typeof fs.writev
+
+fs.fdatasync = ((descriptor: number, done: ErrorCallback) => {
+  const end = writtenEnds.get(descriptor) ?? 0
+  if (skipped === 'fdatasync') {
+    setImmediate(() => done(null))
+    return
+  }
+  real.fdatasync(descriptor, error => {
+    if (error === null) noteFile(descriptor, end)
+    done(error)
+  })
+}) as typeof fs.fdatasync
+
+fs.fsync = ((descriptor: number, done: ErrorCallback) => {
+  if (skipped === 'directory') {
+    setImmediate(() => done(null))
+    return
+  }
+  real.fsync(descriptor, error => {
+    if (error === null) noteDirectory(descriptor)
+    done(error)
+  })
+}) as typeof fs.fsync
+
+fs.fsyncSync = (descriptor: number) => {
+  real.fsyncSync(descriptor)
+  noteDirectory(descriptor)
+}
+
+const realPrepare = Object.getOwnPropertyDescriptor(DatabaseSync.prototype, 'prepare')
+  ?.value as DatabaseSync['prepare']
+
+DatabaseSync.prototype.prepare = function prepare(this: DatabaseSync, ...args) {
+  const statement = realPrepare.apply(this, args)
+  if (!args[0].startsWith('PRAGMA wal_checkpoint(') || args[0].includes('NOOP')) return statement
+  const get = statement.get.bind(statement)
+  // It has no parameters.
+  statement.get = () => {
+    const row = get()
+    const [busy, inLog, done] = row as unknown as readonly bigint[]
+    const path = this.location()
+    if (busy === 0n && inLog === done && path !== null) noteCheckpoint(`${path}-wal`, Number(inLog))
+    return row
+  }
+  return statement
+}
+
+/** Engine processes are watched like their parent. */
+childProcess.spawn = ((command: string, args: readonly string[], options: object) => {
+  const watched = ['--import', fileURLToPath(import.meta.url), ...args]
+  return real.spawn(command, command === process.execPath ? watched : args, options)
+}) as typeof childProcess.spawn
+
+syncBuiltinESMExports()
+
+function noteFile(descriptor: number, end: number): void {
+  const { ino } = fs.fstatSync(descriptor)
+  fs.writeFileSync(join(notes, fileNote(ino)), String(end))
+}
+
+function noteDirectory(descriptor: number): void {
+  const path = fs.readlinkSync(`/proc/self/fd/${descriptor}`)
+  if (!fs.fstatSync(descriptor).isDirectory()) return
+  const names: Record<string, number> = {}
+  for (const name of fs.readdirSync(path)) names[name] = fs.statSync(join(path, name)).ino
+  fs.writeFileSync(join(notes, directoryNote(path)), JSON.stringify(names))
+}
+
+function noteCheckpoint(path: string, frames: number): void {
+  const descriptor = real.openSync(path, 'r')
+  const header = Buffer.alloc(WAL_HEADER_BYTES)
+  fs.readSync(descriptor, header, 0, WAL_HEADER_BYTES, 0)
+  fs.closeSync(descriptor)
+  const end = frames === 0 ? 0 : WAL_HEADER_BYTES + frames * WAL_FRAME_BYTES
+  fs.writeFileSync(
+    join(notes, walNote(path)),
+    JSON.stringify({ header: header.toString('hex'), end }),
+  )
+}
