@@ -16,13 +16,16 @@ const CREATE_DATABASE = 1
 const DROP_DATABASE = 2
 const NO_REQUEST_ID = 0
 
+// One for all requests, because making one costs as much as filling it.
+const writer = new ByteWriter(4096)
+
 /**
  * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop) · request id u8 (0: none; other
  * values are kept for a session and sequence) · database utf8 · and for statements: varint count ·
  * for each: sql utf8, parameters. Throws `DbError` INVALID_REQUEST for a value SQL doesn't have.
  */
 export function encodeRequest(request: WriteRequest): Uint8Array<ArrayBuffer> {
-  const writer = new ByteWriter()
+  writer.reset()
   writer.u8(VERSION)
   writer.u8(typeTag(request))
   writer.u8(NO_REQUEST_ID)

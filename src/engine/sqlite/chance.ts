@@ -16,21 +16,14 @@ const SIGMA = [0x61707865, 0x3120646e, 0x79622d36, 0x6b206574]
 export class Chance {
   readonly #input = new Uint32Array(BLOCK_WORDS)
   readonly #block = new Uint32Array(BLOCK_WORDS)
+  /** A key that is not in the input yet. */
+  #seed: Uint8Array | (() => Uint8Array) | undefined
   /** Bytes of the current block that were handed out; all of them before the first. */
   #used = BLOCK_BYTES
 
-  /** Sets the key: 16 bytes. */
-  setSeed(seed: Uint8Array): void {
-    assert(seed.length === 16, `a seed has 16 bytes, not ${seed.length}`)
-    const input = this.#input
-    for (let word = 0; word < 4; word++) {
-      const at = word * 4
-      const low = (seed[at] ?? 0) | ((seed[at + 1] ?? 0) << 8)
-      const key = low | ((seed[at + 2] ?? 0) << 16) | ((seed[at + 3] ?? 0) << 24)
-      input[word] = SIGMA[word] ?? 0
-      input[4 + word] = key
-      input[8 + word] = key
-    }
+  /** Sets the key, 16 bytes; a function is asked for them once they are needed. */
+  setSeed(seed: Uint8Array | (() => Uint8Array)): void {
+    this.#seed = seed
   }
 
   /** Begins the stream of a statement: number of its request in the entry, and its own number. */
@@ -69,7 +62,23 @@ export class Chance {
     return word
   }
 
+  #takeSeed(given: Uint8Array | (() => Uint8Array)): void {
+    const seed = typeof given === 'function' ? given() : given
+    assert(seed.length === 16, `a seed has 16 bytes, not ${seed.length}`)
+    this.#seed = undefined
+    const input = this.#input
+    for (let word = 0; word < 4; word++) {
+      const at = word * 4
+      const low = (seed[at] ?? 0) | ((seed[at + 1] ?? 0) << 8)
+      const key = low | ((seed[at + 2] ?? 0) << 16) | ((seed[at + 3] ?? 0) << 24)
+      input[word] = SIGMA[word] ?? 0
+      input[4 + word] = key
+      input[8 + word] = key
+    }
+  }
+
   #nextBlock(): void {
+    if (this.#seed !== undefined) this.#takeSeed(this.#seed)
     const input = this.#input
     const block = this.#block
     block.set(input)

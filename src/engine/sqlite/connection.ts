@@ -1,4 +1,5 @@
 /** How connections to our files are opened: the same limits, types and rules for all of them. */
+import type { StatementSync } from 'node:sqlite'
 import { DatabaseSync } from 'node:sqlite'
 import { PARAMETERS_MAX, SQL_LENGTH_MAX, VALUE_BYTES_MAX } from './limits.ts'
 
@@ -57,24 +58,31 @@ const TRUNCATE_WAIT_MS = 250
 
 /**
  * Moves what it can of the WAL into the database file. PASSIVE waits for nobody; TRUNCATE waits a
- * moment for readers, so that the WAL begins anew. NOOP only looks.
+ * moment for readers, so that the WAL begins anew.
  */
-export function checkpoint(
-  database: DatabaseSync,
-  mode: 'PASSIVE' | 'TRUNCATE' | 'NOOP',
-): Checkpoint {
+export function checkpoint(database: DatabaseSync, mode: 'PASSIVE' | 'TRUNCATE'): Checkpoint {
   if (mode === 'TRUNCATE') database.exec(`PRAGMA busy_timeout = ${TRUNCATE_WAIT_MS}`)
   const statement = database.prepare(`PRAGMA wal_checkpoint(${mode})`)
   try {
-    const row = statement.get() as unknown as readonly bigint[]
-    // Without a WAL, SQLite says -1.
-    const inLog = Math.max(0, Number(row[1]))
-    const done = Math.max(0, Number(row[2]))
-    return { isComplete: row[0] === 0n && inLog === done, inLog, waiting: inLog - done }
+    return readCheckpoint(statement)
   } finally {
     statement.close()
     if (mode === 'TRUNCATE') database.exec('PRAGMA busy_timeout = 0')
   }
+}
+
+/** Prepares the question how much waits in the WAL, to be asked with {@link readCheckpoint}. */
+export function prepareWalPages(database: DatabaseSync): StatementSync {
+  return database.prepare('PRAGMA wal_checkpoint(NOOP)')
+}
+
+/** Runs a prepared checkpoint. */
+export function readCheckpoint(statement: StatementSync): Checkpoint {
+  const row = statement.get() as unknown as readonly bigint[]
+  // Without a WAL, SQLite says -1.
+  const inLog = Math.max(0, Number(row[1]))
+  const done = Math.max(0, Number(row[2]))
+  return { isComplete: row[0] === 0n && inLog === done, inLog, waiting: inLog - done }
 }
 
 export interface Checkpoint extends WalPages {

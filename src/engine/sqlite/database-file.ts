@@ -6,7 +6,13 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { assert } from '../../base/assert.ts'
 import { Authorizer } from './authorizer.ts'
 import type { WalPages } from './connection.ts'
-import { checkpoint, databaseImage, openForWriting } from './connection.ts'
+import {
+  checkpoint,
+  databaseImage,
+  openForWriting,
+  prepareWalPages,
+  readCheckpoint,
+} from './connection.ts'
 import { Determinism } from './determinism.ts'
 import { StatementCache } from './statement-cache.ts'
 
@@ -170,7 +176,7 @@ export class DatabaseFile {
 
   /** How much waits in the WAL. */
   walPages(): WalPages {
-    return checkpoint(this.database, 'NOOP')
+    return readCheckpoint(this.#own.walPages)
   }
 
   /** An open transaction is rolled back. */
@@ -202,6 +208,7 @@ interface OwnStatements {
   readonly setLastRowid: StatementSync
   readonly changeNothing: StatementSync
   readonly connectionState: StatementSync
+  readonly walPages: StatementSync
 }
 
 function prepareOwn(database: DatabaseSync): OwnStatements {
@@ -220,5 +227,6 @@ function prepareOwn(database: DatabaseSync): OwnStatements {
     setLastRowid: database.prepare('INSERT OR REPLACE INTO temp.lockstep_last (id) VALUES (?)'),
     changeNothing: database.prepare('DELETE FROM temp.lockstep_last WHERE 0'),
     connectionState: database.prepare('SELECT changes(), last_insert_rowid()'),
+    walPages: prepareWalPages(database),
   }
 }

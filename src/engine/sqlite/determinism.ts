@@ -18,12 +18,12 @@ const DATE_FUNCTIONS = ['date', 'time', 'datetime', 'julianday', 'unixepoch'] as
 export class Determinism {
   readonly #chance = new Chance()
   #nowMs = -1
-  /** The moment as SQLite writes it, `2026-11-20 12:34:56.789`. */
+  /** The moment as SQLite writes it, `2026-11-20 12:34:56.789`; empty until it is asked for. */
   #now = ''
 
   /** Gives the connection these functions instead of the built-in ones. */
   install(database: DatabaseSync): void {
-    installDates(database, () => this.#now)
+    installDates(database, () => this.#moment())
     const chance = this.#chance
     // Not deterministic in SQLite's sense: else it would call once and use the value for all rows.
     database.function('random', {}, () => chance.int64())
@@ -33,17 +33,24 @@ export class Determinism {
   }
 
   /** Sets moment and seed of an entry. */
-  beginEntry(nowMs: number, seed: Uint8Array): void {
+  beginEntry(nowMs: number, seed: Uint8Array | (() => Uint8Array)): void {
     this.#chance.setSeed(seed)
     if (nowMs === this.#nowMs) return
     assert(Number.isInteger(nowMs) && nowMs >= 0 && nowMs <= NOW_MS_MAX, `${nowMs} is no moment`)
     this.#nowMs = nowMs
-    this.#now = new Date(nowMs).toISOString().replace('T', ' ').replace('Z', '')
+    this.#now = ''
   }
 
   /** Sets the place of a statement: number of its request in the entry, and its own number. */
   beginStatement(position: number, statement: number): void {
     this.#chance.begin(position, statement)
+  }
+
+  #moment(): string {
+    if (this.#now === '') {
+      this.#now = new Date(this.#nowMs).toISOString().replace('T', ' ').replace('Z', '')
+    }
+    return this.#now
   }
 }
 

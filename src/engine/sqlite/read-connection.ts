@@ -61,7 +61,7 @@ export class ReadConnection {
   }
 
   /** Sets the moment and chance that the statements see. */
-  begin(nowMs: number, seed: Uint8Array): void {
+  begin(nowMs: number, seed: () => Uint8Array): void {
     this.#determinism.beginEntry(nowMs, seed)
     this.#rows = 0
     this.#bytes = 0

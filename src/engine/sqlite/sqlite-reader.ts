@@ -55,7 +55,7 @@ export class SqliteReader {
       const reading = connection
       return reading.inTransaction(appliedIndex => {
         const { nowMs = Date.now, seed = randomSeed } = this.#options
-        reading.begin(nowMs(), seed())
+        reading.begin(nowMs(), seed)
         const results: StatementResult[] = []
         for (const statement of request.statements) {
           results.push(...reading.query(statement, ordinal, request))
