@@ -8,8 +8,8 @@ const HEAD_SLACK_MIN = 1024
 /** A window over the end of the log, from `firstIndex` to before `endIndex`. */
 export class EntryCache {
   readonly #capacityBytes: number
-  #entries: Entry[] = []
-  /** Entries before this position are gone; the array is cut only now and then. */
+  #entries: (Entry | undefined)[] = []
+  /** Places before this one are empty; the array is cut only now and then. */
   #head = 0
   #firstIndex: number
   #sizeBytes = 0
@@ -76,6 +76,8 @@ export class EntryCache {
 
   #dropFirst(): void {
     this.#sizeBytes -= entrySizeBytes(must(this.#entries[this.#head]))
+    // Let go at once: entries may be large.
+    this.#entries[this.#head] = undefined
     this.#head++
     this.#firstIndex++
   }

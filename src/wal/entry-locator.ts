@@ -28,6 +28,8 @@ const SPAN_CAPACITY_FIRST = 64
 export class EntryLocator {
   /** By index, ascending; each span begins where the one before ends. Never an empty one. */
   #spans: Span[] = []
+  /** Entries up to here are of no interest. */
+  #baseIndex = 0
 
   /** Index of the first entry that has a place, or undefined if there is none. */
   get firstIndex(): number | undefined {
@@ -72,18 +74,20 @@ export class EntryLocator {
   truncate(index: number): void {
     for (let span = this.#spans.at(-1); span !== undefined; span = this.#spans.at(-1)) {
       span.count = Math.min(span.count, Math.max(0, index - span.firstIndex))
-      if (span.count > 0) return
+      if (span.count > 0 && span.firstIndex + span.count > this.#baseIndex + 1) return
       this.#spans.pop()
     }
   }
 
   /** Forgets spans that hold nothing after `index`; single entries before it may stay. */
   compact(index: number): void {
+    this.#baseIndex = index
     this.#spans = this.#spans.filter(span => span.firstIndex + span.count > index + 1)
   }
 
   clear(): void {
     this.#spans = []
+    this.#baseIndex = 0
   }
 
   place(index: number): EntryPlace {
