@@ -96,6 +96,7 @@ const RESTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'CONNECTION_LOST',
   'ENGINE_RESTARTED',
   'DISK_FULL',
+  'DISK_FAILED',
   'CORRUPT',
 ])
 

@@ -102,6 +102,7 @@ function literal(value: SqlValue, path: string): string {
   if (typeof value === 'bigint') return value < 0n ? `(${value})` : String(value)
   if (typeof value === 'number') {
     if (!Number.isFinite(value)) return value > 0 ? '(9e999)' : '(-9e999)'
+    if (Object.is(value, -0)) return '(-0.0)'
     return Number.isInteger(value) ? `(${value.toExponential()})` : `(${value})`
   }
   return `x'${Array.from(value, byte => byte.toString(16).padStart(2, '0')).join('')}'`

@@ -35,7 +35,7 @@ const SQL_ERRORS = [
   'SQL_ERROR',
 ] as const
 
-const NODE_ERRORS = ['ENGINE_RESTARTED', 'DISK_FULL'] as const
+const NODE_ERRORS = ['ENGINE_RESTARTED', 'DISK_FULL', 'DISK_FAILED'] as const
 
 /** Errors that any route can end in. */
 export const COMMON_ERRORS = [

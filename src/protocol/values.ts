@@ -72,7 +72,8 @@ function decodeTagged(json: object, path: string): SqlValue {
   throw invalid(path, 'an object must be {"$integer": "1"}, {"$real": 1} or {"$blob": "base64"}')
 }
 
-function decodeIntegerTag(value: unknown, path: string): bigint {
+function decodeIntegerTag(tagged: unknown, path: string): bigint {
+  const value = isTagged(tagged, '$integer') ? tagged.$integer : tagged
   if (typeof value === 'string' && /^-?\d{1,20}$/.test(value)) {
     const integer = BigInt(value)
     if (integer >= INTEGER_MIN && integer <= INTEGER_MAX) return integer
@@ -82,12 +83,19 @@ function decodeIntegerTag(value: unknown, path: string): bigint {
   throw invalid(path, '$integer takes a whole number as text, such as {"$integer": "12"}')
 }
 
-function decodeRealTag(value: unknown, path: string): number {
-  // {"$real": 1.0} arrives with the tag twice, because json.ts already tagged the 1.0.
-  const real = isTagged(value, '$real') ? value.$real : value
-  if (real === 'Infinity' || real === '-Infinity') return Number(real)
-  if (typeof real === 'number' && Number.isFinite(real)) return real
+function decodeRealTag(tagged: unknown, path: string): number {
+  const value = untagged(tagged)
+  if (value === 'Infinity' || value === '-Infinity') return Number(value)
+  if (typeof value === 'number' && Number.isFinite(value)) return value
   throw invalid(path, '$real takes a number, "Infinity" or "-Infinity"')
+}
+
+/** A delicate number inside of a tag was tagged once more by json.ts, as what it looks like. */
+function untagged(tagged: unknown): unknown {
+  if (isTagged(tagged, '$real')) return tagged.$real
+  if (!isTagged(tagged, '$integer')) return tagged
+  const digits = tagged.$integer
+  return typeof digits === 'string' && /^-?\d+$/.test(digits) ? Number(digits) : undefined
 }
 
 function decodeBlobTag(value: unknown, path: string): Uint8Array {

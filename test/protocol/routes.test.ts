@@ -1,0 +1,25 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { ERRORS } from '../../src/base/errors.ts'
+import { COMMON_ERRORS, routeAt, ROUTES } from '../../src/protocol/routes.ts'
+
+test('every path leads to its own route and no other path to any', () => {
+  for (const [name, route] of Object.entries(ROUTES)) assert.equal(routeAt(route.path), name)
+  for (const path of ['/', '', '/executes', '/execute/', '/health', '/__proto__']) {
+    assert.equal(routeAt(path), undefined)
+  }
+})
+
+test('every error that a client can meet over HTTP is named by a route', () => {
+  const named = new Set<string>([
+    ...COMMON_ERRORS,
+    ...Object.values(ROUTES).flatMap(route => [...route.errors]),
+  ])
+  // These end a node before it serves anybody.
+  const atStart = ['CORRUPT', 'WRONG_DATA', 'PORT_IN_USE']
+
+  assert.deepEqual(
+    Object.keys(ERRORS).filter(code => !named.has(code)),
+    atStart,
+  )
+})
