@@ -127,8 +127,10 @@ export function decodeSegmentHeader(
       'start the newer version of the program that wrote it'
     throw new DbError('WRONG_DATA', text, { details: { file: path, version } })
   }
-  const base = readMetadata(view, FIXED_SIZE_BYTES, readNumber(view, 112))
-  if (version < 1 || base === undefined) {
+  const contentBytes = readNumber(view, 104) + readNumber(view, 112)
+  const fits = version > 0 && contentBytes <= sizeBytes - FIXED_SIZE_BYTES
+  const base = fits ? readMetadata(view, FIXED_SIZE_BYTES, readNumber(view, 112)) : undefined
+  if (base === undefined) {
     throw damaged(path, 0, 'its head has a valid checksum and an impossible content')
   }
   return { header: readFields(bytes, view, base), sizeBytes }

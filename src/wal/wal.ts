@@ -11,12 +11,10 @@ import { entriesSizeBytes, entrySizeBytes } from '../raft/entries.ts'
 import type { Storage, StorageGap } from '../raft/storage.ts'
 import {
   type ConfState,
-  EMPTY_BYTES,
   EMPTY_CONF_STATE,
   EMPTY_HARD_STATE,
   type Entry,
   type HardState,
-  type Snapshot,
   type SnapshotMetadata,
 } from '../raft/types.ts'
 import { EntryCache } from './entry-cache.ts'
@@ -196,9 +194,17 @@ export class Wal implements Storage {
     return entries
   }
 
-  /** Where the log begins. The bytes of the snapshot are the engine's, not the log's. */
-  snapshot(): Snapshot {
-    return { metadata: this.#base, data: EMPTY_BYTES }
+  /**
+   * None to send: the log begins where every member has it, so nobody needs one. A member whose disk
+   * lost what it had acknowledged waits for an operator instead of ending the leader.
+   */
+  snapshot(): 'unavailable' {
+    return 'unavailable'
+  }
+
+  /** What the log begins after. */
+  base(): SnapshotMetadata {
+    return this.#base
   }
 
   /**

@@ -69,7 +69,7 @@ export function isPromise(state: LogState, step: LogStep): boolean {
 export function readState(wal: Wal): LogState {
   const entries = wal.entries(wal.firstIndex(), wal.lastIndex() + 1, Number.POSITIVE_INFINITY)
   if (typeof entries === 'string') throw new Error(`entries are ${entries}`)
-  return { base: wal.snapshot().metadata, hardState: wal.initialState().hardState, entries }
+  return { base: wal.base(), hardState: wal.initialState().hardState, entries }
 }
 
 const digests = new WeakMap<Entry, string>()
