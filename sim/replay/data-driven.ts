@@ -16,6 +16,9 @@ export interface Directive {
   readonly args: readonly Argument[]
   readonly input: string
   readonly expected: string
+  /** The lines of the script, from 0, that hold what is expected: from this one to before that one. */
+  readonly expectedFrom: number
+  readonly expectedTo: number
 }
 
 const SEPARATOR = '----'
@@ -40,6 +43,8 @@ export function parseScript(text: string): Directive[] {
       input.push(text)
     }
     const expected: string[] = []
+    const expectedFrom = at
+    let expectedTo = at
     if (lines[at] === SEPARATOR) {
       at++
       for (let text = next(); !(text === SEPARATOR && lines[at] === SEPARATOR); text = next()) {
@@ -48,10 +53,12 @@ export function parseScript(text: string): Directive[] {
         expected.push(text)
       }
       at++
+      expectedTo = at
     } else {
       for (let text = next(); text !== undefined && text.trim() !== ''; text = next()) {
         expected.push(text)
       }
+      expectedTo = expectedFrom + expected.length
     }
     directives.push({
       line,
@@ -59,6 +66,8 @@ export function parseScript(text: string): Directive[] {
       args,
       input: input.join('\n').trim(),
       expected: expected.join('\n'),
+      expectedFrom,
+      expectedTo,
     })
   }
   return directives

@@ -1,10 +1,18 @@
-/** `npm run replay -- DIR`: replays the scenario scripts under a directory. */
+/**
+ * `npm run replay -- DIR` replays the scenario scripts under a directory. With `--rewrite` it writes
+ * down what they give now instead.
+ */
 import { describeMismatch, findScripts, runScript } from './replay.ts'
+import { rewriteScript } from './rewrite.ts'
 
-const directory = process.argv[2]
+const args = process.argv.slice(2)
+const isRewrite = args.includes('--rewrite')
+const [directory] = args.filter(arg => arg !== '--rewrite')
 if (directory === undefined) {
-  console.error('usage: npm run replay -- DIR')
+  console.error('usage: npm run replay -- [--rewrite] DIR')
   process.exitCode = 2
+} else if (isRewrite) {
+  for (const path of findScripts(directory)) if (rewriteScript(path)) console.log(`rewrote ${path}`)
 } else {
   process.exitCode = replay(directory)
 }

@@ -52,14 +52,14 @@ export function runScript(path: string): ScriptResult {
     const mismatch = { line: 0, command: 'read', expected: '', actual: String(error) }
     return { path, directiveCount: 0, mismatches: [mismatch] }
   }
-  const run = RUNNERS[kindOf(path, directives)]()
+  const run = runnerFor(path, directives)
   for (const directive of directives) {
     const { line, command } = directive
     const expected = withoutLog(directive.expected)
     let actual: string
     let isBroken = false
     try {
-      actual = withoutLog(run(directive))
+      actual = run(directive)
     } catch (error) {
       actual = error instanceof Error ? (error.stack ?? error.message) : String(error)
       isBroken = true
@@ -69,6 +69,15 @@ export function runScript(path: string): ScriptResult {
     if (isBroken) break
   }
   return { path, directiveCount: directives.length, mismatches }
+}
+
+/** What a script's directives are run with, the logger's lines left out of its output. */
+export function runnerFor(
+  path: string,
+  directives: readonly Directive[],
+): (directive: Directive) => string {
+  const run = RUNNERS[kindOf(path, directives)]()
+  return directive => withoutLog(run(directive))
 }
 
 /** The output of a directive, actual and then expected, with what differs marked. */

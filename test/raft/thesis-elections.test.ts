@@ -159,7 +159,11 @@ test('a candidate leads with a majority, follows without hope of one, and waits 
     for (const from of rejected) {
       node.receive({ type: 'vote-response', from, term: 1, reject: true })
     }
-    assert.equal(node.role, role, `${count} nodes, ${granted} for it, ${rejected} against`)
+    assert.equal(
+      node.role,
+      role,
+      `${count} nodes, ${granted.join()} for it, ${rejected.join()} against`,
+    )
     assert.equal(node.status.term, 1)
   }
 })
@@ -179,7 +183,7 @@ test('a node votes once in a term, and repeats that vote to the same candidate o
     node.receive({ type: 'vote', from, term })
     const [answer] = node.flush()
     assert.equal(answer?.type, 'vote-response')
-    return answer?.reject === false
+    return answer !== undefined && !answer.reject
   }
   assert.equal(ask(2, 1), true)
   assert.equal(ask(3, 1), false)
@@ -283,7 +287,7 @@ test('a node votes only for a candidate whose log is at least as up-to-date as i
       const node = new TestNode(1, storageWith({ voters: [1, 2, 3], entries: log(...own) }))
       node.receive({ type, from: 2, term: 3, index, logTerm: term })
       const [answer] = node.flush()
-      assert.equal(answer?.reject, !isGranted, `${type}: own ${own}, other ${term}/${index}`)
+      assert.equal(answer?.reject, !isGranted, `${type}: own ${own.join()}, other ${term}/${index}`)
     }
   }
 })

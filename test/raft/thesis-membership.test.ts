@@ -51,8 +51,8 @@ test('a voter that is added catches up and counts', () => {
   assert.equal(cluster.node(1).status.commit, before, 'one of two is no majority')
 })
 
-// 4.1: "we restrict the types of changes that are allowed: only one server can be added or removed
-// from the cluster at a time."
+// 4.1: "Raft restricts the types of changes that are allowed: only one server can be added or removed from
+// the cluster at a time."
 test('only one change waits at a time: a second one becomes an empty entry', () => {
   const leader = leaderOf(3)
   acknowledge(leader, leader.flush())
@@ -87,8 +87,8 @@ test('a change that is committed but not applied still waits', () => {
   assert.equal(leader.entries.at(-1)?.type, 'config')
 })
 
-// The bug of 2015: "The solution [...]: a leader may not append a new configuration entry until it has
-// committed an entry from its current term."
+// The correction of 2015: "a leader may not append a new configuration entry until it has committed an
+// entry from its current term."
 test('a new leader changes nothing before its own first entry is applied', () => {
   const leader = leaderOf(3)
   leader.flush()
@@ -340,7 +340,7 @@ test('a joint membership elects with both majorities only', () => {
     node.raw.campaign()
     node.flush()
     for (const from of granted) node.receive({ type: 'vote-response', from, term: 1 })
-    assert.equal(node.role, isElected ? 'leader' : 'candidate', `${granted}`)
+    assert.equal(node.role, isElected ? 'leader' : 'candidate', granted.join())
   }
 })
 
@@ -420,7 +420,7 @@ test('a leader demoted in a joint membership and then removed does not fail', ()
   assert.equal(cluster.node(2).status.confState.learners.includes(1), false)
 })
 
-// 4.2.3: "Servers not in Cnew can disrupt the cluster"; with pre-vote and check quorum they can't.
+// 4.2.3: "Without additional mechanism, servers not in Cnew can disrupt the cluster."
 test('a removed node that does not know it can not disturb the leader', () => {
   const cluster = groupOf(3, 0, { preVote: true, checkQuorum: true })
   cluster.isolate(3)

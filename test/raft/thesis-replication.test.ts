@@ -60,7 +60,7 @@ test('an entry is committed when a majority has it, and not before', () => {
     for (const from of answers) {
       leader.receive({ type: 'append-response', from, term: 1, index: 2 })
     }
-    const name = `${count} nodes, answers of ${answers}`
+    const name = `${count} nodes, answers of ${answers.join()}`
     assert.equal(leader.status.commit, isCommitted ? 2 : 0, name)
     leader.flush()
     assert.equal(leader.applied.length, isCommitted ? 2 : 0, name)
@@ -179,9 +179,9 @@ test('whatever a follower’s log is like, it becomes the leader’s', () => {
     cluster.campaign(1)
     cluster.propose(1, 'x')
 
-    assert.deepEqual(cluster.node(2).entries, cluster.node(1).entries, `${terms}`)
-    assert.deepEqual(cluster.node(2).terms, [...leaderTerms, 8, 8], `${terms}`)
-    assert.deepEqual(cluster.node(2).applied, cluster.node(1).applied, `${terms}`)
+    assert.deepEqual(cluster.node(2).entries, cluster.node(1).entries, terms.join())
+    assert.deepEqual(cluster.node(2).terms, [...leaderTerms, 8, 8], terms.join())
+    assert.deepEqual(cluster.node(2).applied, cluster.node(1).applied, terms.join())
   }
 })
 
