@@ -205,7 +205,7 @@ function ignore(): void {
   // Tests look at answers, not at the logger's output.
 }
 
-const OPTIONS: HttpServerOptions = {
+export const OPTIONS: HttpServerOptions = {
   host: '127.0.0.1',
   port: 0,
   maxConnections: 100,
@@ -226,6 +226,8 @@ export interface TestServer extends AsyncDisposable {
   readonly service: FakeService
   post(path: string, json: unknown): Promise<{ status: number; json: JsonAnswer }>
   get(path: string): Promise<{ status: number; json: JsonAnswer }>
+  /** Waits for a condition, at most five seconds. */
+  until(condition: () => boolean | Promise<boolean>): Promise<void>
 }
 
 /** Any answer of the API, as far as tests look into it. */
@@ -261,6 +263,13 @@ export async function startTestServer(
       return read(await fetch(url + path, { method: 'POST', headers, body }))
     },
     get: async path => read(await fetch(url + path)),
+    until: async condition => {
+      const deadline = performance.now() + 5000
+      while (!(await condition())) {
+        if (performance.now() > deadline) throw new Error('the condition did not come true')
+        await new Promise(setImmediate)
+      }
+    },
     [Symbol.asyncDispose]: () => server.stop(100),
   }
 }
