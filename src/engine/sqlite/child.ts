@@ -1,0 +1,61 @@
+/**
+ * The program of an engine process: `node child.ts writer|reader DIRECTORY watch-parent|no-guard
+ * TOKEN`. The token is for whoever looks for orphans. It speaks through file descriptor 3 only.
+ */
+import { unreachable } from '../../base/assert.ts'
+import { endWithParent, serveFrames } from './child-loop.ts'
+import {
+  decodeReaderMessage,
+  encodeDatabases,
+  encodeDigestOutcome,
+  encodeReadOutcome,
+  type ReaderMessage,
+} from './reader-codec.ts'
+import { SqliteReader } from './sqlite-reader.ts'
+import { SqliteWriter } from './sqlite-writer.ts'
+import { decodeWriterMessage, encodeWriterReply } from './writer-codec.ts'
+
+function main(): void {
+  const [kind, directory = '', guard] = process.argv.slice(2)
+  if (guard === 'watch-parent') endWithParent()
+  if (kind === 'writer') serveWriter(directory)
+  else if (kind === 'reader') serveReader(directory)
+  else throw new Error(`${kind} is no kind of engine process`)
+  // Open transactions are rolled back by the next one who opens the files: closing them here could
+  // begin a checkpoint that nobody waits for.
+  process.exit(0)
+}
+
+function serveWriter(directory: string): void {
+  const writer = new SqliteWriter({ directory })
+  serveFrames((body, send) => {
+    const reply = writer.handle(decodeWriterMessage(body))
+    send(encodeWriterReply(reply))
+    if (reply.type === 'fault') process.exit(1)
+    // After the reply, so that nobody waits for a checkpoint that is due.
+    writer.maintain()
+  })
+}
+
+function serveReader(directory: string): void {
+  const reader = new SqliteReader({ directory })
+  serveFrames(
+    (body, send) => send(answer(reader, decodeReaderMessage(body))),
+    send => send(new Uint8Array(0)),
+  )
+}
+
+function answer(reader: SqliteReader, message: ReaderMessage): Uint8Array {
+  switch (message.type) {
+    case 'query':
+      return encodeReadOutcome(reader.handle(message.request))
+    case 'digest':
+      return encodeDigestOutcome(reader.digest(message.request))
+    case 'databases':
+      return encodeDatabases(reader.databases())
+    default:
+      return unreachable(message)
+  }
+}
+
+main()
