@@ -96,6 +96,8 @@ const OPTIONS = {
   enableForeignKeyConstraints: true,
   enableDoubleQuotedStringLiterals: false,
   allowExtension: false,
+  // By its bare name, :a and @a in one statement would be an error.
+  allowBareNamedParameters: false,
   defensive: true,
   limits: {
     length: VALUE_BYTES_MAX,

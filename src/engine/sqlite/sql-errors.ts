@@ -21,6 +21,7 @@ const NOTADB = 26
 const CORRUPT_VTAB = CORRUPT | (1 << 8)
 
 const SYNTAX = /syntax error|incomplete input|unrecognized token/
+const TOO_MUCH = /too many SQL variables|variable number must be|Expression tree is too large/
 const NO_TABLE = /^no such table: /
 
 export type SqlFailure =
@@ -31,10 +32,13 @@ export type SqlFailure =
   /** This node's fault. */
   | { readonly type: 'local'; readonly error: RequestError }
 
-/** Sorts what a statement threw; what isn't SQLite's nor a `DbError` is thrown on. */
+/** Sorts what a statement threw; what isn't SQLite's, its driver's or a `DbError` is thrown on. */
 export function classifyFailure(thrown: unknown, refusal: string | undefined): SqlFailure {
   if (thrown instanceof DbError) return { type: 'statement', error: toRequestError(thrown) }
-  if (!isSqliteError(thrown)) throw thrown
+  if (!isSqliteError(thrown)) {
+    if (!isDriverError(thrown)) throw thrown
+    return { type: 'statement', error: { code: 'SQL_ERROR', message: thrown.message } }
+  }
   const { errcode, message } = thrown
   const primary = errcode & 0xff
   const make = (code: ErrorCode, text = message): RequestError => ({
@@ -46,6 +50,7 @@ export function classifyFailure(thrown: unknown, refusal: string | undefined): S
     case ERROR:
       if (refusal !== undefined) return statement(make('UNSUPPORTED', refusal))
       if (NO_TABLE.test(message)) return statement(make('UNKNOWN_TABLE'))
+      if (TOO_MUCH.test(message)) return statement(make('TOO_LARGE'))
       return statement(make(SYNTAX.test(message) ? 'SQL_SYNTAX' : 'SQL_ERROR'))
     case CONSTRAINT:
       return statement(make('SQL_CONSTRAINT'))
@@ -123,4 +128,11 @@ export function localFaultOf(thrown: unknown): RequestError | undefined {
   const systemCode = String(thrown.code)
   const code = FULL_CODES.has(systemCode) ? 'DISK_FULL' : 'INTERNAL'
   return { code, message: thrown.message, details: { systemCode } }
+}
+
+/** Whether the driver refused what it was given, without asking SQLite. */
+function isDriverError(thrown: unknown): thrown is Error {
+  return (
+    thrown instanceof Error && 'code' in thrown && String(thrown.code).startsWith('ERR_INVALID_')
+  )
 }

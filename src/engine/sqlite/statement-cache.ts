@@ -32,6 +32,8 @@ export interface PreparedStatement {
   readonly next: number | undefined
 }
 
+const VIRTUAL_TABLES =
+  "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%'"
 /** Texts longer than this are used once, as a rule, and not kept. */
 const CACHED_LENGTH_MAX = 32 * 1024
 /** Each of two generations holds at most so many statements or units of text. */
@@ -45,6 +47,7 @@ export class StatementCache {
   #young = new Map<string, PreparedStatement>()
   #old = new Map<string, PreparedStatement>()
   #youngLength = 0
+  #isConnected = false
   /** The last text that was too long to be kept, or a script's first statement. */
   #recentSql: string | undefined
   #recent: PreparedStatement | undefined
@@ -99,9 +102,30 @@ export class StatementCache {
     this.#youngLength = 0
     this.#recent?.statement.close()
     this.#recent = undefined
+    this.#isConnected = false
+  }
+
+  /**
+   * Makes SQLite connect to the virtual tables now. It would do so while it prepares the first
+   * statement that names one; what the module prepares for itself then would be taken for the
+   * client's, and a SELECT for a write.
+   */
+  #connectVirtualTables(): void {
+    this.#isConnected = true
+    const names = this.#database.prepare(VIRTUAL_TABLES)
+    const rows = names.all() as unknown as readonly (readonly [string])[]
+    names.close()
+    for (const [name] of rows) {
+      try {
+        this.#database.prepare(`SELECT 1 FROM main."${name.replaceAll('"', '""')}"`).close()
+      } catch {
+        // A table that can't be connected to: whoever names it will hear of it.
+      }
+    }
   }
 
   #prepare(text: string, offset: number): PreparedStatement {
+    if (!this.#isConnected) this.#connectVirtualTables()
     const tail = offset === 0 ? text : text.slice(offset)
     // SQLite refuses what it can't use, but some is refused here before it can do harm.
     const firstWord = /^\w+/.exec(tail)?.[0].toUpperCase() ?? ''

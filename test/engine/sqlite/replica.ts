@@ -1,0 +1,253 @@
+/** One replica's writer and reader over a directory of its own, as a test drives them: at once. */
+import assert from 'node:assert/strict'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join, relative } from 'node:path'
+import type { SqlParams, SqlValue, Statement, StatementResult } from '../../../src/base/sql.ts'
+import type {
+  DigestOutcome,
+  EngineEntry,
+  ReadOutcome,
+  RequestError,
+  RequestResult,
+  WriterMessage,
+  WriterReply,
+  WriteRequest,
+} from '../../../src/engine/engine.ts'
+import { encodeRequest } from '../../../src/engine/request.ts'
+import { SqliteReader } from '../../../src/engine/sqlite/sqlite-reader.ts'
+import type { SqliteWriterOptions } from '../../../src/engine/sqlite/sqlite-writer.ts'
+import { SqliteWriter } from '../../../src/engine/sqlite/sqlite-writer.ts'
+
+type ReplyOf<Type extends WriterReply['type']> = Extract<WriterReply, { type: Type }>
+
+/** A statement as its text, or with its parameters. */
+export type Sql = string | readonly [sql: string, params: SqlParams]
+
+export const NOW_MS = Date.UTC(2026, 10, 20, 12, 34, 56, 789)
+
+/** A request of statements on database `d`. */
+export function request(...statements: readonly Sql[]): WriteRequest {
+  return on('d', ...statements)
+}
+
+/** A request of statements on any database. */
+export function on(database: string, ...statements: readonly Sql[]): WriteRequest {
+  return { type: 'statements', database, statements: statements.map(toStatement) }
+}
+
+export function createDatabase(database: string): WriteRequest {
+  return { type: 'create-database', database }
+}
+
+export function dropDatabase(database: string): WriteRequest {
+  return { type: 'drop-database', database }
+}
+
+function toStatement(sql: Sql): Statement {
+  return typeof sql === 'string' ? { sql, params: [] } : { sql: sql[0], params: sql[1] }
+}
+
+/** A new directory under the system's, removed by `Replica`'s disposal. */
+export function newDirectory(): string {
+  return mkdtempSync(join(tmpdir(), 'lockstep-engine-'))
+}
+
+export class Replica implements Disposable {
+  readonly directory: string
+  readonly #options: Partial<SqliteWriterOptions>
+  readonly #owned: string[]
+  writer: SqliteWriter
+  opened: ReplyOf<'opened'>
+  /** Last entry that was committed or applied here. */
+  index: number
+  batch = 0
+  nowMs = NOW_MS
+  /** What was logged here. */
+  readonly entries: EngineEntry[] = []
+  /** Files as of their last flush, by path under the directory. */
+  readonly flushed = new Map<string, Uint8Array>()
+
+  constructor(options: Partial<SqliteWriterOptions> = {}, owned: string[] = []) {
+    this.directory = options.directory ?? newDirectory()
+    this.#owned = [...owned, this.directory]
+    this.#options = options
+    this.writer = this.#newWriter()
+    this.opened = this.send({ type: 'open' }, 'opened')
+    this.index = this.opened.appliedIndex
+  }
+
+  /** A replica that has the database `d`, made by entry 1. */
+  static withDatabase(options: Partial<SqliteWriterOptions> = {}): Replica {
+    const replica = new Replica(options)
+    replica.write(createDatabase('d'))
+    return replica
+  }
+
+  send<Type extends WriterReply['type']>(message: WriterMessage, type: Type): ReplyOf<Type> {
+    const reply = this.writer.handle(message)
+    assert.equal(reply.type, type, JSON.stringify(reply, bigintAsText))
+    return reply as ReplyOf<Type>
+  }
+
+  /** Executes requests as a batch and leaves it open. */
+  execute(...requests: readonly WriteRequest[]): ReplyOf<'executed'> {
+    this.batch++
+    const seed = new Uint8Array(16).fill(this.batch)
+    seed[1] = this.batch >> 8
+    const encoded = requests.map(encodeRequest)
+    const { batch, nowMs } = this
+    return this.send({ type: 'execute', batch, nowMs, seed, requests: encoded }, 'executed')
+  }
+
+  /** Ends the open batch as the next entry. */
+  commit(executed: ReplyOf<'executed'>): void {
+    if (executed.entry === undefined) return
+    const index = this.index + 1
+    this.send({ type: 'commit', batch: executed.batch, index }, 'committed')
+    this.index = index
+    this.entries.push({ index, data: executed.entry })
+  }
+
+  rollback(): void {
+    this.send({ type: 'rollback', batch: this.batch }, 'rolled-back')
+  }
+
+  /** Executes and commits; what was not taken goes into entries of its own. */
+  write(...requests: readonly WriteRequest[]): RequestResult[] {
+    const results: RequestResult[] = []
+    while (results.length < requests.length) {
+      const executed = this.execute(...requests.slice(results.length))
+      this.commit(executed)
+      results.push(...executed.results)
+    }
+    return results
+  }
+
+  /** Writes one request on `d`, which must succeed. */
+  run(...statements: readonly Sql[]): readonly StatementResult[] {
+    const result = this.write(request(...statements))[0]
+    assert(result?.type === 'ok', JSON.stringify(result, bigintAsText))
+    return result.results
+  }
+
+  /** Writes one request on `d`, which must fail. */
+  fail(...statements: readonly Sql[]): RequestError {
+    return failure(this.write(request(...statements))[0])
+  }
+
+  apply(...entries: readonly EngineEntry[]): ReplyOf<'applied'> {
+    const applied = this.send({ type: 'apply', entries }, 'applied')
+    this.index = applied.index
+    return applied
+  }
+
+  /** Applies what another replica has logged and this one has not. */
+  follow(leader: Replica): ReplyOf<'applied'> {
+    return this.apply(...leader.entries.filter(entry => entry.index > this.index))
+  }
+
+  checkpoint(): number {
+    return this.send({ type: 'checkpoint' }, 'checkpointed').durableIndex
+  }
+
+  query(sql: Sql, database = 'd'): readonly (readonly SqlValue[])[] {
+    const outcome = this.read(sql, database)
+    assert(outcome.type === 'ok', JSON.stringify(outcome, bigintAsText))
+    return outcome.results[0]?.rows ?? []
+  }
+
+  read(sql: Sql, database = 'd', maxRows = 1000, maxBytes = 1e6): ReadOutcome {
+    return this.withReader(reader =>
+      reader.handle({ database, statements: [toStatement(sql)], maxRows, maxBytes }),
+    )
+  }
+
+  digest(database = 'd', table?: string): DigestOutcome {
+    return this.withReader(reader =>
+      reader.digest(table === undefined ? { database } : { database, table }),
+    )
+  }
+
+  withReader<T>(act: (reader: SqliteReader) => T): T {
+    const reader = new SqliteReader({ directory: this.directory })
+    try {
+      return act(reader)
+    } finally {
+      reader.close()
+    }
+  }
+
+  /** What a SIGKILL leaves: the files as they are now, with no process on them. */
+  crash(options: Partial<SqliteWriterOptions> = {}): Replica {
+    const directory = newDirectory()
+    cpSync(this.directory, directory, {
+      recursive: true,
+      // It lives in memory and is made anew by whoever opens the file first.
+      filter: path => !path.endsWith('-shm'),
+    })
+    return this.#reborn(directory, options)
+  }
+
+  /** What a power cut leaves at worst: every file as of its last flush, and no others. */
+  powerCut(options: Partial<SqliteWriterOptions> = {}): Replica {
+    const directory = newDirectory()
+    for (const [path, bytes] of this.flushed) {
+      mkdirSync(dirname(join(directory, path)), { recursive: true })
+      writeFileSync(join(directory, path), bytes)
+    }
+    const replica = this.#reborn(directory, options)
+    for (const [path, bytes] of this.flushed) replica.flushed.set(path, bytes)
+    return replica
+  }
+
+  /** A second replica over a copy of this one's files, taken between two messages. */
+  copy(): Replica {
+    const directory = newDirectory()
+    cpSync(this.directory, directory, { recursive: true, filter: path => !path.endsWith('-shm') })
+    return new Replica({ directory }, [directory])
+  }
+
+  [Symbol.dispose](): void {
+    this.writer.close()
+    for (const directory of this.#owned) rmSync(directory, { recursive: true, force: true })
+  }
+
+  #reborn(directory: string, options: Partial<SqliteWriterOptions>): Replica {
+    this.writer.close()
+    const replica = new Replica({ ...this.#options, ...options, directory }, this.#owned)
+    replica.batch = this.batch
+    replica.entries.push(...this.entries)
+    return replica
+  }
+
+  #newWriter(): SqliteWriter {
+    return new SqliteWriter({
+      ...this.#options,
+      directory: this.directory,
+      onFlushed: path => {
+        this.flushed.set(relative(this.directory, path), readFileSync(path))
+        this.#options.onFlushed?.(path)
+      },
+    })
+  }
+}
+
+/** The error of a request that failed. */
+export function failure(result: RequestResult | undefined): RequestError {
+  assert(
+    result?.type === 'failed',
+    `the request didn't fail: ${JSON.stringify(result, bigintAsText)}`,
+  )
+  return result.error
+}
+
+/** The results of a request that succeeded. */
+export function success(result: RequestResult | undefined): readonly StatementResult[] {
+  assert(result?.type === 'ok', `the request failed: ${JSON.stringify(result, bigintAsText)}`)
+  return result.results
+}
+
+function bigintAsText(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? `${value}n` : value
+}
