@@ -57,6 +57,19 @@ test('frames are read when each byte arrives alone', () => {
   assert.deepEqual(frames, sent)
 })
 
+test('small frames are written together, a large body from where it lies', () => {
+  const small = Array.from({ length: 100 }, () => new Uint8Array(10))
+  const large = new Uint8Array(100_000)
+
+  const chunks = encodeFrames([...small, large, ...small])
+
+  assert.deepEqual(
+    chunks.map(chunk => chunk.length),
+    [100 * 18 + 8, 100_000, 100 * 18],
+  )
+  assert.equal(chunks[1], large)
+})
+
 test('a ping between frames is passed over', () => {
   const [one = PING] = encodeFrames([Buffer.from('one')])
   const [two = PING] = encodeFrames([Buffer.from('two')])

@@ -32,6 +32,7 @@ export class Proxy {
       const link: Link = { client, target, lane: '' }
       this.#links.add(link)
       const end = (): void => {
+        if (this.isBlackHole) return
         this.#links.delete(link)
         client.destroy()
         target.destroy()
