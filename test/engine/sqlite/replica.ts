@@ -192,13 +192,17 @@ export class Replica implements Disposable {
   /** What a power cut leaves at worst: every file as of its last flush, and no others. */
   powerCut(options: Partial<SqliteWriterOptions> = {}): Replica {
     const directory = newDirectory()
-    for (const [path, bytes] of this.flushed) {
-      mkdirSync(dirname(join(directory, path)), { recursive: true })
-      writeFileSync(join(directory, path), bytes)
-    }
+    this.#restoreFlushed(directory)
     const replica = this.#reborn(directory, options)
     for (const [path, bytes] of this.flushed) replica.flushed.set(path, bytes)
     return replica
+  }
+
+  /** A second replica over what a power cut would leave of this one's files. */
+  powerCutCopy(): Replica {
+    const directory = newDirectory()
+    this.#restoreFlushed(directory)
+    return new Replica({ directory })
   }
 
   /** A second replica over a copy of this one's files, taken between two messages. */
@@ -211,6 +215,13 @@ export class Replica implements Disposable {
   [Symbol.dispose](): void {
     this.writer.close()
     for (const directory of this.#owned) rmSync(directory, { recursive: true, force: true })
+  }
+
+  #restoreFlushed(directory: string): void {
+    for (const [path, bytes] of this.flushed) {
+      mkdirSync(dirname(join(directory, path)), { recursive: true })
+      writeFileSync(join(directory, path), bytes)
+    }
   }
 
   #reborn(directory: string, options: Partial<SqliteWriterOptions>): Replica {
