@@ -311,14 +311,16 @@ export class Executor {
   // What the engine says.
 
   #onOpened(opened: Opened): void {
-    const { lastIndex } = this.#parts.log.status()
+    const { lastIndex, term, isCommitCurrent } = this.#parts.log.status()
     if (opened.appliedIndex > lastIndex) {
       const what = `the engine has applied entry ${opened.appliedIndex}, the log ends at ${lastIndex}`
       this.#parts.onFatal(`${what}: they are not of the same life of this node`)
       return
     }
     this.#dispatched = opened.appliedIndex
-    this.#dispatchedTerm = 0
+    // With nothing left to apply no entry will come to tell the term of the last one.
+    const hasAll = opened.appliedIndex === this.#commitIndex && isCommitCurrent
+    this.#dispatchedTerm = hasAll ? term : 0
     this.#applied = opened.appliedIndex
     this.#durable = opened.durableIndex
     this.#nowMs = Math.max(this.#nowMs, opened.nowMs)
