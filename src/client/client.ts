@@ -139,7 +139,10 @@ export class Client {
     return new Client(this.#options, this.#nodes, token)
   }
 
-  /** Runs one statement that writes. On failure `error.fate` says whether it may have happened. */
+  /**
+   * Runs one statement that writes, or a script of several without values: all or nothing, the
+   * result is the last one's. On failure `error.fate` says whether it may have happened.
+   */
   execute<Row extends RowShape<Row> = DefaultRow>(
     statement: SqlText,
     options?: RequestOptions,
@@ -212,7 +215,8 @@ export class Client {
   }
 
   #one<Row>(answer: ResultsResponse): ExecuteResult<Row> {
-    const [result] = readResults(answer)
+    // Of a text of several statements it is the last one's: what comes before prepares it.
+    const result = readResults(answer).at(-1)
     const empty: Result = { rowsAffected: 0, columns: [], rows: [] }
     return { ...(result ?? empty), ...proofOf(answer) } as ExecuteResult<Row>
   }

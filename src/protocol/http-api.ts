@@ -39,16 +39,21 @@ const params = z
   .optional()
   .describe('Values for ?1, ?2 … (array) or :name (object, names without the colon).')
 
+const sqlText = z
+  .string()
+  .min(1)
+  .describe('One SQL statement; or, without `params`, several, each with a result of its own.')
+
 /** One SQL statement. */
 export const statementSchema = z.strictObject({
-  sql: z.string().min(1).describe('One SQL statement.'),
+  sql: sqlText,
   params,
   database: databaseName.optional(),
 })
 
 /** `POST /execute` with one SQL statement. */
 export const executeStatementSchema = z.strictObject({
-  sql: z.string().min(1).describe('One SQL statement.'),
+  sql: sqlText,
   params,
   database: databaseName,
   timeoutMs,
@@ -93,7 +98,7 @@ export const readOptionsSchema = z.strictObject(readOptionsShape)
 
 /** `POST /query` with one SQL statement. */
 export const queryStatementSchema = z.strictObject({
-  sql: z.string().min(1).describe('One SQL statement that only reads.'),
+  sql: sqlText,
   params,
   database: databaseName,
   ...readOptionsShape,

@@ -36,7 +36,8 @@ export interface ExecuteRequest {
   readonly operation: WriteOperation
   /**
    * How many SQL statements stand for each item of the request, in order, where some item took
-   * more than one; undefined if each took one. Their results are added up in the answer.
+   * more than one; undefined if each took one. Their results are added up in the answer. A text of
+   * several statements counts as one: each of them has a result of its own.
    */
   readonly statementCounts: readonly number[] | undefined
   /** True if all of it was select Commands: it can run as a linearizable read. */
@@ -191,8 +192,22 @@ function mergeItems(items: readonly Compiled[]): Merged {
   }
   const counts = parts.map(part => part.statements.length)
   const statementCounts = counts.every(count => count === 1) ? undefined : counts
+  if (statementCounts !== undefined) refuseScripts(parts)
   const statements = parts.flatMap(part => part.statements)
   return { database, statements, statementCounts, parts }
+}
+
+/**
+ * A text of several statements gives several results. Beside a Command that takes several too,
+ * nobody could tell whose they are.
+ */
+function refuseScripts(parts: Merged['parts']): void {
+  const script = parts.findIndex(
+    part => part.isRead === undefined && /;\s*\S/.test(part.statements[0]?.sql ?? ''),
+  )
+  if (script < 0) return
+  const problem = 'beside an insert of many rows, send one statement in a text'
+  throw invalid(`statements[${script}]`, problem)
 }
 
 function checkSql(sql: string, path: string): string {

@@ -35,6 +35,16 @@ test('an array runs as one request, statements and Commands mixed', () => {
   assert.deepEqual(statementCounts, [1, 3, 1])
 })
 
+test('a script of several statements does not stand beside an insert of many rows', () => {
+  const values = Array.from({ length: 120 }, (_, id) => [id])
+  const insert = { action: 'insert', database: 'main', table: 't', values }
+  const script = { database: 'main', sql: 'A; B' }
+
+  refused([insert, script], /^statements\[1\]: beside an insert of many rows/)
+  assert.deepEqual(parseExecute([script, { ...script, sql: 'C;\n' }]).statementCounts, undefined)
+  assert.deepEqual(parseExecute([insert, { ...script, sql: 'C;\n' }]).statementCounts, [3, 1])
+})
+
 test('a batch names its database once, for all that name none', () => {
   const { operation } = parseExecute({
     database: 'main',

@@ -1,5 +1,6 @@
 /** Results as JSON text. Built by hand: rows are the bulk of all answers. */
 import { must } from '../../base/assert.ts'
+import { DbError } from '../../base/errors.ts'
 import type { SqlValue, StatementResult } from '../../base/sql.ts'
 import { uniqueNames } from '../../protocol/column-names.ts'
 import type { RowFormat } from '../../protocol/parse-request.ts'
@@ -13,6 +14,27 @@ export function encodeResults(
 ): string {
   const merged = statementCounts === undefined ? results : mergeResults(results, statementCounts)
   return `[${merged.map(result => encodeResult(result, format)).join()}]`
+}
+
+/**
+ * The error as the client understands it: `details.statement` is the number of an item of its
+ * request, not of a statement that a Command took.
+ */
+export function toItemError(
+  error: DbError,
+  statementCounts: readonly number[] | undefined,
+): DbError {
+  const statement = error.details['statement']
+  if (statementCounts === undefined || typeof statement !== 'number') return error
+  let end = 0
+  const item = statementCounts.findIndex(count => {
+    end += count
+    return statement < end
+  })
+  return new DbError(error.code, error.message, {
+    cause: error,
+    details: { ...error.details, statement: item },
+  })
 }
 
 /** Adds up the results of the statements that one Command took. */

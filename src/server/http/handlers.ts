@@ -9,7 +9,7 @@ import type { RouteName } from '../../protocol/routes.ts'
 import { encodeToken, tokenPrefix } from '../../protocol/token.ts'
 import type { Outcome, ReadAnswer, ReadOptions } from '../../replica/types.ts'
 import type { NodeIdentity, Service } from '../service.ts'
-import { encodeResults } from './encode-results.ts'
+import { encodeResults, toItemError } from './encode-results.ts'
 import type { Exchange } from './exchange.ts'
 import type { Metrics } from './metrics.ts'
 import { parseBody, readBody } from './read-body.ts'
@@ -129,7 +129,7 @@ function execute(exchange: Exchange, context: HandlerContext, request: ExecuteRe
   const deadline = { timeoutMs: timeoutMs ?? options.writeTimeoutMs }
   service.execute(operation, deadline, outcome => {
     if (outcome.type === 'failed') {
-      exchange.sendError(outcome.error)
+      exchange.sendError(toItemError(outcome.error, statementCounts))
       return
     }
     const results = encodeResults(outcome.results, statementCounts, rows)

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { DbError } from '../../../src/base/errors.ts'
 import { parseJson } from '../../../src/protocol/json.ts'
 import { encodeToken, tokenPrefix } from '../../../src/protocol/token.ts'
 import { failed, readOk, startTestServer } from './fake-service.ts'
@@ -61,6 +62,22 @@ test('the statements of one Command give one result, summed up', async () => {
     { rowsAffected: 70, lastInsertId: 70, columns: ['id'], rows: [[1], [51]] },
     { rowsAffected: 1 },
   ])
+})
+
+test('an error names the item of the request at fault, however many statements came before', async () => {
+  await using server = await startTestServer()
+  const values = Array.from({ length: 70 }, (_, id) => [id])
+  const insert = { action: 'insert', database: 'main', table: 't', values }
+  const faultAt = async (statement: number): Promise<unknown> => {
+    const error = new DbError('SQL_CONSTRAINT', 'UNIQUE', { details: { statement, sqliteCode: 1 } })
+    server.service.writeAnswer = { type: 'failed', error }
+    const { json } = await server.post('/execute', [insert, insert, { ...STATEMENT }])
+    return json.error?.details
+  }
+
+  assert.deepEqual(await faultAt(1), { statement: 0, sqliteCode: 1 })
+  assert.deepEqual(await faultAt(2), { statement: 1, sqliteCode: 1 })
+  assert.deepEqual(await faultAt(4), { statement: 2, sqliteCode: 1 })
 })
 
 test('a select sent to /execute is a linearizable read and no write', async () => {
