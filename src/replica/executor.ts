@@ -338,6 +338,9 @@ export class Executor {
         assert(batch.index === reply.index, `engine committed ${reply.index}, not ${batch.index}`)
         this.#durable = reply.durableIndex
         this.#advance(reply.index)
+        // All batches were sent before the entries that came after a change of role.
+        if (this.#settling.length === 0) this.#advanceOverEmpty()
+        this.#pump()
         return
       }
       case 'applied':
@@ -405,12 +408,16 @@ export class Executor {
     assert(first.dataIndex === reply.index, `applied ${reply.index}, not ${first.dataIndex}`)
     this.#applications.shift()
     this.#parts.counters.appliedEntries += 1
-    let last = first.lastIndex
-    while (this.#applications[0]?.dataIndex === 0) {
-      last = must(this.#applications.shift()).lastIndex
-    }
-    this.#advance(last)
+    this.#advance(first.lastIndex)
+    this.#advanceOverEmpty()
     this.#pump()
+  }
+
+  /** Entries that the engine isn't asked to apply count once all before them are applied. */
+  #advanceOverEmpty(): void {
+    while (this.#applications[0]?.dataIndex === 0) {
+      this.#advance(must(this.#applications.shift()).lastIndex)
+    }
   }
 
   #diverge(divergence: Divergence, applied: number): void {
@@ -481,7 +488,8 @@ export class Executor {
       const data = entries.filter(({ type }) => type === 'data')
       this.#dispatched = last.index
       this.#dispatchedTerm = last.term
-      if (data.length === 0 && this.#applications.length === 0) {
+      const isNextToApply = this.#applications.length === 0 && this.#settling.length === 0
+      if (data.length === 0 && isNextToApply) {
         this.#advance(last.index)
         continue
       }
