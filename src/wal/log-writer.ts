@@ -9,6 +9,7 @@ import type { HardState, SnapshotMetadata } from '../raft/types.ts'
 import { BatchEncoder, type BatchSize, measureBatch } from './batch-encoder.ts'
 import { type DiskStep, attempt, runSteps } from './disk-steps.ts'
 import type { EntryLocator } from './entry-locator.ts'
+import { MARK_AREA_SIZE_BYTES, encodeMark } from './flush-mark.ts'
 import type { Operation } from './operation.ts'
 import type { SegmentKey } from './record.ts'
 import type { RecoveredLog, RecoveredTail } from './recovery.ts'
@@ -40,11 +41,15 @@ interface WrittenState {
 interface CurrentSegment {
   readonly key: SegmentKey
   readonly file: DiskFile
+  /** Where the mark is, and where the first record is. */
+  readonly markOffset: number
   readonly startOffset: number
   /** Where the next batch goes. */
   offset: number
   /** Everything before it is on disk. At most `offset`. */
   flushedOffset: number
+  /** What the mark says. At most `flushedOffset`. */
+  markedOffset: number
   /** Up to here the file has bytes, zeros from `offset` on. At least `offset`. */
   filledOffset: number
 }
@@ -75,6 +80,12 @@ export class LogWriter {
   get hasUnflushed(): boolean {
     const segment = must(this.#current)
     return segment.flushedOffset < segment.offset
+  }
+
+  /** Whether something was flushed of which neither a later record nor the mark tells. */
+  get needsMark(): boolean {
+    const segment = must(this.#current)
+    return segment.markedOffset < segment.flushedOffset
   }
 
   /** Makes the directory and the first segment of a log that isn't there yet. */
@@ -125,6 +136,18 @@ export class LogWriter {
     runSteps(steps, done)
   }
 
+  /** Notes in the segment's mark what is flushed by now. Flushes the mark, too, if `mustSync`. */
+  mark(mustSync: boolean, done: DiskCallback): void {
+    const segment = must(this.#current)
+    const { key, file, markOffset, flushedOffset } = segment
+    const bytes = encodeMark(key, markOffset, flushedOffset, this.#settings.checksum)
+    segment.markedOffset = flushedOffset
+    file.write(markOffset, [bytes], error => {
+      if (error === undefined && mustSync) this.#flush(done)
+      else done(error)
+    })
+  }
+
   /** Removes the segments in which no entry lies that is still needed. The base must be flushed. */
   removeUnused(done: DiskCallback): void {
     const { disk, directory, locator } = this.#settings
@@ -162,9 +185,11 @@ export class LogWriter {
     this.#current = {
       key: tail.key,
       file: this.#settings.disk.open(tail.path, { create: false }),
+      markOffset: tail.markOffset,
       startOffset: tail.startOffset,
       offset: tail.endOffset,
       flushedOffset: tail.startOffset,
+      markedOffset: Math.max(tail.startOffset, tail.markedOffset),
       filledOffset: tail.sizeBytes,
     }
   }
@@ -276,7 +301,7 @@ export class LogWriter {
     let file: DiskFile | undefined
     const steps: DiskStep[] = [
       next => next(attempt(() => (file = disk.open(unfinishedPath, { create: true })))),
-      next => must(file).write(0, [bytes], next),
+      next => must(file).write(0, [bytes, new Uint8Array(MARK_AREA_SIZE_BYTES)], next),
       next => must(file).sync(next),
       next => disk.rename(unfinishedPath, path, next),
       next => disk.syncDirectory(directory, next),
@@ -285,13 +310,16 @@ export class LogWriter {
       if (error !== undefined) return done(error)
       assert(this.#sequences.at(-1) !== sequence, `segment ${sequence} twice`)
       this.#sequences.push(sequence)
+      const startOffset = bytes.length + MARK_AREA_SIZE_BYTES
       this.#current = {
         key: { sequence, seed: this.#lastChecksum },
         file: must(file),
-        startOffset: bytes.length,
-        offset: bytes.length,
-        flushedOffset: bytes.length,
-        filledOffset: bytes.length,
+        markOffset: bytes.length,
+        startOffset,
+        offset: startOffset,
+        flushedOffset: startOffset,
+        markedOffset: startOffset,
+        filledOffset: startOffset,
       }
       done(undefined)
     })

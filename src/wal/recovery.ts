@@ -7,6 +7,7 @@ import type { Checksum } from '../base/crc32.ts'
 import { DbError } from '../base/errors.ts'
 import type { Disk } from '../base/ports.ts'
 import { damaged } from './damage.ts'
+import { MARK_AREA_SIZE_BYTES, decodeMark } from './flush-mark.ts'
 import { LogImage } from './log-image.ts'
 import { type SegmentKey, createWindow } from './record.ts'
 import { type DecodedHeader, type WalIdentity, decodeSegmentHeader } from './segment-header.ts'
@@ -25,8 +26,11 @@ export interface RecoverySettings {
 export interface RecoveredTail {
   readonly key: SegmentKey
   readonly path: string
-  /** Where the first record is. */
+  /** Where the mark is, and where the first record is. */
+  readonly markOffset: number
   readonly startOffset: number
+  /** What the mark says was flushed; 0 if it says nothing. */
+  readonly markedOffset: number
   /** Where the next batch goes. */
   readonly endOffset: number
   /** Between `endOffset` and here lie bytes of a batch that never was; they must be cleared. */
@@ -53,6 +57,8 @@ export interface RecoveredLog {
 
 interface OpenSegment extends DecodedHeader {
   readonly path: string
+  /** Where the first record is. */
+  readonly startOffset: number
   readonly bytes: Uint8Array
   readonly key: SegmentKey
 }
@@ -104,7 +110,8 @@ function openSegment(settings: RecoverySettings, sequence: number): OpenSegment 
   if (header.sequence !== sequence) {
     throw damaged(path, 0, `its head says that it is segment ${header.sequence}`)
   }
-  return { ...decoded, path, bytes, key: { sequence, seed: header.seed } }
+  const startOffset = decoded.sizeBytes + MARK_AREA_SIZE_BYTES
+  return { ...decoded, path, startOffset, bytes, key: { sequence, seed: header.seed } }
 }
 
 function checkIdentity(found: WalIdentity, expected: WalIdentity, path: string): void {
@@ -133,11 +140,11 @@ function readFlushed(
 ): number {
   const { header } = next
   const end = header.previousEndOffset
-  if (end < segment.sizeBytes || end > segment.bytes.length) {
+  if (end < segment.startOffset || end > segment.bytes.length) {
     throw damaged(segment.path, segment.bytes.length, `it should hold ${end} bytes`)
   }
   const window = createWindow(segment.key, segment.bytes.subarray(0, end), 0)
-  const scan = scanBatches(window, segment.sizeBytes, lastBatch, checksum, batch => {
+  const scan = scanBatches(window, segment.startOffset, lastBatch, checksum, batch => {
     image.applyBatch(batch, segment.path)
   })
   if (scan.endOffset !== end) {
@@ -161,18 +168,23 @@ function readTail(
 ): RecoveredTail {
   const { bytes, key, path } = segment
   const window = createWindow(key, bytes, 0)
-  const scan = scanBatches(window, segment.sizeBytes, lastBatch, checksum, batch => {
+  const scan = scanBatches(window, segment.startOffset, lastBatch, checksum, batch => {
     image.applyBatch(batch, path)
   })
-  const witness = findFlushedRecord(window, scan.endOffset, checksum)
+  const markOffset = segment.sizeBytes
+  const markedOffset = decodeMark(key, bytes, markOffset, checksum)
+  const witness =
+    markedOffset > scan.endOffset ? markOffset : findFlushedRecord(window, scan.endOffset, checksum)
   if (witness !== undefined) {
-    const reason = `a record here was flushed, as the one at byte ${witness} tells, and is not readable`
+    const reason = `what was here was flushed, as byte ${witness} tells, and is not readable`
     throw damaged(path, scan.stopOffset, reason)
   }
   return {
     key,
     path,
-    startOffset: segment.sizeBytes,
+    markOffset,
+    startOffset: segment.startOffset,
+    markedOffset,
     endOffset: scan.endOffset,
     dirtyEndOffset: endOfContent(bytes, scan.endOffset),
     sizeBytes: bytes.length,

@@ -94,11 +94,8 @@ export class Wal implements Storage {
   #underWay: readonly Operation[] = []
   #isBusy = true
   #isTelling = false
-  /** The newest flush is not yet witnessed by a later record in the file. */
-  #needsWitness = false
   #isClosing = false
   #hasFailed = false
-  #isClosed = false
 
   /**
    * Opens the log, or begins one if there is none, and reads it. Appends are taken at once. What was
@@ -146,7 +143,6 @@ export class Wal implements Storage {
     const started = (error: DiskError | undefined): void => {
       if (error !== undefined) return this.#fail(error)
       this.#flushedIndex = Math.max(this.#flushedIndex, Math.min(lastIndex, this.#writtenIndex))
-      this.#needsWitness = recovery.type === 'log'
       this.#isBusy = false
       this.#proceed()
     }
@@ -269,22 +265,20 @@ export class Wal implements Storage {
     this.#enqueue({ entries: [], mustSync: true, validIndex: this.lastIndex(), done })
   }
 
-  /** Finishes what was asked, leaves the end of the log witnessed on disk, and closes the file. */
+  /**
+   * Finishes what was asked, notes on disk where the log ends, and closes the file. Nothing is taken
+   * any more from the call on.
+   */
   close(done: () => void): void {
-    const isClosed = (): void => {
-      this.#isClosed = true
-      this.#writer.close()
-      done()
-    }
-    this.#enqueue({
-      entries: [],
-      mustSync: true,
-      validIndex: this.lastIndex(),
-      done: () => {
-        this.#enqueue({ ...this.#witness(), mustSync: true, done: isClosed })
-        this.#isClosing = true
-      },
+    this.flush(() => {
+      this.#isBusy = true
+      this.#writer.mark(true, error => {
+        if (error !== undefined) return this.#fail(error)
+        this.#writer.close()
+        done()
+      })
     })
+    this.#isClosing = true
   }
 
   #readFromDisk(low: number, high: number, maxSizeBytes: number): Entry[] {
@@ -355,11 +349,8 @@ export class Wal implements Storage {
 
   /** Begins the next batch if none is under way. */
   #proceed(): void {
-    if (this.#isBusy || this.#isTelling || this.#hasFailed || this.#isClosed) return
-    if (this.#waiting.length === 0) {
-      if (!this.#needsWitness) return
-      this.#waiting.push(this.#witness())
-    }
+    if (this.#isBusy || this.#isTelling || this.#hasFailed) return
+    if (this.#waiting.length === 0) return this.#mark()
     const batch = this.#takeBatch()
     const mustSync = batch.some(operation => operation.mustSync)
     this.#isBusy = true
@@ -387,28 +378,29 @@ export class Wal implements Storage {
     const validIndex = batch.at(-1)?.validIndex ?? 0
     this.#writtenIndex = Math.max(this.#writtenIndex, validIndex)
     if (isFlushed) this.#flushedIndex = Math.max(this.#flushedIndex, this.#writtenIndex)
-    if (batch.some(hasRecords)) this.#needsWitness = isFlushed
     this.#cache.evict(this.#writtenIndex)
     // What the callbacks append goes together into the next batch, so that one waits for none.
     this.#isTelling = true
-    for (const operation of batch) operation.done()
+    for (const operation of batch) {
+      // A read inside a callback may find damage; after that nothing is acknowledged.
+      if (!this.#hasFailed) operation.done()
+    }
     this.#isTelling = false
     this.#proceed()
   }
 
   /**
-   * A record that changes nothing. It says up to where the file was flushed before it, so that
-   * damage of the newest flushed batch isn't taken for a batch that was on its way. It is not flushed
-   * itself: it is written only when there is nothing else, because any other record says the same.
+   * With nothing else to do, notes what is flushed, so that damage of the newest batch isn't taken
+   * for a batch that was on its way when the process ended.
    */
-  #witness(): Operation {
-    return {
-      entries: [],
-      hardState: this.#hardState,
-      mustSync: false,
-      validIndex: this.lastIndex(),
-      done: () => undefined,
-    }
+  #mark(): void {
+    if (!this.#writer.needsMark) return
+    this.#isBusy = true
+    this.#writer.mark(false, error => {
+      this.#isBusy = false
+      if (error === undefined) this.#proceed()
+      else this.#fail(error)
+    })
   }
 
   #removeUnused(done: () => void): void {
@@ -436,9 +428,4 @@ export class Wal implements Storage {
     this.#hasFailed = true
     this.#settings.onFatal(error)
   }
-}
-
-function hasRecords(operation: Operation): boolean {
-  const { entries, hardState, base, reset } = operation
-  return entries.length > 0 || (hardState ?? base ?? reset) !== undefined
 }

@@ -15,7 +15,7 @@ export const DIRECTORY = 'group-1/log'
 
 /** Sizes so small that every edge is met often. */
 export const TINY: WalOptions = {
-  segmentSizeBytes: 2048,
+  segmentSizeBytes: 2560,
   cacheSizeBytes: 400,
   batchSizeBytesMax: 1500,
   fillSizeBytes: 512,
