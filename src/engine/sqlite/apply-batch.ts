@@ -57,7 +57,13 @@ export class ApplyBatch {
     if (file === undefined) return this.#withoutDatabase(request.database)
     if (file.applied >= this.#index) return undefined
     this.#begin(file)
-    const options = { position, ordinal: 0, keepsRows: false, isRebuild: this.#isRebuild }
+    const options = {
+      position,
+      ordinal: 0,
+      keepsRows: false,
+      isRebuild: this.#isRebuild,
+      refusesLastRowid: false,
+    }
     const actual = this.#runner.run(file, request.statements, options)
     if (actual.type === 'ok') return this.#compare(entryRequest, actual.outcomes)
     const { failure, sql } = actual

@@ -22,6 +22,8 @@ export interface Actions {
   modifies: boolean
   /** It or a trigger asks for the state that a connection carries on, such as the last rowid. */
   readsConnectionState: boolean
+  /** Tables and views that it, its triggers or its cascades insert into or update. */
+  readonly tables: Set<string>
   /** Why it was refused. */
   refusal: string | undefined
 }
@@ -191,6 +193,9 @@ export class Authorizer {
     const actions = this.#actions
     actions.writes = true
     if (schema === 'temp' && !this.#isDefinition) return this.#refuseTemporary()
+    if (action !== constants.SQLITE_DELETE && !table.startsWith('sqlite_')) {
+      actions.tables.add(table)
+    }
     if (source === null && !this.#isDefinition) {
       actions.modifies = true
       if (action === constants.SQLITE_INSERT) actions.inserts = true
@@ -274,6 +279,7 @@ function noActions(): Actions {
     updates: false,
     modifies: false,
     readsConnectionState: false,
+    tables: new Set(),
     refusal: undefined,
   }
 }

@@ -14,6 +14,7 @@ import {
   readCheckpoint,
 } from './connection.ts'
 import { Determinism } from './determinism.ts'
+import { LastRowid } from './last-rowid.ts'
 import { StatementCache } from './statement-cache.ts'
 
 /**
@@ -48,6 +49,7 @@ export class DatabaseFile {
   readonly authorizer = new Authorizer('replicated')
   readonly determinism = new Determinism()
   readonly statements: StatementCache
+  readonly lastRowid: LastRowid
   /** Index of the last entry that this file holds. */
   #applied: number
   #nowMs: number
@@ -66,6 +68,7 @@ export class DatabaseFile {
     this.determinism.install(this.database)
     this.authorizer.install(this.database)
     this.statements = new StatementCache(this.database, this.authorizer)
+    this.lastRowid = new LastRowid(this.database)
   }
 
   get applied(): number {
@@ -135,7 +138,9 @@ export class DatabaseFile {
 
   /** What was prepared against tables that are no more, or again, tells nothing. */
   #forgetSchema(): void {
-    if (this.#changesSchema) this.statements.clear()
+    if (!this.#changesSchema) return
+    this.statements.clear()
+    this.lastRowid.clear()
   }
 
   /** Sets what `last_insert_rowid()` gives to `id`. */

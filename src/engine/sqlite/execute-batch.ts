@@ -12,7 +12,7 @@ import { decodeRequest } from '../request.ts'
 import { refuseName } from './catalogue.ts'
 import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
-import type { RequestRunner, RunOutcome } from './request-runner.ts'
+import type { RequestRunner, RunOptions, RunOutcome } from './request-runner.ts'
 import { isSameOutcome } from './request-runner.ts'
 import { isSolo } from './solo.ts'
 import type { SqlFailure } from './sql-errors.ts'
@@ -29,6 +29,20 @@ interface Logged {
   readonly outcomes: readonly StatementOutcome[]
 }
 
+interface BatchResults {
+  /** Requests that were run, from the first on. */
+  readonly taken: number
+  readonly results: readonly RequestResult[]
+}
+
+/** What a batch has done in one file. */
+interface Begun {
+  /** Something in the transaction is to stay. */
+  hasChanges: boolean
+  /** Tables and views that were inserted into or updated. */
+  readonly tables: Set<string>
+}
+
 const builder = new EntryBuilder()
 
 export class ExecuteBatch {
@@ -39,9 +53,10 @@ export class ExecuteBatch {
   readonly #nowMs: number
   readonly #seed: Uint8Array
   readonly #requests: readonly Uint8Array[]
-  /** Files with an open transaction, and whether anything in it is to stay. */
-  readonly #begun = new Map<DatabaseFile, { hasChanges: boolean }>()
-  readonly #logged: Logged[] = []
+  /** Files with an open transaction. */
+  readonly #begun = new Map<DatabaseFile, Begun>()
+  #logged: Logged[] = []
+  #refusesLastRowid = false
   /** The create or drop that this batch is. */
   #catalogueChange: WriteRequest | undefined
   #isRebuild = false
@@ -56,7 +71,18 @@ export class ExecuteBatch {
   }
 
   /** Runs requests up to the first that must be alone; all of them, if there is none. */
-  run(): { readonly taken: number; readonly results: readonly RequestResult[] } {
+  run(): BatchResults {
+    const results = this.#runAll()
+    if (!this.#holdsLastRowid()) return results
+    // Which request was it? All run again, to the same outcomes, and each is asked.
+    for (const file of this.#begun.keys()) file.rollback()
+    this.#end()
+    this.#logged = []
+    this.#refusesLastRowid = true
+    return this.#runAll()
+  }
+
+  #runAll(): BatchResults {
     builder.begin(this.#nowMs, this.#seed)
     const results: RequestResult[] = []
     for (const [ordinal, bytes] of this.#requests.entries()) {
@@ -140,27 +166,37 @@ export class ExecuteBatch {
     if (!isReadOnly) {
       builder.add(bytes, outcomes)
       this.#logged.push({ file, statements, position, ordinal, outcomes })
-      this.#stay(file)
+      this.#stay(file, outcome.tables)
     }
     return { type: 'ok', results }
   }
 
-  #options(position: number, ordinal: number) {
-    return { position, ordinal, keepsRows: true, isRebuild: this.#isRebuild }
+  #options(position: number, ordinal: number): RunOptions {
+    const refusesLastRowid = this.#refusesLastRowid
+    return { position, ordinal, keepsRows: true, isRebuild: this.#isRebuild, refusesLastRowid }
   }
 
   #begin(file: DatabaseFile): void {
     if (this.#begun.has(file)) return
     if (this.#isRebuild) file.setForeignKeys(false)
-    this.#begun.set(file, { hasChanges: false })
+    this.#begun.set(file, { hasChanges: false, tables: new Set() })
     file.begin()
     file.determinism.beginEntry(this.#nowMs, this.#seed)
   }
 
-  #stay(file: DatabaseFile): void {
-    const state = this.#begun.get(file)
-    assert(state !== undefined, 'a request ran in a transaction')
-    state.hasChanges = true
+  #stay(file: DatabaseFile, tables: ReadonlySet<string>): void {
+    const begun = this.#begun.get(file)
+    assert(begun !== undefined, 'a request ran in a transaction')
+    begun.hasChanges = true
+    for (const table of tables) begun.tables.add(table)
+  }
+
+  /** Asked once for all requests of a batch, because one look costs nearly as much as an insert. */
+  #holdsLastRowid(): boolean {
+    for (const [file, { tables }] of this.#begun) {
+      if (file.lastRowid.find(tables) !== undefined) return true
+    }
+    return false
   }
 
   #fail(file: DatabaseFile, outcome: RunOutcome & { type: 'failed' }): RequestResult {

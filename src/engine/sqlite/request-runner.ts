@@ -23,6 +23,8 @@ export type RunOutcome =
   | {
       readonly type: 'ok'
       readonly isReadOnly: boolean
+      /** Tables and views that were inserted into or updated. */
+      readonly tables: ReadonlySet<string>
       readonly results: readonly StatementResult[]
       readonly outcomes: readonly StatementOutcome[]
     }
@@ -43,6 +45,8 @@ export interface RunOptions {
   readonly keepsRows: boolean
   /** The request rebuilds a table: foreign keys are off and checked at its end. */
   readonly isRebuild: boolean
+  /** Whether a row with the last rowid makes the request fail. */
+  readonly refusesLastRowid: boolean
 }
 
 /** Positions from here on belong to requests that only read, so that they never share chance. */
@@ -62,6 +66,7 @@ export class RequestRunner {
   #options!: RunOptions
   #position = 0
   #isReadOnly = true
+  #tables = new Set<string>()
   #carriesState = false
   /** Whether `last_insert_rowid()` is what the request began with. */
   #isStateFresh = true
@@ -88,6 +93,7 @@ export class RequestRunner {
         if (statement !== undefined) this.#runText(statement)
       }
       if (options.isRebuild && options.keepsRows) this.#checkForeignKeys()
+      if (options.refusesLastRowid) this.#checkLastRowid()
     } catch (thrown) {
       return this.#undo(thrown, index)
     }
@@ -95,6 +101,7 @@ export class RequestRunner {
     return {
       type: 'ok',
       isReadOnly: this.#isReadOnly,
+      tables: this.#tables,
       results: this.#results,
       outcomes: this.#outcomes,
     }
@@ -104,6 +111,7 @@ export class RequestRunner {
     this.#file = file
     this.#options = options
     this.#isReadOnly = true
+    this.#tables = NO_TABLES
     this.#sql = ''
     this.#returnedRows = 0
     this.#returnedBytes = 0
@@ -212,7 +220,7 @@ export class RequestRunner {
     if (this.#outcomes.length >= STATEMENTS_MAX) {
       throw new DbError('TOO_LARGE', `a request has at most ${STATEMENTS_MAX} statements`)
     }
-    if (kind !== 'read') this.#isReadOnly = false
+    if (kind !== 'read') this.#noteWrite(prepared.tables)
     const needsFresh = inserts || prepared.readsConnectionState
     if (needsFresh && !this.#isStateFresh && !this.#carriesState) this.#resetState()
     file.determinism.beginStatement(this.#position, this.#outcomes.length)
@@ -296,6 +304,23 @@ export class RequestRunner {
     )
   }
 
+  #noteWrite(tables: readonly string[]): void {
+    this.#isReadOnly = false
+    if (tables.length === 0) return
+    if (this.#tables === NO_TABLES) this.#tables = new Set(tables)
+    else for (const table of tables) this.#tables.add(table)
+  }
+
+  #checkLastRowid(): void {
+    const table = this.#file.lastRowid.find(this.#tables)
+    if (table === undefined) return
+    throw new DbError(
+      'UNSUPPORTED',
+      `a row of ${table} took the last rowid, 9223372036854775807; the next row's would be chosen by ` +
+        'chance, and not the same on every node',
+    )
+  }
+
   #checkForeignKeys(): void {
     const tables = this.#file.brokenForeignKeys(FOREIGN_KEYS_SHOWN)
     if (tables.length === 0) return
@@ -306,6 +331,7 @@ export class RequestRunner {
   }
 }
 
+const NO_TABLES = new Set<string>()
 const NO_OUTCOME: StatementOutcome = {
   rowsAffected: 0,
   lastInsertId: undefined,

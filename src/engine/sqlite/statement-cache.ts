@@ -24,6 +24,8 @@ export interface PreparedStatement {
   readonly updates: boolean
   readonly modifies: boolean
   readonly readsConnectionState: boolean
+  /** Tables and views that it, its triggers or its cascades insert into or update. */
+  readonly tables: readonly string[]
   /** EXPLAIN: its rows tell of this node's plan and are compared with nobody's. */
   readonly isExplain: boolean
   /** Names of the columns it returns; none if it returns no rows. */
@@ -149,6 +151,7 @@ export class StatementCache {
       updates: actions.updates && !isExplain,
       modifies: actions.modifies && !isExplain,
       readsConnectionState: actions.readsConnectionState,
+      tables: [...actions.tables],
       isExplain,
       columns: statement.columns().map(column => column.name),
       next: next < text.length ? next : undefined,
