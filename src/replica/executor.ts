@@ -85,6 +85,8 @@ export class Executor {
   readonly #orphaned = new Map<ProposalNumber, Batch>()
   #settling: Batch[] = []
   #applications: Application[] = []
+  /** `commit` messages that this writer has not answered. */
+  #commitsUnderWay = 0
   /** Numbers of batches that were given up while the engine executed them. */
   readonly #abandoned = new Set<number>()
   #confirming = 0
@@ -281,6 +283,7 @@ export class Executor {
       assert(entry.type !== 'data', `entry ${entry.index} stands before the only open proposal`)
     }
     this.#session.send({ type: 'commit', batch: open.number, index })
+    this.#commitsUnderWay += 1
     this.#dispatched = index
     this.#dispatchedTerm = open.term
     this.#open = undefined
@@ -339,7 +342,8 @@ export class Executor {
         this.#durable = reply.durableIndex
         this.#advance(reply.index)
         // All batches were sent before the entries that came after a change of role.
-        if (this.#settling.length === 0) this.#advanceOverEmpty()
+        this.#commitsUnderWay -= 1
+        if (this.#commitsUnderWay === 0) this.#advanceOverEmpty()
         this.#pump()
         return
       }
@@ -441,6 +445,7 @@ export class Executor {
   #onWriterLost(error: DbError): void {
     this.#parts.counters.engineRestarts += 1
     this.#applications = []
+    this.#commitsUnderWay = 0
     this.#abandoned.clear()
     const batch = this.#open
     this.#open = undefined
@@ -488,7 +493,7 @@ export class Executor {
       const data = entries.filter(({ type }) => type === 'data')
       this.#dispatched = last.index
       this.#dispatchedTerm = last.term
-      const isNextToApply = this.#applications.length === 0 && this.#settling.length === 0
+      const isNextToApply = this.#applications.length === 0 && this.#commitsUnderWay === 0
       if (data.length === 0 && isNextToApply) {
         this.#advance(last.index)
         continue
