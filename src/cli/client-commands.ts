@@ -78,7 +78,7 @@ async function askLeader(
 }
 
 /** The table of `lockstep status`. */
-export function statusTable(reports: readonly NodeReport[]): string {
+function statusTable(reports: readonly NodeReport[]): string {
   const head = ['node', 'address', 'role', 'state', 'term', 'last', 'commit', 'applied', 'durable']
   const table = new Table({ ...COMPACT, head: [...head, 'lag', 'last error'] })
   for (const { address, status, member } of reports) {

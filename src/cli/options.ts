@@ -78,7 +78,7 @@ export const OPTIONS = {
   corsOrigin:           { type: 'text', default: '', scope: 'node', about: 'Origin whose pages may use the API from a browser; `*` for any, none if absent.' },
 } as const satisfies Record<string, OptionRow>
 
-export type OptionName = keyof typeof OPTIONS
+type OptionName = keyof typeof OPTIONS
 
 type ValueOf<Row> = Row extends { type: 'whole' }
   ? number

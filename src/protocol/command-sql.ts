@@ -1,4 +1,4 @@
-/** What a Command means in SQL: names quoted, values bound. Only a column's default is a literal. */
+/** What a Command means in SQL: names quoted, values bound; a column's default is a literal. */
 import { unreachable } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
 import type { SqlValue, Statement } from '../base/sql.ts'
@@ -79,7 +79,8 @@ function createTable(command: CommandOf<'create_table'>, path: string): string {
     if (column.not_null === true) sql += ' NOT NULL'
     if (column.unique === true) sql += ' UNIQUE'
     if (column.default !== undefined) {
-      sql += ` DEFAULT ${literal(decodeValue(column.default, `${where}.default`), `${where}.default`)}`
+      const place = `${where}.default`
+      sql += ` DEFAULT ${literal(decodeValue(column.default, place), place)}`
     }
     return sql
   })
@@ -88,7 +89,8 @@ function createTable(command: CommandOf<'create_table'>, path: string): string {
   }
   const guard = command.if_not_exists === true ? 'IF NOT EXISTS ' : ''
   const name = quoteName(command.table, join(path, 'table'))
-  return `CREATE TABLE ${guard}${name} (${parts.join(', ')})${command.strict === true ? ' STRICT' : ''}`
+  const kind = command.strict === true ? ' STRICT' : ''
+  return `CREATE TABLE ${guard}${name} (${parts.join(', ')})${kind}`
 }
 
 /** A value as SQL text: the engine binds no parameter inside a definition. */
@@ -130,8 +132,8 @@ function remove(command: CommandOf<'delete'>, path: string): SqlPart {
 function select(command: CommandOf<'select'>, path: string): SqlPart {
   const { table, columns, order_by: order, limit, offset } = command
   const condition = whereClause(command, path)
-  let sql = `SELECT ${columns === undefined ? '*' : selected(table, columns, join(path, 'columns'))}`
-  sql += ` FROM ${quoteName(table, join(path, 'table'))}${condition.sql}`
+  const list = columns === undefined ? '*' : selected(table, columns, join(path, 'columns'))
+  let sql = `SELECT ${list} FROM ${quoteName(table, join(path, 'table'))}${condition.sql}`
   if (order !== undefined) {
     const parts = order.map(({ column, direction }, at) => {
       const name = quoteColumn(table, column, join(path, `order_by[${at}].column`))

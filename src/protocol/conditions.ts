@@ -144,7 +144,7 @@ function refuseNull(value: SqlValue, path: string): void {
 }
 
 /** Refuses fields that are not in `known`, naming them. */
-export function refuseOthers(json: object, known: readonly string[], path: string): void {
+function refuseOthers(json: object, known: readonly string[], path: string): void {
   const other = Object.keys(json).find(key => !known.includes(key))
   if (other === undefined) return
   throw invalid(path, `unknown field "${other}"; known here: ${known.join(', ')}`)

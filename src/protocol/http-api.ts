@@ -10,7 +10,9 @@ import type { JsonValue } from './values.ts'
 function wholeNumber(min: number, max: number): z.ZodType<number> {
   const withoutTag = (json: unknown): unknown =>
     typeof json === 'object' && json !== null && '$real' in json ? json.$real : json
-  return z.preprocess(withoutTag, z.int().min(min).max(max))
+  return z
+    .preprocess(withoutTag, z.int().min(min).max(max))
+    .meta({ type: 'integer', minimum: min, maximum: max })
 }
 
 /** Longest deadline that a request may ask for. */
@@ -80,7 +82,8 @@ export const readOptionsShape = {
     .enum(['linearizable', 'session', 'local'])
     .default('linearizable')
     .describe(
-      'linearizable: sees every write answered before; session: at least as new as `atLeast`; local: what this node has.',
+      'linearizable: sees every write answered before; session: at least as new as `atLeast`; ' +
+        'local: what this node has.',
     ),
   atLeast: z
     .string()
@@ -120,7 +123,13 @@ export const digestSchema = z.strictObject({
   table: z.string().min(1).optional().describe('One table; without it the whole database.'),
   consistency: readOptionsShape.consistency,
   atLeast: readOptionsShape.atLeast,
-  timeoutMs: z.coerce.number().int().min(1).max(TIMEOUT_MS_MAX).optional(),
+  timeoutMs: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(TIMEOUT_MS_MAX)
+    .optional()
+    .describe('Deadline in milliseconds; the default is the one of reads.'),
 })
 
 /** The body of `POST /transfer`, which may also be empty. */

@@ -31,7 +31,8 @@ export function compileInsert(command: CheckedInsert, path: string): Statement[]
   const prefix = path === '' ? '' : `${path}.`
   const rows = readRows(command, `${prefix}values`)
   const verb = { none: 'INSERT', ignore: 'INSERT OR IGNORE', replace: 'INSERT OR REPLACE' }
-  const head = `${verb[command.on_conflict ?? 'none']} INTO ${quoteName(command.table, `${prefix}table`)}`
+  const table = quoteName(command.table, `${prefix}table`)
+  const head = `${verb[command.on_conflict ?? 'none']} INTO ${table}`
   const tail = returning(command, `${prefix}returning`)
   const statements: Statement[] = []
   for (let start = 0; start < rows.length;) {
@@ -63,9 +64,10 @@ function insertRun(head: string, tail: string, rows: readonly Row[], path: strin
   const { columns, values } = rows[0] ?? { columns: undefined, values: [] }
   if (values.length === 0) return { sql: `${head} DEFAULT VALUES${tail}`, params: [] }
   const names = columns?.map((name, at) => quoteName(name, `${path}[${at}]`)).join(', ')
+  const list = names === undefined ? '' : ` (${names})`
   const marks = `(${values.map(() => '?').join(', ')})`
-  const sql = `${head}${names === undefined ? '' : ` (${names})`} VALUES ${rows.map(() => marks).join(', ')}`
-  return { sql: sql + tail, params: rows.flatMap(row => row.values) }
+  const sql = `${head}${list} VALUES ${rows.map(() => marks).join(', ')}${tail}`
+  return { sql, params: rows.flatMap(row => row.values) }
 }
 
 function returning(command: CheckedInsert, path: string): string {

@@ -1,4 +1,4 @@
-/** The one table of routes. The server answers what stands here; the reference page is made from it. */
+/** The one table of routes: the server answers what stands here, the page is made from it. */
 import type { ErrorCode } from '../base/errors.ts'
 
 interface RouteRow {
@@ -58,7 +58,8 @@ export const ROUTES = {
     about:
       'Writes: one Command, one SQL statement, or an array of them (all take effect, or none).',
     guarantee:
-      'When it answers, the write is on the disks of a majority and visible to every linearizable read. A failure says by `fate` whether the write may still take effect.',
+      'When it answers, the write is on the disks of a majority and visible to every linearizable ' +
+      'read. A failure says by `fate` whether the write may still take effect.',
     request: 'execute',
     response: 'ResultsResponse',
     errors: [
@@ -80,7 +81,8 @@ export const ROUTES = {
     path: '/query',
     about: 'Reads: a select Command, one SQL statement, or an array of them (read from one state).',
     guarantee:
-      'Linearizable (default) sees every write answered before it was asked. Session is at least as new as its token. Local is what this node has, not older than `maxLagMs` if given.',
+      'Linearizable (default) sees every write answered before it was asked. Session is at least ' +
+      'as new as its token. Local is what this node has, not older than `maxLagMs` if given.',
     request: 'query',
     response: 'ResultsResponse',
     errors: [

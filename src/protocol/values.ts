@@ -8,7 +8,7 @@ import type { SqlParams, SqlValue } from '../base/sql.ts'
 import { fromBase64, toBase64 } from './base64.ts'
 
 /** A tagged value as it stands in JSON. */
-export type TaggedValue =
+type TaggedValue =
   | { readonly $integer: string }
   | { readonly $real: number | 'Infinity' | '-Infinity' }
   | { readonly $blob: string }

@@ -24,7 +24,7 @@ import type {
   Service,
 } from '../../../src/server/service.ts'
 
-export const IDENTITY: NodeIdentity = {
+const IDENTITY: NodeIdentity = {
   nodeId: 'n1',
   raftId: 1,
   address: '127.0.0.1:7070',
@@ -231,7 +231,7 @@ export interface TestServer extends AsyncDisposable {
 }
 
 /** Any answer of the API, as far as tests look into it. */
-export interface JsonAnswer {
+interface JsonAnswer {
   readonly [field: string]: unknown
   readonly error?: {
     readonly code: ErrorCode
