@@ -11,32 +11,22 @@ import { assert, must } from '../base/assert.ts'
 import { BoundedQueue } from '../base/bounded-queue.ts'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random } from '../base/ports.ts'
-import type { Divergence, Engine, RequestResult, WriterReply } from '../engine/engine.ts'
+import type { Divergence, Engine, WriterReply } from '../engine/engine.ts'
 import type { LogEvent, ProposalNumber, ReplicatedLog, Role } from '../log/log.ts'
+import {
+  answerOverdue,
+  type Batch,
+  diverged,
+  endOverdue,
+  fail,
+  failBatch,
+  end,
+  notLeader,
+  type Pending,
+} from './batch.ts'
 import type { ReplicaCounters, ReplicaOptions, WriteCallback } from './types.ts'
 import { WriterSession } from './writer.ts'
 import type { Opened } from './writer.ts'
-
-/** A request on its way. `done` is emptied when it was answered. */
-interface Pending {
-  readonly body: Uint8Array
-  readonly deadlineMs: number
-  /** It was in a batch that ran too long: next time it runs by itself. */
-  isAlone: boolean
-  done: WriteCallback | undefined
-}
-
-interface Batch {
-  readonly number: number
-  readonly term: number
-  readonly startedMs: number
-  requests: Pending[]
-  results: readonly RequestResult[]
-  state: 'executing' | 'replicating' | 'settling'
-  proposal: ProposalNumber
-  index: number
-  sizeBytes: number
-}
 
 /** Entries handed to the engine while following, until it says that they are applied. */
 interface Application {
@@ -579,40 +569,4 @@ export class Executor {
       end(next, error)
     }
   }
-}
-
-function fail(done: WriteCallback, error: DbError): void {
-  done({ type: 'failed', error })
-}
-
-function end(pending: Pending, error: DbError): void {
-  const { done } = pending
-  pending.done = undefined
-  if (done !== undefined) fail(done, error)
-}
-
-function failBatch(batch: Batch, error: DbError): void {
-  for (const request of batch.requests) end(request, error)
-}
-
-function endOverdue(batch: Batch, now: number): void {
-  for (const request of batch.requests) {
-    if (request.done === undefined || request.deadlineMs > now) continue
-    const message = 'no majority confirmed the write before its deadline; it may still take effect'
-    end(request, new DbError('COMMIT_TIMEOUT', message))
-  }
-}
-
-function answerOverdue(pending: Pending): void {
-  const message = 'the write waited in the queue past its deadline and was not executed'
-  end(pending, new DbError('OVERLOADED', message))
-}
-
-function notLeader(): DbError {
-  return new DbError('NOT_LEADER', 'this node does not lead any more; nothing was applied')
-}
-
-function diverged(divergence: Divergence): DbError {
-  const message = `this replica computed something else at entry ${divergence.index} and serves nothing`
-  return new DbError('DIVERGED', message, { details: { ...divergence } })
 }

@@ -1,0 +1,70 @@
+/** A batch of requests from its execution to its answers, and the errors in which it may end. */
+import { DbError } from '../base/errors.ts'
+import type { Divergence, RequestResult } from '../engine/engine.ts'
+import type { ProposalNumber } from '../log/log.ts'
+import type { WriteCallback } from './types.ts'
+
+/** A request on its way. `done` is emptied when it was answered. */
+export interface Pending {
+  readonly body: Uint8Array
+  readonly deadlineMs: number
+  /** It was in a batch that ran too long: next time it runs by itself. */
+  isAlone: boolean
+  done: WriteCallback | undefined
+}
+
+/** Requests that are executed and replicated together. */
+export interface Batch {
+  readonly number: number
+  readonly term: number
+  readonly startedMs: number
+  requests: Pending[]
+  results: readonly RequestResult[]
+  state: 'executing' | 'replicating' | 'settling'
+  proposal: ProposalNumber
+  index: number
+  sizeBytes: number
+}
+
+/** Answers with an error. */
+export function fail(done: WriteCallback, error: DbError): void {
+  done({ type: 'failed', error })
+}
+
+/** Ends a request, unless it was answered already. */
+export function end(pending: Pending, error: DbError): void {
+  const { done } = pending
+  pending.done = undefined
+  if (done !== undefined) fail(done, error)
+}
+
+/** Ends what is left of a batch. */
+export function failBatch(batch: Batch, error: DbError): void {
+  for (const request of batch.requests) end(request, error)
+}
+
+/** Ends those whose deadline has passed; their entry may still be committed. */
+export function endOverdue(batch: Batch, now: number): void {
+  for (const request of batch.requests) {
+    if (request.done === undefined || request.deadlineMs > now) continue
+    const message = 'no majority confirmed the write before its deadline; it may still take effect'
+    end(request, new DbError('COMMIT_TIMEOUT', message))
+  }
+}
+
+/** Ends a request that waited too long to be executed. */
+export function answerOverdue(pending: Pending): void {
+  const message = 'the write waited in the queue past its deadline and was not executed'
+  end(pending, new DbError('OVERLOADED', message))
+}
+
+/** For what was never sent to the others. */
+export function notLeader(): DbError {
+  return new DbError('NOT_LEADER', 'this node does not lead any more; nothing was applied')
+}
+
+/** For everything that is asked of a replica that computed something else. */
+export function diverged(divergence: Divergence): DbError {
+  const message = `this replica computed something else at entry ${divergence.index} and serves nothing`
+  return new DbError('DIVERGED', message, { details: { ...divergence } })
+}
