@@ -125,6 +125,10 @@ function nodeOption(key: string, value: string): Partial<NodeOptions> {
       return { maxUncommittedBytes: limit }
     case 'max-committed-size-per-ready':
       return { maxCommittedSizePerReadyBytes: limit }
+    case 'heartbeat-tick':
+      return { heartbeatTicks: Number(value) }
+    case 'election-tick':
+      return { electionTicks: Number(value) }
     case 'async-storage-writes':
       return { asyncStorageWrites: isOn }
     case 'prevote':

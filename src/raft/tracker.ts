@@ -76,9 +76,7 @@ export class Tracker implements Members {
   /** Whether a quorum was heard of since activity was last cleared. */
   isQuorumActive(): boolean {
     const active = new Map<RaftId, boolean>()
-    for (const [id, progress] of this.#progress) {
-      if (!progress.isLearner) active.set(id, progress.isRecentlyActive)
-    }
+    for (const [id, progress] of this.#progress) active.set(id, progress.isRecentlyActive)
     return voteResult(this.#membership, active) === 'won'
   }
 

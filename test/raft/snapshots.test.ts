@@ -5,11 +5,12 @@ import { MemoryStorage } from '../../src/raft/memory-storage.ts'
 import {
   Cluster,
   TestNode,
+  acknowledge,
   bytes,
   change,
   elect,
-  entry,
   followerIn,
+  leaderOf,
   log,
   outline,
   removeStep,
@@ -59,22 +60,29 @@ test('while a snapshot is on its way nothing else is sent but heartbeats', () =>
   assert.deepEqual(outline(leader.flush()), ['heartbeat->2'])
 })
 
-test('a node that was not heard of is sent no snapshot', () => {
-  const storage = new MemoryStorage()
-  storage.applySnapshot(snapshotAt(11, 1, [1, 2, 3]))
-  storage.setHardState({ term: 1, vote: 0, commit: 11 })
-  storage.append([entry(1, 12)])
-  const leader = new TestNode(1, storage, { appliedIndex: 11 })
-  leader.raw.campaign()
+test('a node that was not heard of lately is sent no snapshot', () => {
+  const leader = leaderOf(3, { checkQuorum: true })
+  acknowledge(leader, leader.flush())
   leader.flush()
-  leader.receive({ type: 'vote-response', from: 2, term: 2 })
-  leader.flush()
-  storage.compact(13)
-  leader.ticks(3)
-  assert.equal(
-    leader.flush().some(message => message.type === 'snapshot'),
-    false,
+  // Node 3 falls silent; an election timeout later it counts as inactive.
+  for (let round = 0; round < 20; round++) {
+    leader.ticks(1)
+    leader.receive({ type: 'heartbeat-response', from: 2, term: 1 })
+  }
+  leader.raw.propose(bytes('x'))
+  acknowledge(
+    leader,
+    leader.flush().filter(message => message.to === 2),
   )
+  leader.flush()
+  leader.storage.createSnapshot(2, leader.status.confState, bytes('two'))
+  leader.storage.compact(2)
+  leader.raw.reportUnreachable(3)
+  leader.raw.propose(bytes('y'))
+  assert.deepEqual(outline(leader.flush()), ['append->2'])
+
+  leader.receive({ type: 'heartbeat-response', from: 3, term: 1 })
+  assert.deepEqual(outline(leader.flush()), ['snapshot->3'])
 })
 
 test('a snapshot that arrived is followed by a probe behind it', () => {
@@ -111,6 +119,7 @@ test('an answer that the log can not go on from does not end the snapshot', () =
   leader.flush()
   leader.receive({ type: 'append-response', from: 2, term: 2, index: 5 })
   assert.deepEqual(progressOf2(leader), ['snapshot', 5, 12, 11])
+  assert.deepEqual(leader.flush(), [], 'and no other snapshot is sent')
 })
 
 test('a follower takes a snapshot: log, commit index and membership', () => {
@@ -154,7 +163,7 @@ test('a snapshot older than the commit index is refused, and the commit index is
   for (const index of [2, 3]) {
     const hardState = { term: 3, vote: 0, commit: 3 }
     const follower = followerIn(3, {}, { entries: log(1, 1, 2, 2), hardState })
-    const snapshot = snapshotAt(index, 9, [7, 8])
+    const snapshot = snapshotAt(index, 9, [1, 7, 8])
     follower.receive({ type: 'snapshot', from: 2, term: 3, snapshot })
     const [answer] = follower.flush()
 

@@ -15,6 +15,7 @@ import {
   entry,
   followerIn,
   leaderOf,
+  learnerStep,
   log,
   outline,
   removeStep,
@@ -196,6 +197,30 @@ test('answers to an earlier leadership’s rounds confirm nothing', () => {
   answer(leader, oldRound)
   leader.flush()
   assert.deepEqual(reads(leader), [])
+
+  leader.ticks(1)
+  answer(leader, leader.flush()[0])
+  leader.flush()
+  assert.deepEqual(
+    reads(leader).map(([context]) => context),
+    ['new'],
+    'the old read is gone',
+  )
+})
+
+test('a read that waited for the first commit of a leadership is gone with it', () => {
+  const leader = leaderOf(3)
+  leader.raw.readIndex(bytes('early'))
+  leader.flush()
+  leader.receive({ type: 'heartbeat', from: 2, term: 2 })
+  leader.flush()
+  elect(leader)
+  acknowledge(leader, leader.flush())
+  const round = leader.flush()
+  assert.equal(
+    round.some(message => message.type === 'heartbeat'),
+    false,
+  )
 })
 
 test('a node without a leader drops reads', () => {
@@ -221,6 +246,25 @@ test('a learner’s answers confirm no read', () => {
   )
   leader.flush()
   assert.deepEqual(reads(leader), [])
+})
+
+test('a leader that became a learner beside a lone voter needs that voter’s word', () => {
+  const leader = new TestNode(1, storageWith({ voters: [1, 2] }))
+  elect(leader)
+  acknowledge(leader, leader.flush())
+  leader.raw.proposeConfChange(change([learnerStep(1)]))
+  acknowledge(leader, leader.flush())
+  leader.flush()
+  assert.deepEqual(leader.status.confState.voters, [2])
+  leader.raw.readIndex(bytes('r'))
+  const round = leader.flush().filter(message => message.context.length > 0)
+  assert.deepEqual(reads(leader), [])
+  answer(leader, round[0])
+  leader.flush()
+  assert.deepEqual(
+    reads(leader).map(([context]) => context),
+    ['r'],
+  )
 })
 
 // 6.4.1: "the normal heartbeat mechanism would provide a form of lease".

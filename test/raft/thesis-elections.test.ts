@@ -223,7 +223,8 @@ test('who voted for itself votes for nobody else, and who knows the leader of a 
 })
 
 test('a vote given starts the waiting anew, a vote refused does not', () => {
-  const giver = new TestNode(1, storageWith({ voters: [1, 2, 3] }))
+  const giver = followerIn(1)
+  giver.raw.forgetLeader()
   giver.ticks(9)
   giver.receive({ type: 'vote', from: 2, term: 1 })
   giver.ticks(9)
@@ -383,9 +384,9 @@ test('answers to a pre-vote count for no vote', () => {
   const node = candidateOf(5, { preVote: true })
   for (const from of [2, 3]) node.receive({ type: 'pre-vote-response', from, term: 1 })
   assert.equal(node.role, 'candidate')
+  node.flush()
   for (const from of [4, 5]) node.receive({ type: 'pre-vote-response', from, term: 1 })
   assert.equal(node.role, 'candidate')
-  node.flush()
   for (const from of [2, 3]) node.receive({ type: 'vote-response', from, term: 1 })
   assert.equal(node.role, 'leader')
 })
@@ -402,4 +403,30 @@ test('a node that comes back from a partition does not disturb the leader', () =
   assert.deepEqual(cluster.leaders, [1])
   assert.equal(cluster.node(1).status.term, 1)
   assert.equal(cluster.node(3).status.lead, 1)
+})
+
+test('an earlier term’s leader is told of the later term, so that nobody is stuck in it', () => {
+  for (const options of [{ preVote: true }, { checkQuorum: true }]) {
+    for (const type of ['heartbeat', 'append'] as const) {
+      const node = followerIn(5, options)
+      node.receive({ type, from: 3, term: 4 })
+      const [answer] = node.flush()
+      assert.deepEqual([answer?.type, answer?.to, answer?.term], ['append-response', 3, 5])
+    }
+  }
+})
+
+test('a pre-vote for an earlier term is answered with the later one, a vote is not answered', () => {
+  const node = followerIn(5)
+  node.receive({ type: 'pre-vote', from: 3, term: 4, index: 9, logTerm: 4 })
+  const [answer] = node.flush()
+  assert.deepEqual([answer?.type, answer?.reject, answer?.term], ['pre-vote-response', true, 5])
+  node.receive({ type: 'vote', from: 3, term: 4, index: 9, logTerm: 4 })
+  assert.deepEqual(node.flush(), [])
+})
+
+test('a pre-candidate that is rejected from a later term enters it', () => {
+  const node = candidateOf(3, { preVote: true })
+  node.receive({ type: 'pre-vote-response', from: 2, term: 5, reject: true })
+  assert.deepEqual([node.role, node.status.term], ['follower', 5])
 })

@@ -388,6 +388,18 @@ test('a joint membership entered explicitly is left by an empty change only', ()
   assert.deepEqual([last?.type, last?.data.length], ['normal', 0], 'there is nothing to leave')
 })
 
+test('a joint membership is left once, though entries are applied while the leaving waits', () => {
+  const leader = leaderOf(1, { maxCommittedSizePerReadyBytes: 1 })
+  leader.flush()
+  leader.raw.proposeConfChange(change([learnerStep(2), learnerStep(3)]))
+  leader.raw.proposeBatch([EMPTY_BYTES, EMPTY_BYTES])
+  leader.flush()
+
+  const types = leader.entries.map(one => one.type)
+  assert.deepEqual(types, ['normal', 'config', 'normal', 'normal', 'config'])
+  assert.deepEqual(leader.status.confState.learners, [2, 3])
+})
+
 test('automatic leaving waits for a transfer and is tried again', () => {
   const leader = leaderOf(2)
   acknowledge(leader, leader.flush())

@@ -427,3 +427,54 @@ test('a follower that is probed is sent one message for each heartbeat answered'
   assert.equal(appends(leader.flush()).length, 1)
   assert.deepEqual(appends(leader.flush()), [])
 })
+
+test('a fully caught-up follower that is probed is found out by one empty message', () => {
+  const leader = leaderOf(2)
+  acknowledge(leader, leader.flush())
+  leader.flush()
+  leader.raw.reportUnreachable(2)
+  assert.equal(leader.status.progress.get(2)?.state, 'probe')
+  leader.receive({ type: 'heartbeat-response', from: 2, term: 1 })
+  acknowledge(leader, leader.flush())
+  assert.equal(leader.status.progress.get(2)?.state, 'replicate')
+})
+
+test('a follower that acknowledges late is told what is committed meanwhile', () => {
+  const leader = leaderOf(3)
+  acknowledge(leader, leader.flush())
+  leader.raw.propose(bytes('x'))
+  leader.flush()
+  leader.receive({ type: 'append-response', from: 2, term: 1, index: 2 })
+  leader.flush()
+  // The commit index sent with that is lost for node 3, as a heartbeat's lower one shows.
+  leader.ticks(1)
+  leader.flush()
+  leader.receive({ type: 'append-response', from: 3, term: 1, index: 2 })
+  const news = appends(leader.flush()).map(message => [message.to, message.commit])
+  assert.deepEqual(news, [[3, 2]])
+})
+
+// 3.5: "the follower can include the term of the conflicting entry [...] With this information, the
+// leader can decrement nextIndex to bypass all of the conflicting entries in that term".
+test('a leader skips whole terms when a follower rejects', () => {
+  const hardState = { term: 5, vote: 0, commit: 0 }
+  const entries = log(1, 3, 3, 3, 5, 5, 5, 5, 5)
+  const leader = leaderOf(2, {}, { entries, hardState })
+  leader.flush()
+  // The follower has terms 1 1 1 1 2 2: nothing of terms 3 and 5 can agree.
+  const rejection = { type: 'append-response', from: 2, term: 6, reject: true } as const
+  leader.receive({ ...rejection, index: 9, rejectHint: 6, logTerm: 2 })
+  assert.deepEqual(
+    appends(leader.flush()).map(message => message.index),
+    [1],
+  )
+})
+
+test('a follower skips whole terms when it rejects', () => {
+  const entries = log(1, 3, 3, 4, 4, 5, 5, 5, 6)
+  const follower = followerIn(7, {}, { entries })
+  // The leader has term 3 at index 8: the follower's terms 4, 5 and 6 can't agree with anything.
+  follower.receive({ type: 'append', from: 2, term: 7, index: 8, logTerm: 3 })
+  const [answer] = follower.flush()
+  assert.deepEqual([answer?.rejectHint, answer?.logTerm], [3, 3])
+})

@@ -98,6 +98,12 @@ test('a snapshot replaces everything and is handed out once', () => {
   assert.equal(log.snapshot, undefined)
 })
 
+test('a snapshot leaves nothing of what came after its index either', () => {
+  const log = unstableLog()
+  log.restore(snapshotAt(5, 2, [1]))
+  assert.deepEqual([log.offset, log.entryCount, log.lastIndex()], [6, 0, 5])
+})
+
 test('a report that names the index of the snapshot stores no entry', () => {
   const log = unstableLog()
   log.restore(snapshotAt(9, 3, [1]))
