@@ -4,7 +4,8 @@
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 
-const LAST_ROWID = '9223372036854775807'
+/** 2^63 - 1. */
+export const LAST_ROWID = 2n ** 63n - 1n
 const ALIASES = ['rowid', '_rowid_', 'oid']
 
 /** Looks for the last rowid in the tables that were written to. */

@@ -10,6 +10,7 @@ import type { StatementOutcome } from '../entry.ts'
 import type { DatabaseFile } from './database-file.ts'
 import { NO_ROWID } from './database-file.ts'
 import { RowHash } from './hash.ts'
+import { LAST_ROWID } from './last-rowid.ts'
 import { STATEMENTS_MAX, WRITE_ROWS_BYTES_MAX, WRITE_ROWS_MAX } from './limits.ts'
 import { bindParams } from './params.ts'
 import { asksForState } from './scan.ts'
@@ -283,6 +284,7 @@ export class RequestRunner {
       this.#isStateFresh = false
     }
     if (!prepared.inserts || rowsAffected === 0) return undefined
+    if (lastRowid === LAST_ROWID && this.#options.keepsRows) throw lastRowidTaken('the table')
     // With the state carried on, a rowid that stayed may be the same one in another table.
     const isRepeated = this.#carriesState && lastRowid !== 0n && !prepared.updates
     return hasMoved || isRepeated ? lastRowid : undefined
@@ -314,11 +316,7 @@ export class RequestRunner {
   #checkLastRowid(): void {
     const table = this.#file.lastRowid.find(this.#tables)
     if (table === undefined) return
-    throw new DbError(
-      'UNSUPPORTED',
-      `a row of ${table} took the last rowid, 9223372036854775807; the next row's would be chosen by ` +
-        'chance, and not the same on every node',
-    )
+    throw lastRowidTaken(table)
   }
 
   #checkForeignKeys(): void {
@@ -336,6 +334,14 @@ const NO_OUTCOME: StatementOutcome = {
   rowsAffected: 0,
   lastInsertId: undefined,
   rowsDigest: undefined,
+}
+
+function lastRowidTaken(table: string): DbError {
+  return new DbError(
+    'UNSUPPORTED',
+    `a row of ${table} took the last rowid, ${LAST_ROWID}; the next row's would be chosen by chance, ` +
+      'and not the same on every node',
+  )
 }
 
 /** About how much memory a value takes. */
