@@ -119,6 +119,7 @@ export class LogWriter {
     const steps: DiskStep[] = [
       next => next(attempt(() => this.#openTail(tail))),
       next => this.#clear(tail.endOffset, tail.dirtyEndOffset, next),
+      next => this.#writeAgain(tail, next),
       next => this.#flush(next),
       ...this.#removals(recovered.leftovers),
       next => disk.syncDirectory(directory, next),
@@ -163,6 +164,18 @@ export class LogWriter {
   close(): void {
     this.#current?.file.close()
     this.#current = undefined
+  }
+
+  /**
+   * Writes what may never have been flushed once more, as it was read. If the last process ended
+   * because a flush failed, the system may show these bytes from its cache, hold them for clean, and
+   * have them nowhere else: then the next flush would succeed and keep nothing.
+   */
+  #writeAgain(tail: RecoveredTail, done: DiskCallback): void {
+    const from = Math.max(tail.startOffset, tail.markedOffset)
+    if (from >= tail.endOffset) return done(undefined)
+    const bytes = this.#settings.disk.read(tail.path, from, tail.endOffset - from)
+    must(this.#current).file.write(from, [bytes], done)
   }
 
   #removals(paths: readonly string[]): readonly DiskStep[] {
