@@ -109,7 +109,7 @@ export class MemoryStorage implements Storage {
       first.index <= this.lastIndex() + 1,
       `entry ${first.index} would leave a gap after ${this.lastIndex()}`,
     )
-    this.#entries = this.#entries.slice(0, first.index - this.#offset - 1)
+    this.#entries.length = first.index - this.#offset - 1
     for (const entry of fresh) this.#entries.push(entry)
   }
 }
