@@ -1,6 +1,6 @@
 /** The handshake without sockets: who is let in, who is not, and what each is told. */
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
+import { createHash, createHmac } from 'node:crypto'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { DbError } from '../../src/base/errors.ts'
@@ -277,6 +277,44 @@ test('an acceptor without the secret is not believed, also if it turns the proof
   const last = dialer.receive(Buffer.from(JSON.stringify(accept)))
 
   assert.equal(refusal(last).code, 'UNAUTHENTICATED')
+})
+
+/** The MAC as it is specified, made a second time and from the specification only. */
+function macOf(secret: string, label: string, parts: readonly Uint8Array[]): string {
+  const framed = parts.flatMap(part => {
+    const length = Buffer.alloc(4)
+    length.writeUInt32BE(part.length)
+    return [length, part]
+  })
+  const bytes = Buffer.concat([Buffer.from(`lockstep replicate ${label}\0`), ...framed])
+  return createHmac('sha256', secret).update(bytes).digest('hex')
+}
+
+test('a dialer checks the card of whoever answers, also if it knows the secret', () => {
+  const answers: readonly (readonly [Partial<NodeFacts>, RegExp | undefined])[] = [
+    [{}, undefined],
+    [{ incarnation: 'disk-2-again' }, /n2 came with another data directory/],
+    [{ nodeId: 'n3', raftId: 3, incarnation: 'disk-3' }, /for node n2 leads to node n3/],
+    [{ clusterId: 'c2' }, /n2 belongs to cluster c2/],
+    [{ build: 'sqlite 3.51' }, /n2 runs the SQL engine "sqlite 3\.51"/],
+    [{ nodeId: 'n1', raftId: 1, incarnation: 'x' }, /two nodes run as n1/],
+  ]
+  for (const [changes, says] of answers) {
+    const dialer = new DialerHandshake(facts(1), member(2), 'data', nonce(1))
+    const challenge = { type: 'challenge', version: 1, nonce: '02'.repeat(32) }
+    const challengeText = Buffer.from(JSON.stringify(challenge))
+    const step = dialer.receive(challengeText)
+    assert(step.type === 'send')
+    const { members: _members, secret, ...own } = facts(2, changes)
+    const card = JSON.stringify(own)
+    const parts = [dialer.hello, challengeText, step.message, Buffer.from(card)]
+    const accept = { type: 'accept', card, mac: macOf(secret, 'acceptor', parts) }
+
+    const last = dialer.receive(Buffer.from(JSON.stringify(accept)))
+
+    if (says === undefined) assert.equal(last.type, 'done')
+    else assert.match(refusal(last).message, says)
+  }
 })
 
 test('nothing that is sent holds the secret or a plain hash of it', () => {

@@ -104,10 +104,10 @@ test('a slow lane that makes progress is not taken for a dead one', async t => {
 
   // Let a little pass every 100 ms, so that all of it takes much longer than the limit.
   for (let round = 0; round < 8; round++) {
-    proxy.pause('data')
+    const resume = proxy.pause('data')
     const pausedMs = performance.now()
     await waitFor(() => performance.now() - pausedMs > 100, 'a pause has passed')
-    proxy.resume('data')
+    resume()
     const before = peer.recorder.frames.length
     await waitFor(() => peer.recorder.frames.length > before || before === 20, 'some came')
   }

@@ -21,6 +21,8 @@ export class Proxy {
   isBlackHole = false
   /** Connections that were ever made through it. */
   connectionCount = 0
+  /** Connections that were paused and are not closed yet. */
+  pausedCount = 0
   readonly #server: Server
   readonly #links = new Set<Link>()
 
@@ -58,14 +60,17 @@ export class Proxy {
     return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
-  /** Stops reading from the dialer of the lane, as a slow network does, until `resume`. */
-  pause(lane: string): void {
-    const link = this.#linkOf(lane)
+  /** Stops reading from the dialer of the lane, as a slow network does, until the result is called. */
+  pause(lane: string): () => void {
+    const link = [...this.#links].find(link => link.lane === lane)
+    assert(link !== undefined, `no connection of lane ${lane}`)
     link.client.pause()
-  }
-
-  resume(lane: string): void {
-    this.#linkOf(lane).client.resume()
+    this.pausedCount += 1
+    return () => {
+      if (link.client.closed) this.pausedCount -= 1
+      else link.client.once('close', () => (this.pausedCount -= 1))
+      link.client.resume()
+    }
   }
 
   /** Breaks all connections. */
@@ -90,11 +95,5 @@ export class Proxy {
       leftBytes -= chunk.length
     })
     if (limitBytes === 0) end()
-  }
-
-  #linkOf(lane: string): Link {
-    const link = [...this.#links].find(link => link.lane === lane)
-    assert(link !== undefined, `no connection of lane ${lane}`)
-    return link
   }
 }
