@@ -96,21 +96,37 @@ function runHere(options: SimOptions, tally: Tally): RunOutcome | undefined {
   }
 }
 
-function runOnThreads(options: SimOptions, tally: Tally): Promise<RunOutcome | undefined> {
+async function runOnThreads(options: SimOptions, tally: Tally): Promise<RunOutcome | undefined> {
+  const workers = Array.from(
+    { length: options.jobs },
+    () => new Worker(new URL('worker.ts', import.meta.url)),
+  )
+  try {
+    return await feedThreads(workers, options, tally)
+  } finally {
+    for (const worker of workers) await worker.terminate()
+  }
+}
+
+/** The first run that fails, or undefined when all are done. */
+function feedThreads(
+  workers: readonly Worker[],
+  options: SimOptions,
+  tally: Tally,
+): Promise<RunOutcome | undefined> {
   const { promise, resolve, reject } = Promise.withResolvers<RunOutcome | undefined>()
-  const workers = new Map<Worker, number>()
+  const pending = new Map<Worker, number>()
   let next = options.firstSeed
   let lastReportSeconds = 0
   const feed = (worker: Worker): void => {
     const recipes = nextSeeds(options, next, tally.seconds)
     next += recipes.length
-    workers.set(worker, recipes.length)
+    pending.set(worker, recipes.length)
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread has no origin
     if (recipes.length > 0) worker.postMessage(recipes)
-    else if ([...workers.values()].every(pending => pending === 0)) resolve(undefined)
+    else if ([...pending.values()].every(count => count === 0)) resolve(undefined)
   }
-  for (let job = 0; job < options.jobs; job++) {
-    const worker = new Worker(new URL('worker.ts', import.meta.url))
+  for (const worker of workers) {
     worker.on('message', (outcome: RunOutcome) => {
       tally.add(outcome)
       if (outcome.failure !== undefined) resolve(outcome)
@@ -118,16 +134,14 @@ function runOnThreads(options: SimOptions, tally: Tally): Promise<RunOutcome | u
         lastReportSeconds = tally.seconds
         console.log(tally.line())
       }
-      const pending = (workers.get(worker) ?? 0) - 1
-      workers.set(worker, pending)
-      if (pending === 0) feed(worker)
+      const left = (pending.get(worker) ?? 0) - 1
+      pending.set(worker, left)
+      if (left === 0) feed(worker)
     })
     worker.on('error', reject)
     feed(worker)
   }
-  return promise.finally(async () => {
-    for (const worker of workers.keys()) await worker.terminate()
-  })
+  return promise
 }
 
 function printFailure(outcome: RunOutcome, recipe: Recipe): void {

@@ -305,7 +305,7 @@ export class RaftInvariants {
 }
 
 function hashEntry(entry: Entry): number {
-  return hashBytes(entry.data) ^ (entry.type === 'config' ? 1 : 0)
+  return entry.type === 'config' ? ~hashBytes(entry.data) : hashBytes(entry.data)
 }
 
 function describe(confState: ConfState): string {

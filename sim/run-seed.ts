@@ -1,7 +1,9 @@
 /** One run from its recipe, and what came of it as plain data that crosses to another thread. */
+import { Cluster } from './cluster.ts'
 import type { Recipe } from './options.ts'
 import { RaftCluster } from './raft-cluster.ts'
-import { drawRaftSwarm } from './raft-swarm.ts'
+import { drawRaftSwarm, type RaftSwarm } from './raft-swarm.ts'
+import { drawSwarm, type Swarm } from './swarm.ts'
 import { World, type WorldOptions } from './world.ts'
 
 export interface RunOutcome {
@@ -28,12 +30,17 @@ export interface RunFailure {
 /** Runs it to its end. Never throws. */
 export function runSeed(recipe: Recipe, options: WorldOptions): RunOutcome {
   const world = new World(recipe.seed, options)
-  const swarm = drawRaftSwarm(world.random('swarm'), recipe.nodes)
+  const random = world.random('swarm')
+  const run = recipe.isRaftOnly
+    ? prepareRaft(world, drawRaftSwarm(random, recipe.nodes), recipe.steps)
+    : prepareCluster(world, drawSwarm(random, recipe.nodes), recipe.steps)
   let failure: RunFailure | undefined
   try {
-    new RaftCluster(world, swarm).run(recipe.steps)
+    run.start()
   } catch (error) {
-    failure = describeFailure(error, world, JSON.stringify(swarm))
+    failure = describeFailure(error, world, run.configuration)
+  } finally {
+    run.end()
   }
   return {
     seed: recipe.seed,
@@ -42,6 +49,29 @@ export function runSeed(recipe: Recipe, options: WorldOptions): RunOutcome {
     simulatedMs: world.nowMs,
     counts: Object.fromEntries(world.trace.counts),
     ...(failure === undefined ? {} : { failure }),
+  }
+}
+
+interface Run {
+  readonly configuration: string
+  start(): void
+  end(): void
+}
+
+function prepareRaft(world: World, swarm: RaftSwarm, steps: number): Run {
+  return {
+    configuration: JSON.stringify(swarm),
+    start: () => new RaftCluster(world, swarm).run(steps),
+    end: () => undefined,
+  }
+}
+
+function prepareCluster(world: World, swarm: Swarm, steps: number): Run {
+  const cluster = new Cluster(world, swarm)
+  return {
+    configuration: JSON.stringify(swarm),
+    start: () => cluster.run(steps),
+    end: () => cluster.close(),
   }
 }
 

@@ -39,6 +39,9 @@ export class Scheduler {
   #sequence = 0
   #executedCount = 0
 
+  /** Called after each event with its owner: where invariants are looked at. */
+  onExecuted: (owner: EventOwner | undefined) => void = () => undefined
+
   get nowMs(): number {
     return this.#nowMs
   }
@@ -66,6 +69,7 @@ export class Scheduler {
     this.#nowMs = event.timeMs
     this.#executedCount++
     callback()
+    this.onExecuted(event.owner)
     return true
   }
 

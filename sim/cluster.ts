@@ -1,0 +1,236 @@
+/**
+ * The whole simulation: nodes as in production but for their ports, clients, faults, and the
+ * invariants that are looked at after every event. A run goes through faults, then calm, and must
+ * come out of it complete.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+import type { Member } from '../src/log/raft-log.ts'
+import { Faults } from './faults.ts'
+import { Oracle } from './oracle.ts'
+import { RaftInvariants } from './raft-invariants.ts'
+import { readEverything } from './requests.ts'
+import type { EventOwner } from './scheduler.ts'
+import { CALM, SimNetwork } from './sim-network.ts'
+import { type NodeSurroundings, SimNode } from './sim-node.ts'
+import { hashBytes } from './sim-random.ts'
+import type { Swarm } from './swarm.ts'
+import { Workload } from './workload.ts'
+import { check, Violation, type World } from './world.ts'
+
+/** Virtual time in which everything must be well again. */
+const RECOVERY_MS_MAX = 60_000
+const RAFT_KIND = 0
+const KIND_OFFSET = 5
+
+export class Cluster implements NodeSurroundings {
+  readonly world: World
+  readonly swarm: Swarm
+  readonly network: SimNetwork
+  readonly invariants: RaftInvariants
+  readonly members: readonly Member[]
+  readonly directory: string
+  readonly oracle: Oracle
+  readonly nodes: readonly SimNode[]
+  readonly workload: Workload
+  readonly faults: Faults
+  #isCalm = false
+
+  /** `parent` is where the engines' files go; they are removed by `close`. */
+  constructor(world: World, swarm: Swarm, parent = temporaryDirectory()) {
+    this.world = world
+    this.swarm = swarm
+    this.directory = mkdtempSync(join(parent, 'lockstep-sim-'))
+    this.members = Array.from({ length: swarm.nodeCount }, (_, position) => ({
+      raftId: position + 1,
+      nodeId: `n${position + 1}`,
+      address: `n${position + 1}:7070`,
+    }))
+    // Only messages of consensus may arrive twice; the transport promises it for the others.
+    const mayRepeat = (frame: Uint8Array): boolean => frame[KIND_OFFSET] === RAFT_KIND
+    this.network = new SimNetwork(world, swarm.network, mayRepeat)
+    this.invariants = new RaftInvariants(
+      world,
+      { durableTerm: (node, index) => this.node(node).durableTerm(index) },
+      { index: 0, term: 0 },
+    )
+    this.oracle = new Oracle(world)
+    this.nodes = this.members.map(({ raftId }) => new SimNode(raftId, this))
+    this.workload = new Workload(this)
+    this.faults = new Faults(this)
+    world.scheduler.onExecuted = owner => this.#observe(owner)
+  }
+
+  get isCalm(): boolean {
+    return this.#isCalm
+  }
+
+  node(id: number): SimNode {
+    const node = this.nodes[id - 1]
+    if (node === undefined) throw new RangeError(`there is no node ${id}`)
+    return node
+  }
+
+  /** Runs `steps` events with faults, then heals everything and waits until all is well again. */
+  run(steps: number): void {
+    for (const node of this.nodes) node.start()
+    this.workload.start()
+    this.faults.start()
+    const { scheduler } = this.world
+    const end = scheduler.executedCount + steps
+    while (scheduler.executedCount < end && scheduler.runNext());
+    this.recover()
+  }
+
+  close(): void {
+    for (const node of this.nodes) node.crash(false)
+    rmSync(this.directory, { recursive: true, force: true })
+  }
+
+  /** A process that ends by itself is started again, as a supervisor would do. */
+  onExit(node: SimNode, reason: string): void {
+    const { diskErrorProbability, diskCrashProbability, engine } = this.swarm
+    const isExpected =
+      diskErrorProbability > 0 || diskCrashProbability > 0 || engine.deathProbability > 0
+    check(isExpected, () => `node ${node.id} ended by itself: ${reason}`)
+    this.world.after(100, () => {
+      if (!node.isRunning) node.start()
+    })
+  }
+
+  /** What reaches an engine is what was committed. */
+  onEngineApplied(node: SimNode, index: number, data: Uint8Array): void {
+    const expected = this.invariants.committedHash(index)
+    check(
+      expected === hashBytes(data),
+      () => `the engine of node ${node.id} applied something else than entry ${index}`,
+    )
+  }
+
+  /**
+   * Without faults the cluster must come back: a leader, a write, every answer given, and the same
+   * data everywhere: what was committed and nothing else.
+   */
+  recover(): void {
+    this.#isCalm = true
+    this.faults.stop()
+    this.workload.stop()
+    this.network.options = CALM
+    this.network.healAll()
+    this.world.note('calm', 0)
+    for (const node of this.nodes) if (!node.isRunning) node.start()
+    this.#await('answers to everything', () => this.workload.pendingCount === 0)
+    this.#writeOnce()
+    this.#await('the same state on all nodes', () => this.#hasConverged())
+    this.#compareAll()
+  }
+
+  #writeOnce(): void {
+    let isWritten = false
+    let isAsking = false
+    this.#await('a write', () => {
+      const leader = this.nodes.find(node => node.isRunning && node.role === 'leader')
+      if (leader === undefined || isAsking) return isWritten
+      isAsking = true
+      this.workload.write(leader, 'first', { type: 'mark' }, index => {
+        isAsking = false
+        isWritten ||= index > 0
+        if (!isWritten) this.#prepareFirst(leader)
+      })
+      return isWritten
+    })
+  }
+
+  /** The faults may have struck before the database was made. */
+  #prepareFirst(leader: SimNode): void {
+    const database = this.oracle.model.database('first')
+    if (!leader.isRunning || database?.registers.size === this.swarm.keyCount) return
+    if (database === undefined) {
+      this.workload.changeDatabases(leader, 'create-database', 'first', () => undefined)
+    } else {
+      const action = { type: 'set-up', keyCount: this.swarm.keyCount } as const
+      this.workload.write(leader, 'first', action, () => undefined)
+    }
+  }
+
+  #hasConverged(): boolean {
+    const leaders = this.nodes.filter(node => node.role === 'leader')
+    if (leaders.length !== 1 || this.workload.pendingCount > 0) return false
+    const last = Math.max(...this.nodes.map(({ view }) => view.lastIndex()))
+    return this.nodes.every(
+      node => node.view.lastIndex() === last && node.replica.status().appliedIndex === last,
+    )
+  }
+
+  #compareAll(): void {
+    const { model } = this.oracle
+    let pending = 0
+    for (const node of this.nodes) {
+      const { divergence, lastError } = node.replica.status()
+      check(divergence === undefined, () => `node ${node.id} diverged: ${lastError}`)
+      for (const database of model.names()) {
+        pending++
+        const options = { consistency: 'local', timeoutMs: RECOVERY_MS_MAX } as const
+        const isSetUp = (model.database(database)?.registers.size ?? 0) > 0
+        const ended = (): void => {
+          pending--
+        }
+        if (isSetUp) {
+          node.replica.query(readEverything(database), options, outcome => {
+            if (outcome.type === 'failed') throw outcome.error
+            this.oracle.everything(node.id, database, outcome.value.results)
+            ended()
+          })
+        } else {
+          ended()
+        }
+        pending++
+        node.digest({ database }, options, (index, digest) => {
+          check(digest !== undefined, () => `node ${node.id} has no digest of ${database}`)
+          this.oracle.digest(database, index, digest ?? '')
+          ended()
+        })
+      }
+    }
+    this.#await('the last comparison', () => pending === 0)
+  }
+
+  #await(what: string, isDone: () => boolean): void {
+    const deadlineMs = this.world.nowMs + RECOVERY_MS_MAX
+    if (this.world.scheduler.runUntil(deadlineMs, isDone)) return
+    const states = this.nodes.map(node => JSON.stringify(node.describe()))
+    throw new Violation(`liveness: no ${what} within ${RECOVERY_MS_MAX} ms\n${states.join('\n')}`)
+  }
+
+  #observe(owner: EventOwner | undefined): void {
+    for (const node of this.nodes) {
+      if (!node.isRunning || node.process !== owner) continue
+      node.observe()
+      this.#learnCommitted(node)
+      return
+    }
+  }
+
+  /** Whatever is committed for the first time becomes part of what all answers are judged by. */
+  #learnCommitted(node: SimNode): void {
+    for (let index = this.oracle.model.index + 1; index <= this.invariants.commitIndex; index++) {
+      const { data } = node.entry(index)
+      const expected = this.invariants.committedHash(index)
+      check(hashBytes(data) === expected, () => `entry ${index} of node ${node.id} is another`)
+      this.oracle.committed(index, data)
+    }
+  }
+}
+
+/** Memory, where there is such a directory: the simulated disk decides what is durable. */
+function temporaryDirectory(): string {
+  try {
+    rmSync(mkdtempSync('/dev/shm/lockstep-sim-'), { recursive: true })
+    return '/dev/shm'
+  } catch {
+    // No such directory, or not for us: any other is only slower.
+    return tmpdir()
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * The configuration of a run of whole nodes, drawn from its seed. Most runs are near production;
+ * every limit is sometimes at its least, because whole classes of bugs show only there.
+ */
+import type { RaftLogOptions } from '../src/log/raft-log.ts'
+import { NO_LIMIT } from '../src/raft/types.ts'
+import type { ReplicaOptions } from '../src/replica/types.ts'
+import type { WalOptions } from '../src/wal/wal.ts'
+import type { SimEngineOptions } from './sim-engine.ts'
+import { CALM, type NetworkOptions } from './sim-network.ts'
+import type { SimRandom } from './sim-random.ts'
+
+export interface Swarm {
+  readonly nodeCount: number
+  readonly clockSkew: number
+  readonly syncMsMean: number
+  readonly writeMsMean: number
+  /** The process, or the machine, ends at a disk operation. */
+  readonly diskCrashProbability: number
+  readonly diskErrorProbability: number
+  readonly network: NetworkOptions
+  readonly log: RaftLogOptions
+  readonly wal: WalOptions
+  readonly replica: ReplicaOptions
+  readonly engine: SimEngineOptions
+  readonly faultMsMean: number
+  readonly weights: FaultWeights
+  readonly clientCount: number
+  readonly thinkMsMean: number
+  readonly keyCount: number
+  readonly nameCount: number
+}
+
+/** How often each kind of fault happens, against the others. */
+export interface FaultWeights {
+  readonly crash: number
+  readonly powerCut: number
+  readonly allPowerCut: number
+  readonly restart: number
+  readonly pause: number
+  readonly partition: number
+  readonly cut: number
+  readonly heal: number
+  readonly reset: number
+  readonly slow: number
+  readonly clockJump: number
+  readonly engineDeath: number
+  readonly transfer: number
+}
+
+/** `nodes` fixes the number of nodes; otherwise it is drawn too. */
+export function drawSwarm(random: SimRandom, nodes?: number): Swarm {
+  return {
+    nodeCount: nodes ?? random.pick([1, 3, 3, 3, 3, 5, 5]),
+    clockSkew: random.pick([0, 0, 0.02, 0.2]),
+    syncMsMean: random.pick([0.1, 1, 1, 10]),
+    writeMsMean: random.pick([0.01, 0.1]),
+    diskCrashProbability: random.pick([0, 0, 0.002, 0.01]),
+    diskErrorProbability: random.pick([0, 0, 0, 0.002]),
+    network: drawNetwork(random),
+    log: drawLog(random),
+    wal: {
+      segmentSizeBytes: random.pick([4096, 4096, 16_384, 1 << 20]),
+      cacheSizeBytes: random.pick([0, 500, 4096, 1 << 20]),
+      batchSizeBytesMax: random.pick([1, 1000, 1 << 20]),
+      fillSizeBytes: random.pick([0, 1024, 16_384]),
+    },
+    replica: drawReplica(random),
+    engine: {
+      writerMsMean: random.pick([0.1, 0.1, 1, 20]),
+      readerMsMean: random.pick([0.1, 1, 20]),
+      pipeMs: random.pick([0.01, 0.5]),
+      deathProbability: random.pick([0, 0, 0.003, 0.02]),
+      walPagesMax: random.pick([2, 20, 20, 10_000]),
+    },
+    faultMsMean: random.pick([20, 60, 60, 200]),
+    weights: drawWeights(random),
+    clientCount: random.pick([2, 5, 12]),
+    thinkMsMean: random.pick([0, 5, 40]),
+    keyCount: random.pick([1, 3, 8]),
+    nameCount: random.pick([10, 100]),
+  }
+}
+
+function drawNetwork(random: SimRandom): NetworkOptions {
+  return {
+    ...CALM,
+    delayMsMin: random.pick([0.1, 0.5]),
+    delayMsMean: random.pick([0.2, 1, 5, 20]),
+    bytesPerMs: random.pick([500, 100_000, 1_000_000]),
+    dropProbability: random.pick([0, 0, 0.01, 0.1]),
+    repeatProbability: random.pick([0, 0.05]),
+    resetProbability: random.pick([0, 0, 0.002]),
+    breakMsMin: 100,
+    breakMsMax: random.pick([200, 2000]),
+    queueBytesMax: random.pick([4096, 1 << 20]),
+  }
+}
+
+function drawLog(random: SimRandom): RaftLogOptions {
+  const maxSizePerMessageBytes = random.pick([0, 500, NO_LIMIT])
+  return {
+    tickMs: random.pick([10, 20]),
+    electionTicks: random.pick([5, 10]),
+    heartbeatTicks: random.pick([1, 2]),
+    maxSizePerMessageBytes,
+    maxInflightMessages: random.pick([1, 4, 256]),
+    maxInflightBytes: random.pick([NO_LIMIT, Math.max(1000, maxSizePerMessageBytes)]),
+  }
+}
+
+function drawReplica(random: SimRandom): ReplicaOptions {
+  return {
+    forward: random.pick(['all', 'all', 'data', 'none']),
+    maxBatchRequests: random.pick([1, 2, 8, 512]),
+    maxBatchBytes: random.pick([1, 300, 1 << 20]),
+    maxQueuedRequests: random.pick([3, 100, 10_000]),
+    maxQueuedBytes: random.pick([1000, 1 << 20]),
+    maxWaitingReads: random.pick([3, 1000]),
+    maxForwardedRequests: random.pick([2, 1000]),
+    maxExecuteMs: random.pick([200, 10_000]),
+    maxApplyBytes: random.pick([1, 500, 1 << 20]),
+    maxApplyLagMs: random.pick([100, 500]),
+    maxApplyLagBytes: random.pick([1000, 64 << 20]),
+    reportMs: random.pick([20, 100]),
+  }
+}
+
+function drawWeights(random: SimRandom): FaultWeights {
+  const often = (...weights: readonly number[]): number => random.pick(weights)
+  return {
+    crash: often(0, 2, 6),
+    powerCut: often(0, 2, 6),
+    allPowerCut: often(0, 0.3, 1),
+    restart: 12,
+    pause: often(0, 1, 4),
+    partition: often(0, 2, 5),
+    cut: often(0, 2, 5),
+    heal: often(4, 10),
+    reset: often(0, 3),
+    slow: often(0, 2),
+    clockJump: often(0, 2),
+    engineDeath: often(0, 2, 6),
+    transfer: often(0, 1),
+  }
+}
