@@ -11,7 +11,10 @@ if (files.length === 0) throw new Error('no test was found')
 // Tests of real processes measure nothing, but they do have deadlines; two files at a time keep
 // these honest on small machines.
 const args = ['--test', '--test-concurrency=2', '--test-timeout=300000', ...files]
-const child = spawn(process.execPath, args, { stdio: 'inherit', env: { ...process.env, TZ: 'UTC' } })
+const child = spawn(process.execPath, args, {
+  stdio: 'inherit',
+  env: { ...process.env, TZ: 'UTC' },
+})
 child.on('exit', (code, signal) => {
   process.exitCode = signal === null ? (code ?? 1) : 1
 })

@@ -16,7 +16,18 @@ const LAYERS: Record<string, readonly string[]> = {
   client: ['base', 'protocol'],
   server: ['base', 'protocol', 'replica'],
   platform: ['base'],
-  cli: ['base', 'raft', 'wal', 'log', 'engine', 'replica', 'protocol', 'client', 'server', 'platform'],
+  cli: [
+    'base',
+    'raft',
+    'wal',
+    'log',
+    'engine',
+    'replica',
+    'protocol',
+    'client',
+    'server',
+    'platform',
+  ],
 }
 const PURE = ['base', 'raft', 'wal', 'log', 'replica', 'protocol', 'client'] // no node:*
 const SIMULATED = ['raft', 'wal', 'log', 'replica'] // no clock, no dice, no timer
@@ -31,7 +42,7 @@ const ENTRIES = [
   'src/cli/main.ts',
   'src/cli/demo.ts',
   'src/cli/reference.ts',
-  'src/engine/sqlite/engine-child.ts',
+  'src/engine/sqlite/child.ts',
   ...DOORS,
 ]
 

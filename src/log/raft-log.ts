@@ -5,7 +5,7 @@
  * disk first, and only when they are flushed do the answers that rest on them leave this node
  * (thesis 3.8, 10.2.1). Nothing here waits; everything happens within one call after another.
  */
-import { assert } from '../base/assert.ts'
+import { assert, AssertionError } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random, Timer } from '../base/ports.ts'
 import { decodeConfChange } from '../raft/conf-change.ts'
@@ -139,7 +139,7 @@ export class RaftLog implements ReplicatedLog {
   read(from: number, maxBytes: number): readonly LogEntry[] {
     if (from > this.#commitIndex) return []
     const entries = this.#parts.wal.entries(from, this.#commitIndex + 1, maxBytes)
-    assert(typeof entries !== 'string', `entry ${from} of the log is ${String(entries)}`)
+    if (typeof entries === 'string') throw new AssertionError(`entry ${from} is ${entries}`)
     return entries.map(entry => ({
       index: entry.index,
       term: entry.term,

@@ -8,7 +8,7 @@ import { must } from '../../src/base/assert.ts'
 import type { Fate } from '../../src/base/errors.ts'
 import { createClient } from '../../src/client/client.ts'
 
-export const DATABASE = 'ledger'
+const DATABASE = 'ledger'
 const TABLE = 'rows'
 const REQUEST_TIMEOUT_MS = 8000
 const PAUSE_MS = 20
