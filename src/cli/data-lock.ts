@@ -24,7 +24,7 @@ export class DataLock {
     held.add(this)
   }
 
-  /** Throws WRONG_DATA if another process, or this one, holds the directory, which must be there. */
+  /** Throws WRONG_DATA if a process, this one included, holds the directory. It must be there. */
   static acquire(directory: string): DataLock {
     const path = join(directory, 'lock')
     let database: DatabaseSync | undefined

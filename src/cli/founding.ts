@@ -1,9 +1,9 @@
 /**
  * How nodes become a cluster. One was made by `lockstep init` and founds; the others poll it with
  * `POST /join`. When as many voters as init asked for are there at the same time, the founder fixes
- * the member list, with the incarnation of every disk, durably, and gives this one list to everybody
- * from then on. A joiner stores it durably before it votes. So everybody knows every disk before
- * anybody votes, and a wiped disk, or a second node under one id, is refused for ever.
+ * the member list, with the incarnation of every disk, durably, and gives this one list to
+ * everybody from then on. A joiner stores it durably before it votes. So everybody knows every
+ * disk before anybody votes, and a wiped disk, or a second node under one id, is refused for ever.
  *
  * Until the list is fixed nothing is promised to a joiner: the founder only remembers, in memory,
  * who asked a moment ago. A node that went away, or was started under a wrong name, is forgotten.
@@ -51,7 +51,7 @@ export interface FoundingPaces {
   readonly requestTimeoutMs: number
 }
 
-export const FOUNDING_PACES: FoundingPaces = {
+const FOUNDING_PACES: FoundingPaces = {
   pollMs: 300,
   presenceMs: 5000,
   requestTimeoutMs: 5000,

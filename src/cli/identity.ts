@@ -102,7 +102,7 @@ export function readIdentity(directory: string): Identity | undefined {
   return parsed.data
 }
 
-/** Writes DIR/node.json. When this returns it survives a power cut. Throws DISK_FULL or WRONG_DATA. */
+/** Writes DIR/node.json; it survives a power cut then. Throws DISK_FULL or WRONG_DATA. */
 export function writeIdentity(directory: string, identity: Identity, files?: FileSystem): void {
   const path = join(directory, 'node.json')
   const text = `${JSON.stringify(identity, undefined, 2)}\n`

@@ -104,8 +104,8 @@ export function prepareNode(options: PrepareOptions): PreparedNode {
   if (present === undefined && options.join.length === 0) {
     throw new DbError(
       'NOT_READY',
-      `${directory} is empty: run "lockstep init --data ${directory} --node-id ${nodeId}" to found ` +
-        'a new cluster, or start with --join and the address of a node of the cluster',
+      `${directory} is empty: run "lockstep init --data ${directory} --node-id ${nodeId}" ` +
+        'to found a new cluster, or start with --join and the address of a node of the cluster',
     )
   }
   const secret = chooseSecret(options)

@@ -1,7 +1,7 @@
 /** The real clock behind the Clock port. */
 import type { Clock, Timer } from '../base/ports.ts'
 
-/** Time and timers of the machine. A timer keeps the process alive until it fires or is cancelled. */
+/** Time and timers of the machine. A timer keeps the process alive while it waits. */
 export class SystemClock implements Clock {
   wallMs(): number {
     return Date.now()

@@ -89,7 +89,7 @@ export class FrameReader {
       if (length > FRAME_BODY_BYTES_MAX) {
         this.#error = new DbError(
           'CORRUPT',
-          `a frame of ${length} bytes is announced, the largest allowed has ${FRAME_BODY_BYTES_MAX}`,
+          `a frame of ${length} bytes is announced, the limit is ${FRAME_BODY_BYTES_MAX}`,
         )
       }
       if (length === 0) this.#finish(new Uint8Array(0))

@@ -21,7 +21,7 @@ export const PROTOCOL_VERSION = 1
 export const PROTOCOL_VERSION_OLDEST = 1
 
 /** Largest text of one message. An identity takes less than a quarter of it. */
-export const HANDSHAKE_BYTES_MAX = 4096
+const HANDSHAKE_BYTES_MAX = 4096
 
 const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`))
 const name = z.string().regex(/^[A-Za-z0-9._-]{1,64}$/)

@@ -1,4 +1,4 @@
-/** Runs one side of a handshake on a socket, within a deadline. Nothing of it outlives the verdict. */
+/** Runs one side of a handshake on a socket, within a deadline. Nothing outlives the verdict. */
 import type { Duplex } from 'node:stream'
 import { DbError } from '../base/errors.ts'
 import type { Clock } from '../base/ports.ts'
@@ -20,7 +20,7 @@ export interface HandshakeRun {
   readonly onFailed: (error: DbError, message: Uint8Array | undefined) => void
 }
 
-/** Starts. Returns a function that gives up silently, for the caller that ends the socket itself. */
+/** Starts. Returns a function that gives up silently, for a caller that ends the socket itself. */
 export function runHandshake(run: HandshakeRun): () => void {
   const { socket, handshake } = run
   const reader = new MessageReader()

@@ -219,7 +219,7 @@ interface PeerName {
 }
 
 /** The message that tells a dialer why it is not let in. */
-export function encodeRefusal(error: DbError): Uint8Array {
+function encodeRefusal(error: DbError): Uint8Array {
   return encodeMessage({ type: 'refuse', code: error.code, message: error.message.slice(0, 1000) })
 }
 

@@ -3,7 +3,7 @@ import { destination, pino, type DestinationStream, stdTimeFunctions } from 'pin
 import { DbError } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
 
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 export type LogFormat = 'json' | 'pretty'
 
 export interface LoggerOptions {
@@ -58,7 +58,7 @@ export function defaultLogFormat(): LogFormat {
 }
 
 /** An expected failure says its code and sentence; only a bug shows its stack. */
-export function describeError(error: unknown): unknown {
+function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return error
   const cause = error.cause instanceof Error ? { cause: error.cause.message } : {}
   if (error instanceof DbError) {

@@ -140,9 +140,8 @@ export class TcpPeerTransport implements PeerTransport {
       this.#endSoftly(socket, `HTTP/1.1 ${status}\r\n${headers}\r\n\r\n${sentence}`)
       return
     }
-    socket.write(
-      `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${UPGRADE_PROTOCOL}\r\n\r\n`,
-    )
+    const headers = `Connection: Upgrade\r\nUpgrade: ${UPGRADE_PROTOCOL}`
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\n${headers}\r\n\r\n`)
     this.#shakeHands(socket, head)
   }
 
@@ -165,7 +164,7 @@ export class TcpPeerTransport implements PeerTransport {
   #shakeHands(socket: Duplex, head: Uint8Array): void {
     const { limits, clock, random } = this.#options
     if (this.#unproven.size >= limits.unprovenCountMax) {
-      // The oldest has had the most time; a peer needs milliseconds, a stalling stranger doesn't end.
+      // The oldest has had the most time: a peer needs milliseconds, a stalling stranger for ever.
       const [oldest, giveUp] = must(this.#unproven.entries().next().value)
       giveUp()
       this.#unproven.delete(oldest)

@@ -21,8 +21,8 @@ import type { FileSystem } from '../../src/platform/durable-file.ts'
 import { SystemRandom } from '../../src/platform/random.ts'
 import { memoryLogger } from '../platform/peer-kit.ts'
 
-export const SECRET = 'the-secret-of-the-founding-tests'
-export const BUILD = 'sqlite 3.50'
+const SECRET = 'the-secret-of-the-founding-tests'
+const BUILD = 'sqlite 3.50'
 export const random = new SystemRandom()
 
 /** A directory that goes with the test. */

@@ -111,7 +111,7 @@ test('a founder that loses power at any call gives one list to everybody all the
   assert.equal(cuts, 6 * 4, 'each of the six system calls was cut')
 })
 
-test('a joiner that loses power at any call comes back as the same disk, to the same list', async t => {
+test('a joiner that loses power at any call comes back as the same disk', async t => {
   const [n1, n2] = await openNodes(t, 2)
   assert(n1 !== undefined && n2 !== undefined)
   const founded = n1.start([])

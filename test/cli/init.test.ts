@@ -19,7 +19,7 @@ function prepare(directory: string, changes: object = {}): PreparedNode {
   })
 }
 
-test('init makes a cluster id, a history id, a disk name and a secret, all different each time', t => {
+test('init makes ids, a disk name and a secret, all different each time', t => {
   const base = temporaryDirectory(t)
   const identities = ['a', 'b'].map(name => {
     const directory = join(base, name)

@@ -102,7 +102,7 @@ test('a sender that falls silent is given up', async t => {
   assert.equal(errors[0]?.message, 'nothing came for 100 ms')
 })
 
-test('a connection in the middle of a frame may end, and its beginning is not handed on', async t => {
+test('a connection may end in the middle of a frame, which is not handed on then', async t => {
   const { sender, frames, errors } = await setUp(t)
 
   sender.end(Buffer.concat([frame('whole'), frame('cut short').subarray(0, 12)]))
@@ -112,7 +112,7 @@ test('a connection in the middle of a frame may end, and its beginning is not ha
   assert.equal(errors[0]?.message, 'the peer closed the connection')
 })
 
-test('a lane that is closed by what it delivers delivers nothing more and reports nothing', async t => {
+test('a lane closed by what it delivers is silent from then on', async t => {
   const { sender, frames, errors } = await setUp(t)
   const closed = new Promise(resolve => sender.once('close', resolve))
   sender.resume()

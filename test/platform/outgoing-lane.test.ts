@@ -64,7 +64,7 @@ async function setUp(t: TestContext, limits: PeerLimits, name: Lane = 'data'): P
   return { lane, peer, proxy, events, lines }
 }
 
-test('a peer whose machine vanished without a word is noticed, and found when it is back', async t => {
+test('a peer whose machine vanished is noticed, and found when it is back', async t => {
   const { lane, peer, proxy, events } = await setUp(t, QUICK_TO_NOTICE)
   lane.start()
   await waitFor(() => lane.isOpen, 'the lane is open')

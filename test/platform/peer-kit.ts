@@ -1,4 +1,4 @@
-/** Nodes for the tests of the transport: an HTTP server on a port of the system, and a transport. */
+/** Nodes for the tests of the transport: an HTTP server on a free port, and a transport. */
 import assert from 'node:assert/strict'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'

@@ -1,6 +1,6 @@
 /**
- * Real files that remember what a power cut would leave: contents as of their last sync, names as of
- * the last sync of their directory. Any system call can be made the last one.
+ * Real files that remember what a power cut would leave: contents as of their last sync, names as
+ * of the last sync of their directory. Any system call can be made the last one.
  */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -68,8 +68,8 @@ export class PowerCutFiles implements FileSystem {
   }
 
   /**
-   * What is there after the power came back. A name that was not synced may be as before or as after
-   * the change: `losesNames` says which. Contents that were not synced are gone.
+   * What is there after the power came back. A name that was not synced may be as before or as
+   * after the change: `losesNames` says which. Contents that were not synced are gone.
    */
   cutPower(losesNames: boolean): void {
     for (const path of this.#unsynced) {

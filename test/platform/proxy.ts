@@ -60,7 +60,7 @@ export class Proxy {
     return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
-  /** Stops reading from the dialer of the lane, as a slow network does, until the result is called. */
+  /** Stops reading from the dialer of the lane until the result is called. */
   pause(lane: string): () => void {
     const link = [...this.#links].find(link => link.lane === lane)
     assert(link !== undefined, `no connection of lane ${lane}`)
