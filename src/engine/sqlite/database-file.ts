@@ -4,6 +4,7 @@
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { assert } from '../../base/assert.ts'
+import { DbError } from '../../base/errors.ts'
 import { Authorizer } from './authorizer.ts'
 import type { WalPages } from './connection.ts'
 import {
@@ -16,6 +17,8 @@ import {
 import { Determinism } from './determinism.ts'
 import { LastRowid } from './last-rowid.ts'
 import { StatementCache } from './statement-cache.ts'
+
+const FORMAT = 1
 
 /**
  * One row. `applied`: index of the last entry in this file. `now_ms`: newest moment of an entry.
@@ -32,11 +35,11 @@ export const NO_ROWID = -7_046_029_254_386_353_131n
 
 /** Bytes of a new database's file, made by the entry at `index`. */
 export function newDatabaseImage(index: number): Uint8Array {
-  return databaseImage(`${META}; INSERT INTO lockstep_meta VALUES (1, ${index}, 0, 0, 1)`)
+  return databaseImage(`${META}; INSERT INTO lockstep_meta VALUES (1, ${index}, 0, 0, ${FORMAT})`)
 }
 
 /** What a file's own table says. */
-export interface FileState {
+interface FileState {
   readonly applied: number
   readonly nowMs: number
 }
@@ -191,11 +194,14 @@ export class DatabaseFile {
 }
 
 /** Reads a file's state on any connection to it. */
-export function readFileState(database: DatabaseSync): FileState {
-  const statement = database.prepare('SELECT applied, now_ms FROM lockstep_meta')
+function readFileState(database: DatabaseSync): FileState {
+  const statement = database.prepare('SELECT applied, now_ms, format FROM lockstep_meta')
   try {
     const row = statement.get() as unknown as readonly bigint[] | undefined
     assert(row !== undefined, 'a database file has its state')
+    if (Number(row[2]) !== FORMAT) {
+      throw new DbError('WRONG_DATA', `a database is of format ${row[2]}, this is ${FORMAT}`)
+    }
     return { applied: Number(row[0]), nowMs: Number(row[1]) }
   } finally {
     statement.close()

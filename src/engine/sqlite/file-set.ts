@@ -29,7 +29,7 @@ const DATABASE_FILE = /^db-(\d+)\.sqlite(?:-wal|-shm)?$/
 
 export class FileSet {
   readonly #options: FileSetOptions
-  #catalogue!: Catalogue
+  readonly #catalogue: Catalogue
   /** Open files by the entry that made them. */
   readonly #open = new Map<number, DatabaseFile>()
   /** Files that hold something that a power cut could take: by the entry that made them. */
@@ -43,8 +43,10 @@ export class FileSet {
   #walPagesDue: number
   #durableIndex = 0
 
+  /** Opens the catalogue. `open` is next. */
   constructor(options: FileSetOptions) {
     this.#options = options
+    this.#catalogue = new Catalogue(options.directory)
     this.#walPagesDue = options.walPagesMax
   }
 
@@ -62,10 +64,9 @@ export class FileSet {
     return this.#catalogue
   }
 
-  /** Opens the catalogue, and removes files that it doesn't know. */
+  /** Looks at what is there, and removes files that the catalogue doesn't know. */
   open(): void {
     const { directory, fileSystem, onFlushed } = this.#options
-    this.#catalogue = new Catalogue(directory)
     // The floor may be newer than the catalogue's last flush: databases made before it would be
     // lost by a power cut, and databases dropped before it would be back without their files.
     const isFlushed = this.#catalogue.flush()

@@ -2,7 +2,7 @@
  * Where the engine's files are: a generation, a directory that the file CURRENT names. A snapshot
  * builds a new generation beside the old one and moves the name; files are never replaced in place.
  */
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { DbError } from '../../base/errors.ts'
 import { newCatalogueImage, SYSTEM_FILE } from './catalogue.ts'
 import type { FileSystem } from './file-system.ts'
@@ -32,6 +32,7 @@ export function openGeneration(
   writeDurably(`${path}.new`, new TextEncoder().encode(`${FIRST}\n`), fileSystem)
   fileSystem.rename(`${path}.new`, path)
   fileSystem.syncDirectory(directory)
+  fileSystem.syncDirectory(dirname(directory))
   onFlushed(path)
   return generation
 }

@@ -47,7 +47,8 @@ export class SqliteWriter {
   readonly #fileSystem: FileSystem
   readonly #runner: RequestRunner
   #state: State = 'new'
-  #files!: FileSet
+  /** Undefined until `open` came. */
+  #openFiles: FileSet | undefined
   #batch: ExecuteBatch | undefined
   #divergence: Divergence | undefined
   /** Entries up to here are in their files. */
@@ -95,7 +96,7 @@ export class SqliteWriter {
 
   /** Lets go of all files; open transactions are rolled back. */
   close(): void {
-    if (this.#state !== 'new') this.#files.close()
+    this.#openFiles?.close()
     this.#batch = undefined
     this.#state = 'ended'
   }
@@ -127,7 +128,7 @@ export class SqliteWriter {
   #open(): WriterReply {
     assert(this.#state === 'new', `open came to a writer that is ${this.#state}`)
     const directory = openGeneration(this.#options.directory, this.#fileSystem, this.#onFlushed)
-    this.#files = new FileSet({
+    this.#openFiles = new FileSet({
       directory,
       fileSystem: this.#fileSystem,
       walPagesMax: this.#options.walPagesMax ?? WAL_PAGES_MAX,
@@ -143,6 +144,10 @@ export class SqliteWriter {
       nowMs: this.#files.newestNowMs(),
       build: engineBuild(),
     }
+  }
+
+  get #files(): FileSet {
+    return must(this.#openFiles, 'the set of open files')
   }
 
   readonly #onFlushed = (path: string): void => this.#options.onFlushed?.(path)

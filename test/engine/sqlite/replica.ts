@@ -1,8 +1,17 @@
 /** One replica's writer and reader over a directory of its own, as a test drives them: at once. */
 import assert from 'node:assert/strict'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import type { SqlParams, SqlValue, Statement, StatementResult } from '../../../src/base/sql.ts'
 import type {
   DigestOutcome,
@@ -178,14 +187,53 @@ export class Replica implements Disposable {
     }
   }
 
+  /** Does to the file of `d` what no request could. */
+  tamper(sql: string): void {
+    tamperFile(join(this.directory, 'gen-1', 'db-1.sqlite'), sql)
+  }
+
+  /** Bytes of the WAL of `d`. */
+  walBytes(): number {
+    return statSync(join(this.directory, 'gen-1', 'db-1.sqlite-wal')).size
+  }
+
+  /** Begins a read transaction on `d` and leaves it open until the returned function is called. */
+  holdReadTransaction(): () => void {
+    return this.#hold('db-1.sqlite', 'lockstep_meta')
+  }
+
+  /** The same on the catalogue. */
+  holdCatalogue(): () => void {
+    return this.#hold('system.sqlite', 'lockstep_state')
+  }
+
+  #hold(name: string, table: string): () => void {
+    const path = join(this.directory, 'gen-1', name)
+    const database = new DatabaseSync(path, { readOnly: true })
+    database.exec(`BEGIN; SELECT * FROM ${table}`)
+    return () => database.close()
+  }
+
+  /** Opens a copy of the files after `change` was done to them; the reply may be a fault. */
+  copyWith(change: (directory: string) => void): { reply: WriterReply } & Disposable {
+    const directory = newDirectory()
+    copyFiles(this.directory, directory)
+    change(directory)
+    const writer = new SqliteWriter({ directory })
+    const reply = writer.handle({ type: 'open' })
+    return {
+      reply,
+      [Symbol.dispose]() {
+        writer.close()
+        rmSync(directory, { recursive: true, force: true })
+      },
+    }
+  }
+
   /** What a SIGKILL leaves: the files as they are now, with no process on them. */
   crash(options: Partial<SqliteWriterOptions> = {}): Replica {
     const directory = newDirectory()
-    cpSync(this.directory, directory, {
-      recursive: true,
-      // It lives in memory and is made anew by whoever opens the file first.
-      filter: path => !path.endsWith('-shm'),
-    })
+    copyFiles(this.directory, directory)
     return this.#reborn(directory, options)
   }
 
@@ -205,10 +253,26 @@ export class Replica implements Disposable {
     return new Replica({ directory })
   }
 
+  /** A file of the first generation as it is after a checkpoint. */
+  flushedNow(name: string): Uint8Array {
+    this.checkpoint()
+    return readFileSync(join(this.directory, 'gen-1', name))
+  }
+
+  /** What a SIGKILL leaves, with one file of the first generation replaced. */
+  crashWith(name: string, bytes: Uint8Array): Replica {
+    const directory = newDirectory()
+    copyFiles(this.directory, directory)
+    for (const ending of ['', '-wal'])
+      rmSync(join(directory, 'gen-1', name + ending), { force: true })
+    writeFileSync(join(directory, 'gen-1', name), bytes)
+    return this.#reborn(directory, {})
+  }
+
   /** A second replica over a copy of this one's files, taken between two messages. */
   copy(): Replica {
     const directory = newDirectory()
-    cpSync(this.directory, directory, { recursive: true, filter: path => !path.endsWith('-shm') })
+    copyFiles(this.directory, directory)
     return new Replica({ directory }, [directory])
   }
 
@@ -242,6 +306,21 @@ export class Replica implements Disposable {
       },
     })
   }
+}
+
+/** Runs SQL on a file behind everybody's back. */
+export function tamperFile(path: string, sql: string): void {
+  const database = new DatabaseSync(path)
+  try {
+    database.exec(sql)
+  } finally {
+    database.close()
+  }
+}
+
+function copyFiles(from: string, to: string): void {
+  // The wal-index lives in memory and is made anew by whoever opens the file first.
+  cpSync(from, to, { recursive: true, filter: path => !path.endsWith('-shm') })
 }
 
 /** The error of a request that failed. */
