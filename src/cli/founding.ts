@@ -269,6 +269,7 @@ function toMember(
     raftId,
     incarnation,
     members: [...members],
+    hasLog: false,
   }
 }
 

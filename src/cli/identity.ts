@@ -34,13 +34,17 @@ const identity = z.discriminatedUnion('type', [
   z.strictObject({ ...head, type: z.literal('joining') }),
   /** Made by init, waits for the others. Never votes. */
   z.strictObject({ ...head, ...cluster, type: z.literal('founding'), voters: z.int().min(1) }),
-  /** The members are fixed, here and for ever (until one changes them through the log). */
+  /**
+   * The members are fixed, here and for ever (until one changes them through the log). `hasLog` is
+   * true once a log was made: from then on a missing log is a loss, not a beginning.
+   */
   z.strictObject({
     ...head,
     ...cluster,
     type: z.literal('member'),
     raftId,
     members: z.array(member),
+    hasLog: z.boolean(),
   }),
 ])
 
@@ -107,6 +111,22 @@ export function writeIdentity(directory: string, identity: Identity, files?: Fil
   const path = join(directory, 'node.json')
   const text = `${JSON.stringify(identity, undefined, 2)}\n`
   orDiskError(path, () => writeFileDurably(path, text, { mode: 0o644, ...(files && { files }) }))
+}
+
+/**
+ * Notes that the log of this member is on its disk. To be called when the empty log is durable and
+ * before the node votes or confirms anything: a crash in between only means to look again, and after
+ * it nobody can take an emptied log directory for a new node.
+ */
+export function noteLog(
+  directory: string,
+  identity: IdentityOf<'member'>,
+  files?: FileSystem,
+): IdentityOf<'member'> {
+  if (identity.hasLog) return identity
+  const noted = { ...identity, hasLog: true }
+  writeIdentity(directory, noted, files)
+  return noted
 }
 
 /** Shortest secret that is accepted. `init` makes one of 64 characters. */

@@ -8,6 +8,7 @@ import {
   checkSecret,
   type Identity,
   makeDataDirectory,
+  noteLog,
   readIdentity,
   readSecret,
   writeIdentity,
@@ -27,6 +28,7 @@ const MEMBER = {
     { raftId: 1, nodeId: 'n1', address: '127.0.0.1:1', incarnation: 'disk-1' },
     { raftId: 2, nodeId: 'n2', address: '127.0.0.1:2', incarnation: 'disk-2' },
   ],
+  hasLog: false,
 } satisfies Identity
 
 const IDENTITIES: readonly Identity[] = [
@@ -126,6 +128,21 @@ test('a full disk and a directory that can not be written are told by their code
     message: /node\.json can not be written: ENOSPC/,
   })
   assert.throws(() => writeIdentity(directory, MEMBER, failing('EROFS')), { code: 'WRONG_DATA' })
+})
+
+test('that there is a log is noted once and kept', t => {
+  const directory = temporaryDirectory(t)
+  writeIdentity(directory, MEMBER)
+  const files = new PowerCutFiles()
+
+  const noted = noteLog(directory, MEMBER, files)
+  const callCount = files.callCount
+  const again = noteLog(directory, noted, files)
+
+  assert.deepEqual(noted, { ...MEMBER, hasLog: true })
+  assert.equal(again, noted)
+  assert.equal(files.callCount, callCount, 'the second time nothing is written')
+  assert.deepEqual(readIdentity(directory), noted)
 })
 
 test('a secret is for the eyes of its owner, also if it was copied by hand', t => {

@@ -154,6 +154,7 @@ test('a member does not start under another address, but moves freely when it is
       type: 'member',
       raftId: 1,
       members: [...members],
+      hasLog: false,
     })
   }
 
