@@ -2,6 +2,7 @@
  * The program of an engine process: `node child.ts writer|reader DIRECTORY watch-parent|no-guard
  * TOKEN`. The token is for whoever looks for orphans. It speaks through file descriptor 3 only.
  */
+import { flushCompileCache } from 'node:module'
 import { unreachable } from '../../base/assert.ts'
 import { endWithParent, serveFrames } from './child-loop.ts'
 import {
@@ -18,6 +19,8 @@ import { decodeWriterMessage, encodeWriterReply } from './writer-codec.ts'
 function main(): void {
   const [kind, directory = '', guard] = process.argv.slice(2)
   if (guard === 'watch-parent') endWithParent()
+  // It would be written at the end, which for this process is most often a kill.
+  flushCompileCache()
   if (kind === 'writer') serveWriter(directory)
   else if (kind === 'reader') serveReader(directory)
   else throw new Error(`${kind} is no kind of engine process`)

@@ -23,6 +23,12 @@ export interface EngineChildOptions {
   readonly program?: URL
 }
 
+/**
+ * Without it a child that runs from sources spends most of its start on stripping their types. It
+ * lies with the sources, not in a directory that all users of the machine may write to.
+ */
+const COMPILE_CACHE = new URL('../../../node_modules/.cache/compile', import.meta.url)
+
 const PROGRAM = new URL(import.meta.url.endsWith('.ts') ? 'child.ts' : 'child.js', import.meta.url)
 
 export interface EngineChildHandler {
@@ -144,6 +150,7 @@ function start(options: EngineChildOptions): ChildProcess {
   const environment: NodeJS.ProcessEnv = { ...process.env, TZ: 'UTC' }
   // Meant for the main process: a debugger's port, for one, can't be opened twice.
   delete environment['NODE_OPTIONS']
+  if (program.endsWith('.ts')) environment['NODE_COMPILE_CACHE'] ??= fileURLToPath(COMPILE_CACHE)
   return spawn(process.execPath, [program, kind, directory, guard, register.token], {
     env: environment,
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],

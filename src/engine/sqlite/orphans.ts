@@ -63,11 +63,11 @@ export function endOrphans(
   clock: Clock,
   done: (error: DbError | undefined, count: number) => void,
 ): void {
-  const orphans = readRecords(path).filter(isAlive)
+  const orphans = readRecords(path).filter(isOurs)
   for (const orphan of orphans) kill(orphan.pid)
   const deadlineMs = clock.monotonicMs() + WAIT_MS_MAX
   const look = (): void => {
-    const [left] = orphans.filter(isAlive)
+    const left = orphans.find(orphan => identifyProcess(orphan.pid)?.startedAt === orphan.startedAt)
     if (left === undefined) done(undefined, orphans.length)
     else if (clock.monotonicMs() < deadlineMs) clock.setTimer(POLL_MS, look)
     else done(stillThere(left.pid), orphans.length)
@@ -82,13 +82,11 @@ function stillThere(pid: number): DbError {
   return new DbError('WRONG_DATA', message, { details: { pid } })
 }
 
-function isAlive(record: ChildRecord): boolean {
+function isOurs(record: ChildRecord): boolean {
   const identity = identifyProcess(record.pid)
-  return (
-    identity !== undefined &&
-    identity.startedAt === record.startedAt &&
-    identity.commandLine.includes(record.token)
-  )
+  if (identity?.startedAt !== record.startedAt) return false
+  // A process that is ending loses its command line some time before it lets go of its files.
+  return identity.commandLine === '' || identity.commandLine.includes(record.token)
 }
 
 function kill(pid: number): void {

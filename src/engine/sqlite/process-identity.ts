@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs'
 export interface ProcessIdentity {
   /** When it started, in the system's own words: equal for one process as long as it lives. */
   readonly startedAt: string
+  /** Empty while it is ending. */
   readonly commandLine: string
 }
 
@@ -50,7 +51,9 @@ export function identifyByPs(pid: number): ProcessIdentity | undefined {
   const match = /^(\S+)\s+(\S+\s+\S+\s+\d+\s+[\d:]+\s+\d+)\s+(.*)$/s.exec(line)
   const [, state = '', startedAt = '', commandLine = ''] = match ?? []
   if (match === null || state.startsWith('Z')) return undefined
-  return { startedAt: startedAt.replaceAll(/\s+/g, ' '), commandLine }
+  // In parentheses stands the name of a process that is ending and has lost its command line.
+  const isEnding = commandLine.startsWith('(')
+  return { startedAt: startedAt.replaceAll(/\s+/g, ' '), commandLine: isEnding ? '' : commandLine }
 }
 
 function readOrUndefined(path: string): string | undefined {

@@ -1,9 +1,14 @@
 /** What the tests of engine processes share: directories, waiting, identities. */
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Logger } from '../../../src/base/ports.ts'
+import {
+  ProcessEngine,
+  type ProcessEngineOptions,
+} from '../../../src/engine/sqlite/process-engine.ts'
+import { SystemClock } from '../../../src/platform/clock.ts'
 
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} }
 
@@ -37,4 +42,26 @@ export function isRunning(pid: number): boolean {
   } catch {
     return false
   }
+}
+
+/** Bytes of all files in a directory and below. */
+export function directorySizeBytes(path: string): number {
+  return readdirSync(path, { recursive: true, encoding: 'utf8' }).reduce((sum, name) => {
+    // A file may go between the look at the directory and the look at it.
+    return sum + (statSync(join(path, name), { throwIfNoEntry: false })?.size ?? 0)
+  }, 0)
+}
+
+/** The engine behind processes, with its files and its register in `directory`. */
+export function openProcessEngine(
+  directory: string,
+  options: Partial<ProcessEngineOptions> = {},
+): Promise<ProcessEngine> {
+  return ProcessEngine.open({
+    directory: join(directory, 'engine'),
+    childrenPath: join(directory, 'engine.pids'),
+    clock: new SystemClock(),
+    logger: silentLogger,
+    ...options,
+  })
 }
