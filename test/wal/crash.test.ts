@@ -4,8 +4,9 @@
  *
  * Modelled are crashes at every operation of the disk (in the middle of it), of the process alone
  * and of the machine, where of the unflushed bytes and names any part survives, sectors are torn,
- * and what one life left behind meets what the next one writes. Not modelled: disks that lie about
- * flushes; for damage of what was flushed see recovery.test.ts.
+ * and what one life left behind meets what the next one writes; and flushes that fail, keep some of
+ * the bytes, and leave all of them in the cache. Not modelled: disks that lie about flushes; for
+ * damage of what was flushed see recovery.test.ts.
  *
  * `WAL_SEEDS=200 node --test test/wal/crash.test.ts` looks longer.
  */
@@ -17,7 +18,7 @@ import type { WalOptions } from '../../src/wal/wal.ts'
 import { type Crash, runLives } from './lives.ts'
 
 const SEEDS = Number(process.env['WAL_SEEDS'] ?? 1)
-const ENDS = [...SURVIVALS, 'process-crash'] as const
+const ENDS = [...SURVIVALS, 'process-crash', 'flush-fails'] as const
 const STEPS = 20
 
 /** Runs a workload, and again with a crash at each of its operations, ended in each way. */

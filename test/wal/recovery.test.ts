@@ -192,6 +192,34 @@ test('what a killed process left in the page cache is flushed before the log cal
   assert.equal(machine.open().lastIndex(), 1)
 })
 
+test('even what needs no flush is acknowledged only after what was found is flushed', () => {
+  const machine = new Machine(7)
+  const wal = machine.openFlushed()
+  wal.append({ entries: [entryOf(1)] }, () => assert.fail('never flushed'))
+  crashAtFlush(machine)
+  const again = machine.open()
+  assert.equal(again.lastIndex(), 1)
+
+  // A core that answers a leader with "I have entry 1" asks for nothing to be written.
+  machine.complete(done => again.append({ entries: [] }, done))
+
+  machine.disk.powerCut('nothing')
+  assert.equal(machine.open().lastIndex(), 1)
+})
+
+test('damage of the newest entry is told from a torn write after a power cut, too, once closed', () => {
+  const machine = new Machine(3)
+  const wal = machine.openFlushed()
+  fill(machine, wal, 1, 3)
+  machine.complete(done => wal.append({ entries: [entryOf(4)] }, done))
+  machine.complete(done => wal.close(done))
+  machine.disk.powerCut('nothing')
+
+  machine.disk.flip(pathOf(1), endOfContent(machine) - 40, 1)
+
+  assert.throws(() => machine.open(), { code: 'CORRUPT', message: /flushed, as byte 512 tells/ })
+})
+
 test('a log with a segment missing at the beginning or in the middle is refused', () => {
   for (const missing of [1, 2]) {
     const { machine } = machineWithLog()
