@@ -104,7 +104,8 @@ export class FrameReader {
       this.#finish(chunk.subarray(offset, offset + length))
       return offset + length
     }
-    this.#body ??= new Uint8Array(length)
+    // Not cleared: only a body that was filled completely is handed on.
+    this.#body ??= Buffer.allocUnsafeSlow(length)
     const count = Math.min(length - this.#bodyLength, available)
     this.#body.set(chunk.subarray(offset, offset + count), this.#bodyLength)
     this.#bodyLength += count
