@@ -96,17 +96,21 @@ test('an idle lane stays open for many times the limits, by pings', async t => {
 })
 
 test('a slow lane that makes progress is not taken for a dead one', async t => {
-  const { lane, peer, proxy, events } = await setUp(t, { ...QUICK_TO_NOTICE, stallMs: 300 })
+  const { lane, peer, proxy, events } = await setUp(t, {
+    ...QUICK_TO_NOTICE,
+    stallMs: 1000,
+    idleMs: 9000,
+  })
   lane.start()
   await waitFor(() => lane.isOpen, 'the lane is open')
   const body = new Uint8Array(2 * 1024 * 1024).fill(1)
   for (let count = 0; count < 20; count++) assert(lane.send(body))
 
-  // Let a little pass every 100 ms, so that all of it takes much longer than the limit.
-  for (let round = 0; round < 8; round++) {
+  // Let a little pass every 250 ms, so that all of it takes longer than the limit.
+  for (let round = 0; round < 6; round++) {
     const resume = proxy.pause('data')
     const pausedMs = performance.now()
-    await waitFor(() => performance.now() - pausedMs > 100, 'a pause has passed')
+    await waitFor(() => performance.now() - pausedMs > 250, 'a pause has passed')
     resume()
     const before = peer.recorder.frames.length
     await waitFor(() => peer.recorder.frames.length > before || before === 20, 'some came')
