@@ -38,8 +38,8 @@ export interface EngineChildHandler {
   onExit(reason: string): void
 }
 
-/** Bodies from here on are handed to the socket as they are, smaller ones are put together. */
-const COPY_BYTES_MAX = 65_536
+/** Frames of one tick are put together up to this size; more are handed over one by one. */
+const JOINED_BYTES_MAX = 65_536
 const STDERR_TAIL_CHARS = 2_000
 
 /** Starts at once. What is sent before the child is ready waits in the pipe. */
@@ -48,9 +48,8 @@ export class EngineChild {
   readonly #frames: Duplex | undefined
   readonly #handler: EngineChildHandler
   readonly #register: ChildRegister
-  #unsent: Uint8Array[] = []
+  #unsent: Buffer[] = []
   #unsentBytes = 0
-  #isFlushPlanned = false
   #isKilled = false
   #hasExited = false
   #stderrTail = ''
@@ -88,14 +87,16 @@ export class EngineChild {
     return this.#process?.pid
   }
 
-  /** All that is sent within one tick goes out as one write. `body` must not change any more. */
+  /** Copies `body`. All that is sent within one tick goes out as one write. */
   send(body: Uint8Array): void {
     if (this.#isKilled || this.#hasExited) return
-    this.#unsent.push(body)
-    this.#unsentBytes += FRAME_HEADER_BYTES + body.length
-    if (this.#isFlushPlanned) return
-    this.#isFlushPlanned = true
-    process.nextTick(() => this.#flush())
+    // Small ones come from a common pool, which spares an allocation for each.
+    const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + body.length)
+    writeFrameHeader(frame, 0, body.length)
+    frame.set(body, FRAME_HEADER_BYTES)
+    this.#unsent.push(frame)
+    this.#unsentBytes += frame.length
+    if (this.#unsent.length === 1) process.nextTick(this.#flush)
   }
 
   /** Ends the process at once, whatever it does. No frame comes any more; `onExit` follows. */
@@ -106,26 +107,21 @@ export class EngineChild {
     this.#frames?.destroy()
   }
 
-  #flush(): void {
-    this.#isFlushPlanned = false
-    const bodies = this.#unsent
+  readonly #flush = (): void => {
+    const unsent = this.#unsent
     const sizeBytes = this.#unsentBytes
     this.#unsent = []
     this.#unsentBytes = 0
     const frames = this.#frames
     if (frames === undefined || this.#isKilled || this.#hasExited) return
-    if (sizeBytes <= COPY_BYTES_MAX) {
-      frames.write(concatFrames(bodies, sizeBytes))
-      return
+    const [first] = unsent
+    if (first !== undefined && unsent.length === 1) frames.write(first)
+    else if (sizeBytes <= JOINED_BYTES_MAX) frames.write(Buffer.concat(unsent, sizeBytes))
+    else {
+      frames.cork()
+      for (const frame of unsent) frames.write(frame)
+      frames.uncork()
     }
-    frames.cork()
-    for (const body of bodies) {
-      const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES)
-      writeFrameHeader(header, 0, body.length)
-      frames.write(header)
-      frames.write(body)
-    }
-    frames.uncork()
   }
 
   #exited(reason: string): void {
@@ -155,15 +151,4 @@ function start(options: EngineChildOptions): ChildProcess {
     env: environment,
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
   })
-}
-
-function concatFrames(bodies: readonly Uint8Array[], sizeBytes: number): Buffer {
-  const bytes = Buffer.allocUnsafe(sizeBytes)
-  let offset = 0
-  for (const body of bodies) {
-    writeFrameHeader(bytes, offset, body.length)
-    bytes.set(body, offset + FRAME_HEADER_BYTES)
-    offset += FRAME_HEADER_BYTES + body.length
-  }
-  return bytes
 }

@@ -3,6 +3,7 @@
  * that consensus never waits for SQL and whatever runs away can be ended.
  */
 import { randomBytes } from 'node:crypto'
+import { availableParallelism } from 'node:os'
 import { assert } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
 import type { Clock, Logger } from '../../base/ports.ts'
@@ -68,7 +69,7 @@ export class ProcessEngine implements Engine {
       startReader: handler => new EngineChild({ ...child, kind: 'reader' }, handler),
       clock,
       logger,
-      limits: { ...READER_POOL_LIMITS, ...options.pool },
+      limits: { ...READER_POOL_LIMITS, shortReadersMax: shortReadersMax(), ...options.pool },
     })
   }
 
@@ -156,4 +157,9 @@ export class ProcessEngine implements Engine {
       done(result.type === 'reply' ? decode(result.body) : result)
     })
   }
+}
+
+/** One processor is for the main process and the writer, if there are more than two. */
+function shortReadersMax(): number {
+  return Math.max(2, availableParallelism() - 1)
 }

@@ -12,6 +12,8 @@ import type { RequestError } from '../engine.ts'
 
 export interface ReaderPoolLimits {
   readonly readersMax: number
+  /** Readers that run short reads at a time: more than the processors make them all slower. */
+  readonly shortReadersMax: number
   /** Reads sent to one reader and not yet answered, at most; fewer if reads take long. */
   readonly windowCount: number
   /** A read that runs for so long has its reader for itself from then on. */
@@ -26,6 +28,7 @@ export interface ReaderPoolLimits {
 
 export const READER_POOL_LIMITS: ReaderPoolLimits = {
   readersMax: 4,
+  shortReadersMax: 4,
   windowCount: 16,
   longMs: 50,
   growMs: 10,
@@ -36,6 +39,7 @@ export const READER_POOL_LIMITS: ReaderPoolLimits = {
 
 /** A running reader. Its first frame says that it is ready; then one comes for each message. */
 export interface Reader {
+  /** Copies the message, or has sent it when it returns. */
   send(message: Uint8Array): void
   /** No frame comes any more; `onExit` follows later. */
   kill(): void
@@ -125,7 +129,7 @@ export class ReaderPool {
     return this.#slots.length
   }
 
-  /** Runs `message` in a reader and calls back once, never within the call. */
+  /** Runs a copy of `message` in a reader and calls back once, never within the call. */
   run(message: Uint8Array, timeoutMs: number, done: (result: ReadResult) => void): void {
     if (this.#onStopped !== undefined) {
       later(done, failure('SHUTTING_DOWN', 'this node is stopping'))
@@ -141,7 +145,7 @@ export class ReaderPool {
     }
     const queuedMs = this.#clock.monotonicMs()
     this.#enqueue({
-      message,
+      message: Buffer.from(message),
       done,
       timeoutMs,
       queuedMs,
@@ -285,14 +289,16 @@ export class ReaderPool {
   }
 
   #wantsReader(nowMs: number): boolean {
-    const { readersMax, growMs } = this.#limits
+    const { readersMax, shortReadersMax, growMs } = this.#limits
     if (this.#slots.length >= readersMax || nowMs < this.#startAfterMs) return false
     if (this.#slots.length === 0) return true
     if (this.#slots.some(slot => !slot.isReady)) return false
     if (this.#longQueue.length > 0 && this.#mayRunLong()) return true
     const [oldest] = this.#queue
     if (oldest === undefined) return false
-    return this.#slots.every(slot => slot.isLong) || nowMs - oldest.queuedMs >= growMs
+    const shortCount = this.#slots.filter(slot => !slot.isLong).length
+    if (shortCount === 0) return true
+    return shortCount < shortReadersMax && nowMs - oldest.queuedMs >= growMs
   }
 
   #wakeAt(nowMs: number): void {

@@ -7,11 +7,11 @@ const KEPT_BYTES_MAX = 4 * 1024 * 1024
 
 let scratch = new ByteWriter(CAPACITY_BYTES)
 
-/** The bytes that `write` writes. It must not build another message meanwhile. */
+/** The bytes that `write` writes. They stay only until the next message is built: copy or send. */
 export function buildMessage(write: (writer: ByteWriter) => void): Uint8Array {
   scratch.reset()
   write(scratch)
-  const bytes = scratch.finish()
+  const bytes = scratch.view()
   if (bytes.length > KEPT_BYTES_MAX) scratch = new ByteWriter(CAPACITY_BYTES)
   return bytes
 }

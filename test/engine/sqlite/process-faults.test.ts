@@ -206,6 +206,7 @@ test('an orphan of a killed main process is gone before the files are opened aga
 
   const engine = await openProcessEngine(directory.path)
   const left = orphans.filter(isRunning)
+  for (const pid of left) process.kill(pid, 'SIGKILL')
   const log = JSON.parse(readFileSync(join(directory.path, 'log.json'), 'utf8')) as string[]
   const entries = log.map((data, at) => ({ index: at + 1, data: Buffer.from(data, 'base64') }))
   await using harness = await EngineHarness.open(

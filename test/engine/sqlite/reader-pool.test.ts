@@ -317,6 +317,27 @@ test('the pool grows while reads wait, to its limit, and shrinks to one when idl
   assert.equal(clock.alarmCount, 0)
 })
 
+test('the pool grows for short reads as far as its processors go, and for long ones further', () => {
+  const { run, reader, clock, pool } = fixture({
+    windowCount: 1,
+    readersMax: 3,
+    shortReadersMax: 1,
+    growMs: 10,
+    longMs: 50,
+  })
+  reader(0).becomeReady()
+  run('a')
+  run('b')
+
+  clock.advance(40)
+  assert.equal(pool.readerCount, 1)
+  clock.advance(40)
+  assert.equal(pool.readerCount, 2)
+  reader(1).becomeReady()
+
+  assert.deepEqual(reader(1).inbox, ['b'])
+})
+
 test('when reads take long they stand in line before the readers, not in one of them', () => {
   const { run, reader, clock } = fixture({ windowCount: 16, growMs: 10, longMs: 1_000 })
   reader(0).becomeReady()
