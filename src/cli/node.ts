@@ -27,7 +27,7 @@ import { Wal } from '../wal/wal.ts'
 import type { WalOptions } from '../wal/wal.ts'
 import { DataLock } from './data-lock.ts'
 import { Founding } from './founding.ts'
-import { makeDataDirectory } from './identity.ts'
+import { makeDataDirectory, noteLog } from './identity.ts'
 import type { IdentityOf } from './identity.ts'
 import { prepareNode } from './init.ts'
 
@@ -190,8 +190,12 @@ export class Node implements Service {
         autoLeave: false,
       },
       checksum: fastCrc32,
+      // An emptied log directory is a loss, not a beginning.
+      mustExist: identity.hasLog,
       onFatal: error => this.#onFatal(error.message),
     })
+    await new Promise<void>(resolve => wal.flush(resolve))
+    noteLog(directory, identity)
     const { raftId, members } = identity
     const raftLog = new RaftLog({
       raftId,
@@ -293,7 +297,10 @@ export class Node implements Service {
   upgrade(request: IncomingMessage, socket: Duplex, head: Uint8Array): void {
     const transport = this.#parts?.transport
     if (transport !== undefined) transport.accept(request, socket, head)
-    else socket.end('HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n')
+    else {
+      const answer = 'HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n'
+      socket.end(answer, () => socket.destroy())
+    }
   }
 }
 

@@ -25,6 +25,9 @@ import { decodeMessage, encodeMessage } from './peer-codec.ts'
 import type { Peers } from './peers.ts'
 import { ReadRounds } from './read-rounds.ts'
 
+/** How long a follower may hear later of a commit index, if no entries follow anyway. */
+const NOTICE_DELAY_MS = 2
+
 /** A member of the group as it was founded. */
 export interface Member {
   readonly raftId: number
@@ -67,6 +70,9 @@ export class RaftLog implements ReplicatedLog {
   #commitIndex = 0
   #commitTerm = 0
   #nextProposal: ProposalNumber = 1
+  /** Commit indexes to tell to followers, by follower, until the timer or an append takes them. */
+  readonly #notices = new Map<number, Message>()
+  #noticeTimer: Timer | undefined
   /** Open proposals of the current term by their index. */
   readonly #proposals = new Map<number, ProposalNumber>()
 
@@ -125,8 +131,8 @@ export class RaftLog implements ReplicatedLog {
   }
 
   append(term: number, data: Uint8Array): ProposalNumber | undefined {
-    const status = this.#node.status()
-    if (this.#isStopped || status.role !== 'leader' || status.term !== term) return undefined
+    const { role, term: currentTerm } = this.#node
+    if (this.#isStopped || role !== 'leader' || currentTerm !== term) return undefined
     const result = this.#node.propose(data)
     if (result.type !== 'appended') return undefined
     const proposal = this.#nextProposal
@@ -204,6 +210,7 @@ export class RaftLog implements ReplicatedLog {
   stop(done: () => void): void {
     this.#isStopped = true
     this.#timer?.cancel()
+    this.#noticeTimer?.cancel()
     this.#rounds.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
     this.#parts.wal.close(done)
   }
@@ -273,7 +280,7 @@ export class RaftLog implements ReplicatedLog {
 
   /** A new term takes the certainty from every open proposal before anything else is told. */
   #announceRole(): void {
-    const { role, term, lead } = this.#node.status()
+    const { role, term, lead } = this.#node
     const leader = lead === NO_ID ? undefined : lead
     const last = this.#lastRole
     if (last?.role === role && last.term === term && last.leader === leader) return
@@ -328,6 +335,41 @@ export class RaftLog implements ReplicatedLog {
   }
 
   #send(message: Message): void {
+    if (this.#isNotice(message)) {
+      this.#hold(message)
+      return
+    }
+    // Whatever else goes to a follower as append tells it the commit index too.
+    if (message.type === 'append') this.#notices.delete(message.to)
+    this.#transmit(message)
+  }
+
+  /**
+   * An append without entries to a follower that is being fed only tells the commit index. Under load
+   * the next entries tell it a moment later; sending both costs each side a message, an answer and a
+   * wake-up for nothing. So a notice waits a little, and is dropped when entries overtake it.
+   */
+  #isNotice(message: Message): boolean {
+    return (
+      message.type === 'append' &&
+      message.entries.length === 0 &&
+      this.#node.progressState(message.to) === 'replicate'
+    )
+  }
+
+  #hold(message: Message): void {
+    this.#notices.set(message.to, message)
+    this.#noticeTimer ??= this.#parts.clock.setTimer(NOTICE_DELAY_MS, () => {
+      this.#noticeTimer = undefined
+      if (this.#isStopped) return
+      const notices = [...this.#notices.values()]
+      this.#notices.clear()
+      // A notice of a term that is over would be refused as what it is.
+      for (const notice of notices) this.#transmit(notice)
+    })
+  }
+
+  #transmit(message: Message): void {
     const lane = message.type === 'append' && message.entries.length > 0 ? 'data' : 'control'
     if (this.#parts.peers.send(message.to, lane, 'raft', encodeMessage(message))) return
     // Only for appends: a lost heartbeat says nothing about entries on their way.

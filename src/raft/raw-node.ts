@@ -29,11 +29,13 @@ import {
   type Message,
   type MessageType,
   NO_ID,
+  type ProgressState,
   type ProgressStatus,
   type ProposeResult,
   type RaftId,
   type RaftStatus,
   type Ready,
+  type Role,
   type SoftState,
   type StepResult,
   createMessage,
@@ -197,6 +199,25 @@ export class RawNode {
     this.#onAdvance = []
     this.#isAdvanceDue = false
     for (const message of responses) step(this.#core, message)
+  }
+
+  /** What this node is doing now, without the copying of `status`. */
+  get role(): Role {
+    return this.#core.role
+  }
+
+  get term(): number {
+    return this.#core.term
+  }
+
+  /** The leader as this node knows it, or `NO_ID`. */
+  get lead(): RaftId {
+    return this.#core.lead
+  }
+
+  /** As leader: how `id` is being fed, undefined if it is no member. */
+  progressState(id: RaftId): ProgressState | undefined {
+    return this.#core.role === 'leader' ? this.#core.tracker.progress.get(id)?.state : undefined
   }
 
   /** A copy of the node's state. */

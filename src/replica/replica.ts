@@ -60,6 +60,7 @@ export class Replica {
   }
   readonly #timers: Timer[] = []
   #leader: number | undefined
+  #isLeader = false
   #isStopped = false
 
   constructor(parts: ReplicaParts) {
@@ -123,7 +124,7 @@ export class Replica {
       return done({ type: 'failed', error: new DbError('SHUTTING_DOWN', 'this node is stopping') })
     }
     const body = encodeRequest(request)
-    if (this.#parts.log.status().role === 'leader') {
+    if (this.#isLeader) {
       this.#executor.submit(body, timeoutMs, done)
       return
     }
@@ -205,6 +206,7 @@ export class Replica {
     if (this.#isStopped) return
     if (event.type === 'role') {
       this.#leader = event.leader
+      this.#isLeader = event.role === 'leader'
       this.#counters.roleChanges += 1
       this.#applyLag.reset()
     }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
@@ -137,6 +137,42 @@ test('a log of another cluster under this node is refused', async t => {
 
   assert.notEqual(code, 0)
   assert.match(output, /another cluster|WRONG_DATA|belongs/)
+})
+
+test('a node whose log directory was emptied does not take itself for a new one', async t => {
+  const cluster = await startCluster(t, { nodes: 1 })
+  const [node] = cluster.nodes
+  assert(node !== undefined)
+  await cluster.kill('n1')
+  rmSync(join(node.directory, 'group-1', 'log'), { recursive: true })
+
+  const args = ['start', '--data', node.directory, '--node-id', 'n1', '--listen', node.address]
+  const { code, output } = await lockstep(args)
+
+  assert.notEqual(code, 0)
+  assert.match(output, /log/)
+})
+
+test('strangers who ask for an upgrade and reset the connection end nothing', async t => {
+  const cluster = await startCluster(t, { nodes: 1 })
+  const [address = ''] = cluster.addresses
+  const pid = cluster.pid('n1')
+  const [host = '', port = ''] = address.split(':')
+  for (const path of ['/query', '/replicate', '/']) {
+    for (let times = 0; times < 20; times += 1) {
+      const socket = connect(Number(port), host)
+      await once(socket, 'connect')
+      const head = `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n`
+      await new Promise(resolve => socket.write(head, resolve))
+      socket.on('error', () => {})
+      socket.resetAndDestroy()
+      await once(socket, 'close')
+    }
+  }
+
+  assert.equal((await get(address, '/health/live')).status, 200)
+  assert.equal(cluster.pid('n1'), pid)
+  assert(cluster.isRunning('n1'))
 })
 
 test('ten thousand connections neither stop a node nor keep others from asking after its health', async t => {

@@ -203,9 +203,11 @@ export class HttpServer {
   }
 
   #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    // From here on nobody else listens: a reset without a listener would end the process.
+    socket.on('error', () => socket.destroy())
     if (request.url !== ROUTES.replicate.path) {
       const message = `only ${ROUTES.replicate.path} can be upgraded`
-      socket.end(rawAnswer(new DbError('NOT_FOUND', message)))
+      socket.end(rawAnswer(new DbError('NOT_FOUND', message)), () => socket.destroy())
       return
     }
     this.#connections.release(socket)
