@@ -180,7 +180,10 @@ export class TestNode {
   /** Handles everything there is to do; returns the messages to others, in order. */
   flush(): Message[] {
     const messages: Message[] = []
-    while (this.raw.hasReady()) messages.push(...this.handleReady())
+    while (this.raw.hasReady()) {
+      messages.push(...this.handleReady())
+      assert(messages.length < 10_000, `node ${this.id} never comes to rest`)
+    }
     return messages
   }
 
@@ -246,10 +249,12 @@ export class Cluster {
     return [...this.nodes.values()].filter(node => node.role === 'leader').map(node => node.id)
   }
 
-  /** Delivers until nobody has anything to do. */
+  /** Delivers until nobody has anything to do; fails if that never comes. */
   settle(): void {
+    let roundCount = 0
     for (let isDone = false; !isDone;) {
       isDone = true
+      assert(roundCount++ < 1000, 'the group never comes to rest')
       const messages: Message[] = []
       for (const node of this.nodes.values()) {
         this.#watch(node)
