@@ -94,7 +94,7 @@ export class EngineDisk {
     const names = new Set([...this.#durableNames, ...current.keys(), ...listDirectories(this.root)])
     const coins = new Map<string, boolean>()
     const survives = (path: string): boolean => {
-      if (path === this.root) return true
+      if (path === this.root || !path.startsWith(this.root)) return true
       const isCurrent = current.has(path) || isDirectory(path)
       const isDurable = this.#durableNames.has(path)
       const isKept = isCurrent && isDurable ? true : isCurrent !== this.#isUndone(path, coins)
