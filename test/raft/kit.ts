@@ -17,7 +17,6 @@ import {
   type Entry,
   type EntryType,
   type HardState,
-  LOCAL_APPEND,
   type Message,
   type MessageFields,
   NO_LIMIT,
@@ -357,9 +356,4 @@ export function followerIn(term: number, options: Options = {}, stored: Stored =
   node.receive({ type: 'heartbeat', from: 2, term })
   node.flush()
   return node
-}
-
-/** The message among those that storage answers asynchronously. */
-export function storageMessage(messages: readonly Message[]): Message | undefined {
-  return messages.find(message => message.to === LOCAL_APPEND)
 }
