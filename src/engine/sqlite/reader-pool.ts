@@ -340,6 +340,17 @@ export class ReaderPool {
       if (job === undefined) this.#retire(slot)
       else if (!slot.isLong) this.#becomeLong(slot, job)
     }
+    this.#expireWaiting(slot, nowMs)
+  }
+
+  /** Reads that are at their deadline and wait behind another one: nothing need be killed. */
+  #expireWaiting(slot: Slot, nowMs: number): void {
+    for (let at = 1; at < slot.inFlight.length; at++) {
+      const job = slot.inFlight[at]
+      if (job === undefined || nowMs < job.deadlineMs) continue
+      slot.inFlight[at] = undefined
+      end(job, timedOut(job))
+    }
   }
 
   #becomeLong(slot: Slot, job: Job): void {

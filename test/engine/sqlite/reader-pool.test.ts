@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { Clock, Logger, Timer } from '../../../src/base/ports.ts'
 import {
   READER_POOL_LIMITS,
   ReaderPool,
@@ -9,51 +8,8 @@ import {
   type ReaderPoolLimits,
   type ReadResult,
 } from '../../../src/engine/sqlite/reader-pool.ts'
-
-interface Alarm {
-  readonly dueMs: number
-  readonly callback: () => void
-}
-
-/** Time that moves only when a test says so. */
-class ManualClock implements Clock {
-  #nowMs = 1_000
-  #alarms: Alarm[] = []
-
-  get alarmCount(): number {
-    return this.#alarms.length
-  }
-
-  wallMs(): number {
-    return this.#nowMs
-  }
-
-  monotonicMs(): number {
-    return this.#nowMs
-  }
-
-  setTimer(delayMs: number, callback: () => void): Timer {
-    const alarm = { dueMs: this.#nowMs + delayMs, callback }
-    this.#alarms.push(alarm)
-    return { cancel: () => this.#drop(alarm) }
-  }
-
-  advance(byMs: number): void {
-    const untilMs = this.#nowMs + byMs
-    for (;;) {
-      const [next] = this.#alarms.filter(a => a.dueMs <= untilMs).sort((a, b) => a.dueMs - b.dueMs)
-      if (next === undefined) break
-      this.#drop(next)
-      this.#nowMs = Math.max(this.#nowMs, next.dueMs)
-      next.callback()
-    }
-    this.#nowMs = untilMs
-  }
-
-  #drop(alarm: Alarm): void {
-    this.#alarms = this.#alarms.filter(other => other !== alarm)
-  }
-}
+import { ManualClock } from './manual-clock.ts'
+import { silentLogger } from './support.ts'
 
 /** A reader that answers when it is told to. */
 class FakeReader implements Reader {
@@ -89,8 +45,6 @@ class FakeReader implements Reader {
   }
 }
 
-const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} }
-
 function fixture(limits: Partial<ReaderPoolLimits> = {}) {
   const clock = new ManualClock()
   const readers: FakeReader[] = []
@@ -102,7 +56,7 @@ function fixture(limits: Partial<ReaderPoolLimits> = {}) {
       return reader
     },
     clock,
-    logger: silent,
+    logger: silentLogger,
     limits: { ...READER_POOL_LIMITS, ...limits },
   })
   const note = (name: string, result: ReadResult): void => {
