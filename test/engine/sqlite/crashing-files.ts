@@ -2,6 +2,7 @@
  * Files that stop at a given operation, and that know what a power cut would leave: of a file only
  * what was synced, and of its name only what the directory's sync covered.
  */
+import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import type { FileSystem } from '../../../src/engine/sqlite/file-system.ts'
@@ -15,23 +16,22 @@ export class CrashingFiles implements FileSystem {
   operations = 0
   readonly #root: string
   readonly #crashAt: number
-  readonly #crashesAfter: boolean
   /** Content as of the last sync, by path; it is there after a power cut if its name is. */
   readonly #synced = new Map<string, Uint8Array>()
-  /** Names that survive a power cut, and directories that do. */
+  /** Files and directories whose names survive a power cut. */
   readonly #durable = new Map<string, Uint8Array>()
   readonly #durableDirectories = new Set<string>()
 
-  /** Stops at operation `crashAt` (from 1 on), before it takes effect or after. */
-  constructor(root: string, crashAt = Infinity, crashesAfter = false) {
+  /** Stops before operation `crashAt`, from 1 on. The directory that holds `root` survives. */
+  constructor(root: string, crashAt = Infinity) {
     this.#root = root
     this.#crashAt = crashAt
-    this.#crashesAfter = crashesAfter
-    this.#durableDirectories.add(dirname(root))
   }
 
   /** To be told what SQLite itself has flushed. */
   readonly onFlushed = (path: string): void => {
+    // A new file is not flushed by SQLite but by us, and it must have been.
+    assert(this.#synced.has(path), `${path} is said to be flushed, but was never synced`)
     const bytes = readFileSync(path)
     this.#synced.set(path, bytes)
     // Flushing a file says nothing of its name.
@@ -89,7 +89,6 @@ export class CrashingFiles implements FileSystem {
         // A file whose content was never synced has a name and nothing in it.
         else if (!this.#durable.has(path)) this.#durable.set(path, new Uint8Array(0))
       }
-      this.#durableDirectories.add(directory)
     })
   }
 
@@ -114,15 +113,13 @@ export class CrashingFiles implements FileSystem {
   }
 
   #isReachable(directory: string): boolean {
-    if (!this.#durableDirectories.has(directory)) return false
-    return directory === dirname(this.#root) || this.#isReachable(dirname(directory))
+    if (directory === dirname(this.#root)) return true
+    return this.#durableDirectories.has(directory) && this.#isReachable(dirname(directory))
   }
 
   #step(act: () => void): void {
     this.operations++
-    const isLast = this.operations >= this.#crashAt
-    if (isLast && !this.#crashesAfter) throw new Crash('the machine stopped')
+    if (this.operations >= this.#crashAt) throw new Crash('the machine stopped')
     act()
-    if (isLast) throw new Crash('the machine stopped')
   }
 }

@@ -77,7 +77,12 @@ export class Replica implements Disposable {
   /** Files as of their last flush, by path under the directory. */
   readonly flushed = new Map<string, Uint8Array>()
 
-  constructor(options: Partial<SqliteWriterOptions> = {}, owned: string[] = []) {
+  constructor(
+    options: Partial<SqliteWriterOptions> = {},
+    owned: readonly string[] = [],
+    flushed: ReadonlyMap<string, Uint8Array> = new Map(),
+  ) {
+    for (const [path, bytes] of flushed) this.flushed.set(path, bytes)
     this.directory = options.directory ?? newDirectory()
     this.#owned = [...owned, this.directory]
     this.#options = options
@@ -241,9 +246,7 @@ export class Replica implements Disposable {
   powerCut(options: Partial<SqliteWriterOptions> = {}): Replica {
     const directory = newDirectory()
     this.#restoreFlushed(directory)
-    const replica = this.#reborn(directory, options)
-    for (const [path, bytes] of this.flushed) replica.flushed.set(path, bytes)
-    return replica
+    return this.#reborn(directory, options)
   }
 
   /** A second replica over what a power cut would leave of this one's files. */
@@ -273,7 +276,7 @@ export class Replica implements Disposable {
   copy(): Replica {
     const directory = newDirectory()
     copyFiles(this.directory, directory)
-    return new Replica({ directory }, [directory])
+    return new Replica({ directory }, [], this.flushed)
   }
 
   [Symbol.dispose](): void {
@@ -290,7 +293,11 @@ export class Replica implements Disposable {
 
   #reborn(directory: string, options: Partial<SqliteWriterOptions>): Replica {
     this.writer.close()
-    const replica = new Replica({ ...this.#options, ...options, directory }, this.#owned)
+    const replica = new Replica(
+      { ...this.#options, ...options, directory },
+      this.#owned,
+      this.flushed,
+    )
     replica.batch = this.batch
     replica.entries.push(...this.entries)
     return replica
