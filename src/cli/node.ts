@@ -28,7 +28,6 @@ import type { WalOptions } from '../wal/wal.ts'
 import { DataLock } from './data-lock.ts'
 import { Founding } from './founding.ts'
 import { makeDataDirectory, noteLog } from './identity.ts'
-import type { IdentityOf } from './identity.ts'
 import { prepareNode } from './init.ts'
 
 export interface NodeSettings {
@@ -54,7 +53,7 @@ const WAIT_STEP_MS = 10
 
 /** What exists only once the cluster is founded. */
 interface Parts {
-  readonly identity: IdentityOf<'member'>
+  readonly facts: NodeIdentity
   readonly transport: TcpPeerTransport
   readonly replica: Replica
   readonly engine: ProcessEngine
@@ -218,7 +217,8 @@ export class Node implements Service {
       options,
       onFatal: this.#onFatal,
     })
-    this.#parts = { identity, transport, replica, engine }
+    const facts = { ...identity, address: this.#settings.address }
+    this.#parts = { facts, transport, replica, engine }
     replica.start()
     logger.info({ raftId, address: this.#settings.address }, 'the node runs')
   }
@@ -259,8 +259,7 @@ export class Node implements Service {
   // What the server asks of a node.
 
   identity(): NodeIdentity | undefined {
-    const identity = this.#parts?.identity
-    return identity && { ...identity, address: this.#settings.address }
+    return this.#parts?.facts
   }
 
   status(): ReplicaStatus | undefined {
