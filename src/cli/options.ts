@@ -72,6 +72,7 @@ export const OPTIONS = {
   maxResultBytes:       { type: 'whole', unit: 'bytes', default: 16 * MIB, min: KIB, max: GIB, scope: 'node', about: 'Bytes of one answer, about; a read of more is TOO_LARGE.' },
   // HTTP.
   maxBodyBytes:         { type: 'whole', unit: 'bytes', default: 8 * MIB, min: KIB, max: 64 * MIB, scope: 'node', about: 'Largest body of a request; a larger one is TOO_LARGE.' },
+  maxReceivingBytes:    { type: 'whole', unit: 'bytes', default: 256 * MIB, min: MIB, max: 64 * GIB, scope: 'node', about: 'Bytes of all bodies that are being received; beyond, requests are OVERLOADED.' },
   maxConnections:       { type: 'whole', unit: 'count', default: 4096, min: 1, max: 100_000, scope: 'node', about: 'Connections of clients; on more of them only health, status and metrics are answered, all else is OVERLOADED.' },
   receiveTimeoutMs:     { type: 'whole', unit: 'ms', default: 30_000, min: 100, max: 600_000, scope: 'node', about: 'A request must have arrived whole within this time.' },
   keepAliveMs:          { type: 'whole', unit: 'ms', default: 65_000, min: 1000, max: 3_600_000, scope: 'node', about: 'An unused connection of a client is closed after this time.' },
@@ -203,15 +204,20 @@ function checkTogether(options: Options): void {
     }
   }
   if (electionTimeoutMs < 3 * heartbeatMs) {
-    const values = `(${electionTimeoutMs}) must be at least three times --heartbeat-ms (${heartbeatMs})`
-    throw invalid(`--election-timeout-ms ${values}, or a lost message deposes a leader`)
+    const least = `at least three times --heartbeat-ms (${heartbeatMs})`
+    const reason = 'or a lost message deposes a leader'
+    throw invalid(`--election-timeout-ms (${electionTimeoutMs}) must be ${least}, ${reason}`)
   }
-  // A body with its values as bytes is never larger than as JSON, but carries its own frame.
-  if (options.maxQueuedBytes < options.maxBodyBytes) {
-    throw invalid(
-      '--max-queued-bytes must be at least --max-body-bytes, or such a body never gets in',
-    )
-  }
+  requireAtLeast(options, 'maxQueuedBytes', 'maxBodyBytes')
+  requireAtLeast(options, 'maxReceivingBytes', 'maxBodyBytes')
+}
+
+type SizeName = 'maxQueuedBytes' | 'maxReceivingBytes' | 'maxBodyBytes'
+
+function requireAtLeast(options: Options, larger: SizeName, smaller: SizeName): void {
+  if (options[larger] >= options[smaller]) return
+  const flags = `${flagName(larger)} must be at least ${flagName(smaller)}`
+  throw invalid(`${flags}, or such a body never gets in`)
 }
 
 function invalid(message: string, cause?: unknown): DbError {

@@ -251,7 +251,8 @@ export interface StatusResponse {
   } | null
   readonly lastError: string
   readonly counters: Readonly<Record<string, number>>
-  readonly databases: readonly string[]
+  /** Null if the engine was too busy to tell. */
+  readonly databases: readonly string[] | null
   readonly connections: number
 }
 

@@ -98,4 +98,5 @@ test('options that contradict each other are refused together', () => {
     () => read({ maxQueuedBytes: String(2 ** 21) }),
     /^--max-queued-bytes must be at least --max-body-bytes/,
   )
+  refused(() => read({ maxReceivingBytes: String(2 ** 21) }), /^--max-receiving-bytes must be/)
 })

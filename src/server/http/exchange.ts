@@ -5,7 +5,19 @@ import type { ErrorResponse } from '../../protocol/http-api.ts'
 import type { RouteName } from '../../protocol/routes.ts'
 
 /** Told once per request, when it is answered or its client has gone (`status` 0). */
-export type ExchangeEnd = (exchange: Exchange, status: number) => void
+type ExchangeEnd = (exchange: Exchange, status: number) => void
+
+/** What the exchanges of one server have in common. */
+export interface ExchangeSettings {
+  /** For every answer: name, value, name, value. */
+  readonly headers: readonly string[]
+  /** A client that takes nothing of a long answer for so long is cut off. */
+  readonly sendTimeoutMs: number
+  readonly onEnd: ExchangeEnd
+}
+
+/** What the system takes off our hands at once; only a longer answer can be held up. */
+const SHORT_ANSWER_CHARACTERS = 64 * 1024
 
 export class Exchange {
   readonly request: IncomingMessage
@@ -13,22 +25,19 @@ export class Exchange {
   readonly route: RouteName | undefined
   readonly startedMs: number = performance.now()
   readonly #response: ServerResponse
-  readonly #extraHeaders: readonly string[]
-  readonly #onEnd: ExchangeEnd
+  readonly #settings: ExchangeSettings
   #isEnded = false
 
   constructor(
     request: IncomingMessage,
     response: ServerResponse,
     route: RouteName | undefined,
-    extraHeaders: readonly string[],
-    onEnd: ExchangeEnd,
+    settings: ExchangeSettings,
   ) {
     this.request = request
     this.route = route
     this.#response = response
-    this.#extraHeaders = extraHeaders
-    this.#onEnd = onEnd
+    this.#settings = settings
   }
 
   get isEnded(): boolean {
@@ -57,8 +66,11 @@ export class Exchange {
       'content-length',
       String(Buffer.byteLength(text)),
       ...headers,
-      ...this.#extraHeaders,
+      ...this.#settings.headers,
     ]
+    if (text.length > SHORT_ANSWER_CHARACTERS) {
+      this.request.socket.setTimeout(this.#settings.sendTimeoutMs)
+    }
     // Head and body leave in one write: the body is given before the head was flushed.
     if (!this.#response.destroyed) this.#response.writeHead(status, head).end(text)
     this.#end(status)
@@ -71,7 +83,7 @@ export class Exchange {
 
   #end(status: number): void {
     this.#isEnded = true
-    this.#onEnd(this, status)
+    this.#settings.onEnd(this, status)
   }
 }
 

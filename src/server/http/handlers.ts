@@ -12,11 +12,13 @@ import type { NodeIdentity, Service } from '../service.ts'
 import { encodeResults, toItemError } from './encode-results.ts'
 import type { Exchange } from './exchange.ts'
 import type { Metrics } from './metrics.ts'
-import { parseBody, readBody } from './read-body.ts'
+import { parseBody, readBody, type ReceiveBudget } from './read-body.ts'
 import { nodesJson, statusJson, whyNotReady } from './status-json.ts'
 
 export interface HandlerOptions {
   readonly maxBodyBytes: number
+  /** Bytes of all bodies that are being received. */
+  readonly maxReceivingBytes: number
   /** Deadline of a write, or read, that names none itself. */
   readonly writeTimeoutMs: number
   readonly readTimeoutMs: number
@@ -29,6 +31,7 @@ export interface HandlerContext {
   readonly service: Service
   readonly options: HandlerOptions
   readonly metrics: Metrics
+  readonly budget: ReceiveBudget
   readonly connections: () => number
   /** Runs `action`; what it throws becomes the exchange's error answer. */
   readonly guard: (exchange: Exchange, action: () => void) => void
@@ -38,6 +41,7 @@ type Handler = (exchange: Exchange, context: HandlerContext, search: URLSearchPa
 
 /** A founding message is a few hundred bytes. */
 const JOIN_BYTES_MAX = 64 * 1024
+const DATABASES_MS_MAX = 250
 
 /** One handler for each route that is answered here; `/replicate` is an Upgrade (server.ts). */
 export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
@@ -47,10 +51,18 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     withJson(exchange, context, json => query(exchange, context, parseQuery(json))),
   digest,
   status: (exchange, { service, connections }) => {
-    const send = (names: readonly string[]): void =>
+    const send = (names: readonly string[] | null): void =>
       exchange.sendJson(JSON.stringify(statusJson(service, names, connections())))
-    if (service.status()?.engine === 'ready') service.databases(send)
-    else send([])
+    if (service.status()?.engine !== 'ready') {
+      send(null)
+      return
+    }
+    // The names come from an engine, which may be busy. The status must not wait for it.
+    const timer = setTimeout(send, DATABASES_MS_MAX, null)
+    service.databases(names => {
+      clearTimeout(timer)
+      send(names)
+    })
   },
   nodes: (exchange, { service }) => exchange.sendJson(JSON.stringify(nodesJson(service))),
   live: (exchange, { service }) => sendHealth(exchange, { status: 'live', node: service.nodeId }),
@@ -67,14 +79,14 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     )
   },
   transfer: (exchange, context) =>
-    readBody(exchange, JOIN_BYTES_MAX, body =>
+    readBody(exchange, JOIN_BYTES_MAX, context.budget, body =>
       context.guard(exchange, () => {
         parseShape(transferSchema, body.length === 0 ? {} : parseBody(body), '')
         transfer(exchange, context.service)
       }),
     ),
-  join: (exchange, { service }) =>
-    readBody(exchange, JOIN_BYTES_MAX, body => {
+  join: (exchange, { service, budget }) =>
+    readBody(exchange, JOIN_BYTES_MAX, budget, body => {
       service.join({ body, headers: exchange.request.headers }, answer => {
         if (answer.type === 'failed') exchange.sendError(answer.error)
         else exchange.sendJson(JSON.stringify(answer.json))
@@ -92,7 +104,7 @@ function withJson(
   handle: (json: unknown) => void,
 ): void {
   requireJson(exchange)
-  readBody(exchange, context.options.maxBodyBytes, body =>
+  readBody(exchange, context.options.maxBodyBytes, context.budget, body =>
     context.guard(exchange, () => handle(parseBody(body))),
   )
 }

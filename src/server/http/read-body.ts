@@ -1,5 +1,6 @@
 /** Reads the body of a request, bounded in bytes. Its time is bounded by the server's own limit. */
 import { isUtf8 } from 'node:buffer'
+import type { IncomingMessage } from 'node:http'
 import { DbError } from '../../base/errors.ts'
 import { parseJson, type Json } from '../../protocol/json.ts'
 import type { Exchange } from './exchange.ts'
@@ -7,36 +8,89 @@ import type { Exchange } from './exchange.ts'
 /** What is read and thrown away of a body that is too large, so that its sender sees the answer. */
 const DISCARD_BYTES_MAX = 64 * 1024 * 1024
 
+/** Bounds the bytes of all bodies that are being received, however many clients send. */
+export class ReceiveBudget {
+  readonly #limitBytes: number
+  #usedBytes = 0
+
+  constructor(limitBytes: number) {
+    this.#limitBytes = limitBytes
+  }
+
+  /** False if there is no room; then nothing was taken. */
+  take(bytes: number): boolean {
+    if (this.#usedBytes + bytes > this.#limitBytes) return false
+    this.#usedBytes += bytes
+    return true
+  }
+
+  give(bytes: number): void {
+    this.#usedBytes -= bytes
+  }
+}
+
+/** What the client says its body has; 0 if it doesn't say. */
+export function announcedBytes(request: IncomingMessage): number {
+  return Number(request.headers['content-length'] ?? 0)
+}
+
 /** Gives the whole body to `done`, or answers the client itself if that can't be. */
-export function readBody(exchange: Exchange, maxBytes: number, done: (body: Buffer) => void): void {
+export function readBody(
+  exchange: Exchange,
+  maxBytes: number,
+  budget: ReceiveBudget,
+  done: (body: Buffer) => void,
+): void {
   const { request } = exchange
-  const announced = Number(request.headers['content-length'] ?? 0)
-  if (announced > maxBytes) {
-    refuse(exchange, maxBytes)
+  if (announcedBytes(request) > maxBytes) {
+    refuse(exchange, tooLarge(maxBytes))
     return
   }
-  const chunks: Buffer[] = []
+  let chunks: Buffer[] = []
   let sizeBytes = 0
+  const letGo = (): void => {
+    budget.give(sizeBytes)
+    sizeBytes = 0
+    chunks = []
+  }
   request.on('data', (chunk: Buffer) => {
+    if (exchange.isEnded) return
+    // What has arrived counts, not what was announced: a promise takes no memory.
+    const isTooLarge = sizeBytes + chunk.length > maxBytes
+    if (isTooLarge || !budget.take(chunk.length)) {
+      letGo()
+      refuse(exchange, isTooLarge ? tooLarge(maxBytes) : tooMuch())
+      return
+    }
     sizeBytes += chunk.length
-    if (sizeBytes <= maxBytes) chunks.push(chunk)
-    else if (!exchange.isEnded) refuse(exchange, maxBytes)
+    chunks.push(chunk)
   })
   request.on('end', () => {
+    if (exchange.isEnded) return
     const [first] = chunks
-    if (sizeBytes <= maxBytes) {
-      done(chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks, sizeBytes))
-    }
+    const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks)
+    letGo()
+    done(body)
   })
   request.on('close', () => {
+    letGo()
     if (!request.complete) exchange.abandon()
   })
 }
 
-function refuse(exchange: Exchange, maxBytes: number): void {
-  const message = `the body is over the limit of ${maxBytes} bytes; send it in smaller parts`
-  exchange.sendError(new DbError('TOO_LARGE', message, { details: { limitBytes: maxBytes } }))
-  // Closing at once would reset the connection before the client has read why.
+function tooLarge(limitBytes: number): DbError {
+  const message = `the body is over the limit of ${limitBytes} bytes; send it in smaller parts`
+  return new DbError('TOO_LARGE', message, { details: { limitBytes } })
+}
+
+function tooMuch(): DbError {
+  const message = 'the node is receiving too many large bodies at once; send it again later'
+  return new DbError('OVERLOADED', message)
+}
+
+/** Answers, and reads on: to close at once would reset the connection before the client knows. */
+function refuse(exchange: Exchange, error: DbError): void {
+  exchange.sendError(error)
   let discardedBytes = 0
   exchange.request.on('data', (chunk: Buffer) => {
     discardedBytes += chunk.length

@@ -11,16 +11,17 @@ import type { Logger } from '../../base/ports.ts'
 import { routeAt, ROUTES, type Route, type RouteName } from '../../protocol/routes.ts'
 import type { Service } from '../service.ts'
 import { Connections } from './connections.ts'
-import { errorText, Exchange } from './exchange.ts'
+import { errorText, Exchange, type ExchangeSettings } from './exchange.ts'
 import { HANDLERS, type HandlerContext, type HandlerOptions } from './handlers.ts'
 import { Metrics } from './metrics.ts'
+import { announcedBytes, ReceiveBudget } from './read-body.ts'
 
 export interface HttpServerOptions extends HandlerOptions {
   readonly host: string
   /** 0 lets the system choose. */
   readonly port: number
   readonly maxConnections: number
-  /** Within this time a request must have arrived whole. */
+  /** Within this time a request must have arrived whole, and a long answer move on. */
   readonly receiveTimeoutMs: number
   /** An unused connection is closed after this time. */
   readonly keepAliveMs: number
@@ -41,7 +42,7 @@ export class HttpServer {
   readonly #connections: Connections
   readonly #metrics: Metrics
   readonly #context: HandlerContext
-  readonly #extraHeaders: readonly string[]
+  readonly #exchanges: ExchangeSettings
   #openExchanges = 0
   #onIdle: (() => void) | undefined
 
@@ -55,11 +56,16 @@ export class HttpServer {
       service,
       options,
       metrics: this.#metrics,
+      budget: new ReceiveBudget(options.maxReceivingBytes),
       connections: () => this.#connections.count,
       guard: (exchange, action) => this.#guard(exchange, action),
     }
     const { corsOrigin } = options
-    this.#extraHeaders = corsOrigin === '' ? [] : ['access-control-allow-origin', corsOrigin]
+    this.#exchanges = {
+      headers: corsOrigin === '' ? [] : ['access-control-allow-origin', corsOrigin],
+      sendTimeoutMs: options.receiveTimeoutMs,
+      onEnd: (ended, status) => this.#onExchangeEnd(ended, status),
+    }
     this.#server = this.#createServer()
   }
 
@@ -103,6 +109,8 @@ export class HttpServer {
   #createServer(): Server {
     const { receiveTimeoutMs, keepAliveMs, maxConnections } = this.#options
     const settings = {
+      // Some clients offer HTTP/2 to every server by an Upgrade; they get plain HTTP/1.1.
+      shouldUpgradeCallback: (request: IncomingMessage) => request.url === ROUTES.replicate.path,
       requestTimeout: receiveTimeoutMs,
       headersTimeout: receiveTimeoutMs,
       connectionsCheckingInterval: Math.max(50, Math.min(1000, receiveTimeoutMs / 4)),
@@ -115,6 +123,11 @@ export class HttpServer {
     server.on('drop', () => this.#metrics.countRefusedConnection())
     server.on('connection', (socket: Socket) => {
       if (!this.#connections.add(socket)) this.#metrics.countRefusedConnection()
+    })
+    server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+      // A body that is too large is refused before its client has sent it.
+      if (announcedBytes(request) <= this.#options.maxBodyBytes) response.writeContinue()
+      this.#onRequest(request, response)
     })
     server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) =>
       this.#onClientError(error, socket),
@@ -129,9 +142,7 @@ export class HttpServer {
     const url = request.url ?? '/'
     const mark = url.indexOf('?')
     const route = routeAt(mark < 0 ? url : url.slice(0, mark))
-    const exchange = new Exchange(request, response, route, this.#extraHeaders, (ended, status) =>
-      this.#onExchangeEnd(ended, status),
-    )
+    const exchange = new Exchange(request, response, route, this.#exchanges)
     this.#openExchanges += 1
     this.#connections.begin(exchange)
     this.#guard(exchange, () => {
@@ -205,11 +216,6 @@ export class HttpServer {
   #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // From here on nobody else listens: a reset without a listener would end the process.
     socket.on('error', () => socket.destroy())
-    if (request.url !== ROUTES.replicate.path) {
-      const message = `only ${ROUTES.replicate.path} can be upgraded`
-      socket.end(rawAnswer(new DbError('NOT_FOUND', message)), () => socket.destroy())
-      return
-    }
     this.#connections.release(socket)
     this.#service.upgrade(request, socket, head)
   }

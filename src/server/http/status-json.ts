@@ -60,7 +60,7 @@ export function leaderOf(service: Service): Address | null {
 /** The answer of `GET /status`. */
 export function statusJson(
   service: Service,
-  databases: readonly string[],
+  databases: readonly string[] | null,
   connections: number,
 ): StatusResponse {
   const self = service.identity()

@@ -213,6 +213,7 @@ export const OPTIONS: HttpServerOptions = {
   keepAliveMs: 5000,
   corsOrigin: '',
   maxBodyBytes: 100_000,
+  maxReceivingBytes: 10_000_000,
   writeTimeoutMs: 1000,
   readTimeoutMs: 2000,
   maxResultRows: 1000,

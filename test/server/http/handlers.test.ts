@@ -182,6 +182,16 @@ test('a digest is asked for by database, table and level', async () => {
   assert.equal((await server.get('/digest?database=main&table=u')).status, 404)
 })
 
+test('a status does not wait for an engine that is busy', async () => {
+  await using server = await startTestServer()
+  assert.deepEqual((await server.get('/status')).json['databases'], ['main'])
+  server.service.databases = () => {
+    // Never answers.
+  }
+
+  assert.equal((await server.get('/status')).json['databases'], null)
+})
+
 test('leadership is handed over only by a node that leads', async () => {
   await using server = await startTestServer()
   const { service } = server

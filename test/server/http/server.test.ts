@@ -278,11 +278,71 @@ test('only /replicate is upgraded, and its socket is the node’s from then on',
   assert.match(await readAll(peer), /^HTTP\/1.1 101 /)
   assert.equal(server.service.upgraded.length, 1)
 
-  const other = await open(server.port)
-  other.write(upgrade('/query'))
-  assert.match(await readAll(other), /^HTTP\/1.1 404 /)
   const plain = await server.get('/replicate')
   assert.equal(plain.status, 400)
+})
+
+test('a client that offers HTTP/2 by an Upgrade is answered in HTTP/1.1', async () => {
+  await using server = await startTestServer()
+  const client = await open(server.port)
+  const head = 'GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\n'
+  const answer = readUntil(client, '"live"')
+  client.write(`${head}upgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n\r\n`)
+
+  assert.match(await answer, /^HTTP\/1.1 200 /)
+  client.destroy()
+})
+
+test('bodies that are received at once are bounded together', async () => {
+  await using server = await startTestServer({ maxReceivingBytes: 1000 })
+  const head = 'POST /execute HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n'
+  const waiting = await open(server.port)
+  waiting.write(`${head}content-length: 2000\r\n\r\n${'x'.repeat(900)}`)
+  const large = { ...STATEMENT, sql: 'x'.repeat(500) }
+  await server.until(async () => (await server.post('/execute', large)).status === 503)
+  const refused = await server.post('/execute', large)
+  assert.equal(refused.json.error?.code, 'OVERLOADED')
+  assert.equal((await server.post('/execute', STATEMENT)).status, 200)
+
+  waiting.destroy()
+  await server.until(async () => (await server.post('/execute', large)).status === 200)
+})
+
+test('a client that waits for leave to send a large body is refused before it sends', async () => {
+  await using server = await startTestServer({ maxBodyBytes: 1000 })
+  const head = 'POST /execute HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n'
+  const large = await open(server.port)
+  const refusal = readUntil(large, 'TOO_LARGE')
+  large.write(`${head}expect: 100-continue\r\ncontent-length: 5000\r\n\r\n`)
+  assert.match(await refusal, /^HTTP\/1.1 413 /)
+  large.destroy()
+
+  const body = JSON.stringify(STATEMENT)
+  const small = await open(server.port)
+  const leave = readUntil(small, '100 Continue')
+  small.write(`${head}expect: 100-continue\r\ncontent-length: ${body.length}\r\n\r\n`)
+  await leave
+  const answer = readUntil(small, '"results"')
+  small.write(body)
+  assert.match(await answer, /200 OK/)
+  small.destroy()
+})
+
+test('a client that does not take its long answer is cut off', async () => {
+  await using server = await startTestServer({ receiveTimeoutMs: 200 })
+  const text = 'x'.repeat(32 * 1024 * 1024)
+  server.service.readAnswer = readOk([{ rowsAffected: 0, columns: ['a'], rows: [[text]] }])
+  const body = JSON.stringify(STATEMENT)
+  const client = await open(server.port)
+  client.pause()
+  const head = 'POST /query HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n'
+  client.write(`${head}content-length: ${body.length}\r\n\r\n${body}`)
+  await server.until(() => server.service.queried.length === 1)
+
+  await server.until(async () => (await server.get('/status')).json['connections'] === 1)
+  const patient = await server.post('/query', STATEMENT)
+  assert.equal(patient.status, 200)
+  client.destroy()
 })
 
 test('a bug in a handler is an answer and no end of the node', async () => {
