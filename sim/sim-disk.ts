@@ -1,9 +1,10 @@
 /**
  * A simulated disk: everything takes time, names and bytes are durable only when they were flushed,
- * and any operation may fail or be the last one before a crash. Synchronous calls see the page cache.
+ * and any operation may fail or be the last one before a crash. Synchronous calls see the page
+ * cache.
  *
- * A process works on `mount()`; after `processCrash` or `powerCut` its mount is dead (no call has an
- * effect, no callback comes) and the next process mounts again.
+ * A process works on `mount()`; after `processCrash` or `powerCut` its mount is dead (no call has
+ * an effect, no callback comes) and the next process mounts again.
  */
 import { must } from '../src/base/assert.ts'
 import type { Disk, DiskCallback, DiskError, DiskFile } from '../src/base/ports.ts'

@@ -11,8 +11,8 @@ export const SECTOR_SIZE_BYTES = 512
 const TORN_SECTOR_PROBABILITY = 0.1
 
 /**
- * What a power cut keeps of the writes that were not flushed: nothing, everything, the first ones up
- * to some byte, or for each sector its content at some moment of its own.
+ * What a power cut keeps of the writes that were not flushed: nothing, everything, the first ones
+ * up to some byte, or for each sector its content at some moment of its own.
  */
 export type Survival = 'nothing' | 'everything' | 'prefix' | 'sectors'
 
@@ -131,7 +131,9 @@ export class SimFile {
     this.#durable.write(torn.offset, torn.bytes.subarray(0, random.below(torn.bytes.length + 1)))
   }
 
-  /** Each sector as it was after some number of the writes; some are torn between two such states. */
+  /**
+   * Each sector as it was after some number of the writes; some are torn between two such states.
+   */
   #keepSectors(random: SimRandom): void {
     const moments = new Map<number, readonly [before: number, after: number, split: number]>()
     const count = this.#pending.length

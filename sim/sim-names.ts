@@ -89,8 +89,8 @@ export class SimNames {
   }
 
   /**
-   * What was not flushed survives in part: as a file system with a journal keeps it, the first ones,
-   * or, as others do, any of them.
+   * What was not flushed survives in part: as a file system with a journal keeps it, the first
+   * ones, or, as others do, any of them.
    */
   losePower(random: SimRandom): void {
     const hasJournal = random.chance(0.5)

@@ -1,6 +1,7 @@
 /**
- * CRC-32 (the polynomial of zlib, gzip and Ethernet), eight bytes at a time. It is the same function
- * as `zlib.crc32` of Node, which may stand in for it where it is faster; pure folders use this one.
+ * CRC-32 (the polynomial of zlib, gzip and Ethernet), eight bytes at a time. It is the same
+ * function as `zlib.crc32` of Node, which may stand in for it where that is faster; pure folders
+ * use this one.
  */
 
 /** Continues `seed`, the checksum of what comes before, over `bytes[start, end)`. */
@@ -26,7 +27,9 @@ function createTables(): Int32Array {
   return tables
 }
 
-/** CRC-32 of `bytes[start, end)`, continued from `seed`. Always a whole number from 0 to 2^32 - 1. */
+/**
+ * CRC-32 of `bytes[start, end)`, continued from `seed`. Always a whole number from 0 to 2^32 - 1.
+ */
 export const crc32: Checksum = (bytes, start, end, seed) => {
   let crc = ~seed
   let position = start

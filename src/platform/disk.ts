@@ -161,7 +161,9 @@ class RealFile implements DiskFile {
     this.#isClosed = true
   }
 
-  /** The system may write less than it is given, so it is asked until all is written or it fails. */
+  /**
+   * The system may write less than it is given, so it is asked until all is written or it fails.
+   */
   #writeAll(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void {
     writev(this.#descriptor, chunks, offset, (error, writtenBytes) => {
       if (error !== null) return done(error)

@@ -24,7 +24,9 @@ export interface LogWriterSettings {
   readonly checksum: Checksum
   /** A batch that would make a segment larger than this goes to a new one. */
   readonly segmentSizeBytes: number
-  /** How much is filled with zeros ahead of the writing, so that a flush has no new size to store. */
+  /**
+   * How much is filled with zeros ahead of the writing, so that a flush has no new size to store.
+   */
   readonly fillSizeBytes: number
   readonly locator: EntryLocator
 }
@@ -168,8 +170,8 @@ export class LogWriter {
 
   /**
    * Writes what may never have been flushed once more, as it was read. If the last process ended
-   * because a flush failed, the system may show these bytes from its cache, hold them for clean, and
-   * have them nowhere else: then the next flush would succeed and keep nothing.
+   * because a flush failed, the system may show these bytes from its cache, hold them for clean,
+   * and have them nowhere else: then the next flush would succeed and keep nothing.
    */
   #writeAgain(tail: RecoveredTail, done: DiskCallback): void {
     const from = Math.max(tail.startOffset, tail.markedOffset)

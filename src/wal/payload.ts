@@ -1,4 +1,6 @@
-/** What records carry: positions, hard states and snapshot metadata, in fixed little-endian fields. */
+/**
+ * What records carry: positions, hard states and snapshot metadata, in fixed little-endian fields.
+ */
 import type { ConfState, HardState, SnapshotMetadata } from '../raft/types.ts'
 
 /*

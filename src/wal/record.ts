@@ -1,7 +1,7 @@
 /**
  * Records, the units of a segment: a head of 24 bytes, a payload, and zeros up to a multiple of 8.
- * Every record proves by itself where it stands and what it follows, so that bytes of another place,
- * another life or another log can never pass for it. DESIGN.md explains each field.
+ * Every record proves by itself where it stands and what it follows, so that bytes of another
+ * place, another life or another log can never pass for it. DESIGN.md explains each field.
  */
 import type { Checksum } from '../base/crc32.ts'
 
@@ -80,8 +80,8 @@ export function checksumSeed(segmentSeed: number, offset: number): number {
 }
 
 /**
- * Writes the head of a record at `position` of `view`, all but its checksum, which covers bytes that
- * may not be there yet.
+ * Writes the head of a record at `position` of `view`, all but its checksum, which covers bytes
+ * that may not be there yet.
  */
 export function encodeRecordHead(
   view: DataView,
@@ -138,9 +138,15 @@ export function decodeRecordHead(
     payloadSizeBytes,
     previousChecksum: view.getUint32(position + 8, true),
     flushedOffset: view.getUint32(position + 12, true),
-    batch:
-      view.getUint32(position + 16, true) + view.getUint16(position + 20, true) * 0x1_0000_0000,
+    batch: batchAt(window, offset),
     type,
     isLastOfBatch: flags === 1,
   }
+}
+
+/** The number of the batch, if there is a record at `offset`. */
+export function batchAt(window: SegmentWindow, offset: number): number {
+  const position = offset - window.start
+  const high = window.view.getUint16(position + 20, true)
+  return window.view.getUint32(position + 16, true) + high * 0x1_0000_0000
 }

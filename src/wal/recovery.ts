@@ -174,7 +174,7 @@ function readTail(
   const markOffset = segment.sizeBytes
   const markedOffset = decodeMark(key, bytes, markOffset, checksum)
   const witness =
-    markedOffset > scan.endOffset ? markOffset : findFlushedRecord(window, scan.endOffset, checksum)
+    markedOffset > scan.endOffset ? markOffset : findFlushedRecord(window, scan, checksum)
   if (witness !== undefined) {
     const reason = `what was here was flushed, as byte ${witness} tells, and is not readable`
     throw damaged(path, scan.stopOffset, reason)

@@ -102,7 +102,10 @@ export interface DecodedHeader {
   readonly sizeBytes: number
 }
 
-/** Reads the head at the beginning of `bytes`, the content of `path`, or throws CORRUPT or WRONG_DATA. */
+/**
+ * Reads the head at the beginning of `bytes`, the content of `path`, or throws CORRUPT or
+ * WRONG_DATA.
+ */
 export function decodeSegmentHeader(
   bytes: Uint8Array,
   path: string,

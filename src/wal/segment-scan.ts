@@ -1,10 +1,13 @@
-/** Walks through the records of a segment, and looks behind its end for what should not be there. */
+/**
+ * Walks through the records of a segment, and looks behind its end for what should not be there.
+ */
 import type { Checksum } from '../base/crc32.ts'
 import {
   RECORD_ALIGNMENT_BYTES,
   RECORD_HEAD_SIZE_BYTES,
   type RecordHead,
   type SegmentWindow,
+  batchAt,
   decodeRecordHead,
   endOffset,
 } from './record.ts'
@@ -65,25 +68,28 @@ export function scanBatches(
 }
 
 /**
- * The offset of a valid record after `offset` that was written when the bytes at `offset` had been
- * flushed already; undefined if there is none. It is the witness that something is missing there.
+ * The offset of a valid record after the end of `scan` that was written when bytes there had been
+ * flushed already; undefined if there is none. It is the witness that something is missing.
  *
- * Every aligned place is tried: what is damaged may be the very field that says where the next record
- * begins. Zeros, the usual content, are passed over quickly.
+ * Every aligned place is tried: what is damaged may be the very field that says where the next
+ * record begins. Zeros, the usual content, are passed over quickly.
  */
 export function findFlushedRecord(
   window: SegmentWindow,
-  offset: number,
+  scan: Pick<Scan, 'endOffset' | 'lastBatch'>,
   checksum: Checksum,
 ): number | undefined {
   const { bytes, view } = window
   const last = bytes.length - RECORD_HEAD_SIZE_BYTES
-  for (let place = offset; place <= last; place += RECORD_ALIGNMENT_BYTES) {
-    // Cheap tests first: a witness names a flushed offset between the two places.
+  for (let place = scan.endOffset; place <= last; place += RECORD_ALIGNMENT_BYTES) {
+    // Cheap tests first, or data that looks like heads could make this take hours: a witness names
+    // a flushed offset between the two places, and a batch that may be there.
     const flushedOffset = view.getUint32(place + 12, true)
-    if (flushedOffset <= offset || flushedOffset > place) continue
-    const head = decodeRecordHead(window, place, checksum)
-    if (head !== undefined) return place
+    if (flushedOffset <= scan.endOffset || flushedOffset > place) continue
+    const batchCount = batchAt(window, place) - scan.lastBatch
+    const batchCountMax = 1 + (place - scan.endOffset) / RECORD_HEAD_SIZE_BYTES
+    if (batchCount < 1 || batchCount > batchCountMax) continue
+    if (decodeRecordHead(window, place, checksum) !== undefined) return place
   }
   return undefined
 }

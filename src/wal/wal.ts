@@ -98,18 +98,18 @@ export class Wal implements Storage {
   #hasFailed = false
 
   /**
-   * Opens the log, or begins one if there is none, and reads it. Appends are taken at once. What was
-   * read counts as flushed only when `flush` says so: nothing may be told to other nodes before.
-   * Throws CORRUPT, WRONG_DATA, or what the disk throws.
+   * Opens the log, or begins one if there is none, and reads it. Appends are taken at once. What
+   * was read counts as flushed only when `flush` says so: nothing may be told to other nodes
+   * before. Throws CORRUPT, WRONG_DATA, or what the disk throws.
    */
   static open(settings: WalSettings): Wal {
     const { disk, directory, identity, checksum = crc32 } = settings
     const recovery = recover({ disk, directory, identity, checksum })
     if (recovery.type === 'none' && settings.mustExist === true) {
       const text =
-        `the log of this node is missing: there is nothing in ${directory}. A node that forgot its ` +
-        'votes and entries must not take part: put the directory back, or remove the node from ' +
-        'the cluster and let it join again with an empty data directory under a new node id'
+        `the log of this node is missing: there is nothing in ${directory}. A node that forgot ` +
+        'its votes and entries must not take part: put the directory back, or remove the node ' +
+        'from the cluster and let it join again, empty, under a new node id'
       throw new DbError('WRONG_DATA', text, { details: { directory } })
     }
     return new Wal(settings, recovery)
@@ -191,8 +191,8 @@ export class Wal implements Storage {
   }
 
   /**
-   * None to send: the log begins where every member has it, so nobody needs one. A member whose disk
-   * lost what it had acknowledged waits for an operator instead of ending the leader.
+   * None to send: the log begins where every member has it, so nobody needs one. A member whose
+   * disk lost what it had acknowledged waits for an operator instead of ending the leader.
    */
   snapshot(): 'unavailable' {
     return 'unavailable'
@@ -266,8 +266,8 @@ export class Wal implements Storage {
   }
 
   /**
-   * Finishes what was asked, notes on disk where the log ends, and closes the file. Nothing is taken
-   * any more from the call on.
+   * Finishes what was asked, notes on disk where the log ends, and closes the file. Nothing is
+   * taken any more from the call on.
    */
   close(done: () => void): void {
     this.flush(() => {
@@ -321,7 +321,9 @@ export class Wal implements Storage {
     return isTruncation ? first.index : undefined
   }
 
-  /** Entries from `index` on are others now: earlier writes of that index say nothing about them. */
+  /**
+   * Entries from `index` on are others now: earlier writes of that index say nothing about them.
+   */
   #invalidate(index: number): void {
     for (const operation of [...this.#underWay, ...this.#waiting]) {
       operation.validIndex = Math.min(operation.validIndex, index - 1)
@@ -414,9 +416,10 @@ export class Wal implements Storage {
     const isFull = error.code === 'ENOSPC' || error.code === 'EDQUOT'
     const { directory } = this.#settings
     const text = isFull
-      ? `the disk is full and the log in ${directory} can't be written: free some space and start the node again`
-      : `the disk failed to write the log in ${directory} (${error.message}): what it holds is not ` +
-        'known any more, so the node ends; check the disk and start the node again'
+      ? `the disk is full and the log in ${directory} can't be written: free some space and ` +
+        'start the node again'
+      : `the disk failed to write the log in ${directory} (${error.message}): what it holds ` +
+        'is not known any more, so the node ends; check the disk and start the node again'
     const details = { directory, code: error.code }
     this.#failWith(
       new DbError(isFull ? 'DISK_FULL' : 'DISK_FAILED', text, { cause: error, details }),

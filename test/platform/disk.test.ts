@@ -42,7 +42,7 @@ test('bytes are written where they belong, whatever pieces they come in', async 
   assert.deepEqual(disk.read('a/b/f', 4000, 100), new Uint8Array(0))
 })
 
-test('operations on a file take effect in the order of the calls, and never call back inside', async context => {
+test('operations on a file take effect in order and never call back inside', async context => {
   const disk = new RealDisk(temporaryDirectory(context))
   const file = disk.open('f', { create: true })
   const order: string[] = []

@@ -36,8 +36,8 @@ function crashEverywhere(firstSeed: number, options: Partial<WalOptions>, after:
         try {
           runLives({ seed, crashes, stepCount: STEPS, options })
         } catch (error) {
-          const text = `seed ${seed}, options ${JSON.stringify(options)}, ${JSON.stringify(crashes)}`
-          throw new Error(text, { cause: error })
+          const what = JSON.stringify({ options, crashes })
+          throw new Error(`seed ${seed}: ${what}`, { cause: error })
         }
       }
     }

@@ -142,8 +142,8 @@ function checkReads(wal: Wal, state: LogState, sizeBytes: number): void {
 
 /**
  * What was found is the state after some step: not before the last one that was promised, and none
- * that was never asked for. The next life begins with it, but until that life has flushed it, a power
- * cut may still bring back an older one.
+ * that was never asked for. The next life begins with it, but until that life has flushed it, a
+ * power cut may still bring back an older one.
  */
 function nextLife(wal: Wal, life: Life, crash: Crash): Life {
   const oldest = isPowerCut(crash.end) ? life.promised : life.acknowledged

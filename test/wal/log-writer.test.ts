@@ -96,7 +96,7 @@ test('a segment that is full is flushed before the next one gets its name', () =
   ])
 })
 
-test('segments are removed only after the new base is flushed, and are gone when it says so', () => {
+test('segments are removed after the new base is flushed, and gone when it says so', () => {
   for (const survival of SURVIVALS) {
     for (let seed = 1; seed <= 10; seed++) {
       const machine = new Machine(seed)
