@@ -16,13 +16,17 @@ class Echo {
   readonly frames: Buffer[] = []
   readonly exits: string[] = []
   readonly child: EngineChild
+  onFrame = (): void => {}
 
   constructor(directory: string, program = ECHO) {
     const register = new ChildRegister(join(directory, 'engine.pids'), '0123456789abcdef')
     this.child = new EngineChild(
       { kind: 'writer', directory, register, watchParent: false, program },
       {
-        onFrame: body => this.frames.push(Buffer.from(body)),
+        onFrame: body => {
+          this.frames.push(Buffer.from(body))
+          this.onFrame()
+        },
         onExit: reason => this.exits.push(reason),
       },
     )
@@ -115,6 +119,43 @@ test('a killed child says nothing more and its end is told once, in the middle o
 
   assert.deepEqual(echo.exits, ['killed'])
   assert.deepEqual(echo.texts, ['spin'])
+})
+
+test('nothing comes after a kill, also of what was read together with the frame before it', async () => {
+  using directory = temporaryDirectory()
+  await using echo = new Echo(directory.path)
+  echo.onFrame = () => echo.child.kill()
+
+  echo.send('burst 20000')
+  await waitFor('its end', () => echo.exits.length > 0)
+
+  assert.equal(echo.frames.length, 1)
+})
+
+test('all that a child has sent before it ended comes before its end', async () => {
+  using directory = temporaryDirectory()
+  await using echo = new Echo(directory.path)
+  let exitsAtLastFrame = -1
+  echo.onFrame = () => (exitsAtLastFrame = echo.exits.length)
+
+  echo.send('last 3000000')
+  await waitFor('its end', () => echo.exits.length > 0)
+
+  assert.equal(echo.texts.at(-1), 'the last word')
+  assert.equal(exitsAtLastFrame, 0)
+})
+
+test('a child may keep a message: the next ones do not overwrite it', async () => {
+  using directory = temporaryDirectory()
+  await using echo = new Echo(directory.path)
+
+  echo.send('keep this')
+  echo.send('overwritten')
+  await echo.receive(1)
+  echo.send('kept')
+  await echo.receive(2)
+
+  assert.deepEqual(echo.texts, ['overwritten', 'keep this'])
 })
 
 test('the last words of a child that dies by itself are its reason, after its last reply', async () => {
