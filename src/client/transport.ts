@@ -46,7 +46,7 @@ function connectionError(url: string, error: unknown): DbError {
       details: { isReachable: false },
     })
   }
-  const reason = code ?? (error instanceof Error ? error.message : String(error))
+  const reason = code ?? innermost(error)
   return new DbError('CONNECTION_LOST', `no answer from ${host}: ${reason}`, { cause: error })
 }
 
@@ -56,6 +56,12 @@ function systemCode(error: unknown): string | undefined {
   if ('code' in error && typeof error.code === 'string') return error.code
   const [first] = error instanceof AggregateError ? error.errors : [error.cause]
   return systemCode(first)
+}
+
+/** `fetch` says "fetch failed" of everything; what it means is in the cause. */
+function innermost(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return error.cause instanceof Error ? innermost(error.cause) : error.message
 }
 
 function readAnswer(url: string, text: string): unknown {
