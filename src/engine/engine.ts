@@ -6,7 +6,12 @@
 import type { ErrorCode } from '../base/errors.ts'
 import type { Statement, StatementResult } from '../base/sql.ts'
 
-/** What a client asks to be written. All statements of one request take effect, or none. */
+/**
+ * What a client asks to be written. All statements of one request take effect, or none. A text with
+ * parameters holds one statement; one without may be a script of several, and `results` then has an
+ * element for each of them. A request that begins with `PRAGMA foreign_keys = OFF` may rebuild a
+ * table: it is alone in its entry, and fails if it would leave a reference to nothing.
+ */
 export type WriteRequest =
   | {
       readonly type: 'statements'
@@ -109,7 +114,7 @@ export interface Divergence {
   readonly actual: string
 }
 
-/** A read of one database, in one read transaction. */
+/** A read of one database, in one read transaction. Texts may be scripts as in a write. */
 export interface ReadRequest {
   readonly database: string
   readonly statements: readonly Statement[]

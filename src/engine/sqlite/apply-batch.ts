@@ -6,7 +6,7 @@ import type { Divergence } from '../engine.ts'
 import type { Entry, EntryRequest } from '../entry.ts'
 import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
-import type { RequestRunner } from './request-runner.ts'
+import type { RequestRunner, RunOutcome } from './request-runner.ts'
 import { describeError, describeOutcome, isSameOutcome } from './request-runner.ts'
 import { isRebuild } from './solo.ts'
 import { LocalFault } from './sql-errors.ts'
@@ -65,7 +65,7 @@ export class ApplyBatch {
       refusesLastRowid: false,
     }
     const actual = this.#runner.run(file, request.statements, options)
-    if (actual.type === 'ok') return this.#compare(entryRequest, actual.outcomes)
+    if (actual.type === 'ok') return this.#compare(entryRequest, actual)
     const { failure, sql } = actual
     // It went well on the leader, so that a full file can only be full here.
     if (failure.type !== 'statement') throw new LocalFault(failure.error)
@@ -80,14 +80,15 @@ export class ApplyBatch {
     file.determinism.beginEntry(this.#entry.nowMs, this.#entry.seed)
   }
 
-  #compare(expected: EntryRequest, actual: EntryRequest['outcomes']): Divergence | undefined {
+  #compare(expected: EntryRequest, actual: RunOutcome & { type: 'ok' }): Divergence | undefined {
     const { request, outcomes } = expected
-    const count = Math.max(outcomes.length, actual.length)
+    const count = Math.max(outcomes.length, actual.outcomes.length)
     for (let i = 0; i < count; i++) {
       const theirs = outcomes[i]
-      const ours = actual[i]
+      const ours = actual.outcomes[i]
       if (theirs !== undefined && ours !== undefined && isSameOutcome(theirs, ours)) continue
-      const sql = request.type === 'statements' ? sqlAt(request.statements, i) : ''
+      const text = actual.texts[i] ?? 0
+      const sql = request.type === 'statements' ? (request.statements[text]?.sql ?? '') : ''
       return this.#divergence(request.database, sql, describeOutcome(theirs), describeOutcome(ours))
     }
     return undefined
@@ -121,9 +122,4 @@ export class ApplyBatch {
   #divergence(database: string, sql: string, expected: string, actual: string): Divergence {
     return { index: this.#index, database, sql, expected, actual }
   }
-}
-
-/** The text that outcome `index` belongs to, as near as can be told when texts are scripts. */
-function sqlAt(statements: readonly { readonly sql: string }[], index: number): string {
-  return statements[Math.min(index, statements.length - 1)]?.sql ?? ''
 }

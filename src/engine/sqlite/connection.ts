@@ -15,12 +15,12 @@ const HEADER_WRITE_VERSION = 18
 const HEADER_READ_VERSION = 19
 const WAL_VERSION = 2
 
-/** How long a reader waits for what it can't share, such as the recovery after a writer's death. */
-const READER_WAIT_MS = 2000
+/** How long a connection waits for what it can't share: the recovery after a writer's death. */
+const WAIT_MS = 5000
 
 /** The writer's connection. Nothing but a checkpoint's COMMIT is flushed: the log is our memory. */
 export function openForWriting(path: string): DatabaseSync {
-  const database = new DatabaseSync(path, { ...OPTIONS, timeout: 0 })
+  const database = new DatabaseSync(path, { ...OPTIONS, timeout: WAIT_MS })
   database.exec(
     'PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;' +
       'PRAGMA cache_size = -65536; PRAGMA recursive_triggers = OFF',
@@ -30,7 +30,7 @@ export function openForWriting(path: string): DatabaseSync {
 
 /** A reader's connection. It can't write, whatever SQL is given to it. */
 export function openForReading(path: string): DatabaseSync {
-  return new DatabaseSync(path, { ...OPTIONS, readOnly: true, timeout: READER_WAIT_MS })
+  return new DatabaseSync(path, { ...OPTIONS, readOnly: true, timeout: WAIT_MS })
 }
 
 /** The bytes of a database file in WAL mode that holds what `sql` makes. */
@@ -67,7 +67,7 @@ export function checkpoint(database: DatabaseSync, mode: 'PASSIVE' | 'TRUNCATE')
     return readCheckpoint(statement)
   } finally {
     statement.close()
-    if (mode === 'TRUNCATE') database.exec('PRAGMA busy_timeout = 0')
+    if (mode === 'TRUNCATE') database.exec(`PRAGMA busy_timeout = ${WAIT_MS}`)
   }
 }
 

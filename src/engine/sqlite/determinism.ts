@@ -55,7 +55,6 @@ export class Determinism {
 }
 
 function installDates(database: DatabaseSync, now: () => string): void {
-  const builtIn = new BuiltIn()
   // Deterministic in SQLite's sense: without the flag, legal indexes over date(column) break.
   const options = { deterministic: true, varargs: true, useBigIntArguments: true }
   for (const name of DATE_FUNCTIONS) {
@@ -80,9 +79,12 @@ function installDates(database: DatabaseSync, now: () => string): void {
   database.function('current_time', {}, () => now().slice(11, 19))
 }
 
-/** SQLite's own date functions, called on a connection of its own for what doesn't ask the clock. */
+/**
+ * SQLite's own date functions, called on a connection of their own for what doesn't ask the clock.
+ * They keep nothing from call to call, so that one is enough for all connections.
+ */
 class BuiltIn {
-  readonly #database = new Database(':memory:', { readBigInts: true, returnArrays: true })
+  #database: DatabaseSync | undefined
   readonly #statements = new Map<string, StatementSync>()
 
   call(name: string, args: readonly SQLOutputValue[]): SQLInputValue {
@@ -90,6 +92,7 @@ class BuiltIn {
     let statement = this.#statements.get(key)
     if (statement === undefined) {
       const marks = Array.from({ length: args.length }, () => '?').join(',')
+      this.#database ??= new Database(':memory:', { readBigInts: true, returnArrays: true })
       statement = this.#database.prepare(`SELECT ${name}(${marks})`)
       this.#statements.set(key, statement)
     }
@@ -97,6 +100,8 @@ class BuiltIn {
     return row[0] ?? null
   }
 }
+
+const builtIn = new BuiltIn()
 
 /**
  * The arguments with the entry's moment where the machine's would be asked for: in place of 'now',

@@ -28,6 +28,8 @@ export type RunOutcome =
       readonly tables: ReadonlySet<string>
       readonly results: readonly StatementResult[]
       readonly outcomes: readonly StatementOutcome[]
+      /** For each outcome, which of the request's texts it came from. */
+      readonly texts: readonly number[]
     }
   /** Undone. `isTransactionLost`: and with it everything else in the file's transaction. */
   | {
@@ -77,6 +79,9 @@ export class RequestRunner {
   #returnedBytes = 0
   #results: StatementResult[] = []
   #outcomes: StatementOutcome[] = []
+  #texts: number[] = []
+  /** The text that runs. */
+  #text = 0
 
   constructor(alterSql?: AlterSql) {
     this.#alterSql = alterSql
@@ -86,17 +91,16 @@ export class RequestRunner {
   run(file: DatabaseFile, statements: readonly Statement[], options: RunOptions): RunOutcome {
     this.#reset(file, options)
     file.savepoint()
-    let index = 0
     try {
       this.#prepareState(statements)
-      for (; index < statements.length; index++) {
-        const statement = statements[index]
-        if (statement !== undefined) this.#runText(statement)
+      for (const [text, statement] of statements.entries()) {
+        this.#text = text
+        this.#runText(statement)
       }
       if (options.isRebuild && options.keepsRows) this.#checkForeignKeys()
       if (options.refusesLastRowid) this.#checkLastRowid()
     } catch (thrown) {
-      return this.#undo(thrown, index)
+      return this.#undo(thrown)
     }
     file.releaseSavepoint()
     return {
@@ -105,6 +109,7 @@ export class RequestRunner {
       tables: this.#tables,
       results: this.#results,
       outcomes: this.#outcomes,
+      texts: this.#texts,
     }
   }
 
@@ -118,14 +123,16 @@ export class RequestRunner {
     this.#returnedBytes = 0
     this.#results = []
     this.#outcomes = []
+    this.#texts = []
+    this.#text = 0
   }
 
-  #undo(thrown: unknown, index: number): RunOutcome {
+  #undo(thrown: unknown): RunOutcome {
     const file = this.#file
     const failure = classifyFailure(thrown, file.authorizer.refusal)
     const isTransactionLost = !file.database.isTransaction
     if (!isTransactionLost) file.rollbackToSavepoint()
-    const error = withDetails(failure.error, { statement: index })
+    const error = withDetails(failure.error, { statement: this.#text })
     return { type: 'failed', failure: { ...failure, error }, sql: this.#sql, isTransactionLost }
   }
 
@@ -293,6 +300,7 @@ export class RequestRunner {
   #record(result: StatementResult, outcome: StatementOutcome): void {
     if (this.#options.keepsRows) this.#results.push(result)
     this.#outcomes.push(outcome)
+    this.#texts.push(this.#text)
   }
 
   #countRow(row: readonly SqlValue[]): void {

@@ -84,7 +84,7 @@ function withTable(): Stepped {
 test('messages are answered in order, and never inside the call', () => {
   using stepped = withTable()
   stepped.send(execute(3, 'INSERT INTO t VALUES (1)'), { type: 'commit', batch: 3, index: 3 })
-  assert.deepEqual(stepped.replies, [])
+  assert.equal(stepped.replies.length, 0)
   // A scheduler that turns the order of its callbacks around turns nothing around.
   stepped.steps.reverse()
   stepped.settle()
@@ -101,7 +101,7 @@ test('a writer that is killed before a message was taken did nothing of it', () 
   stepped.writer.kill()
   stepped.settle()
 
-  assert.deepEqual(stepped.replies, [])
+  assert.equal(stepped.replies.length, 0)
   assert.deepEqual(stepped.exits, ['it was killed'])
   const outcome = stepped.read('SELECT count(*) FROM t')
   assert(outcome.type === 'ok')
@@ -113,11 +113,11 @@ test('a writer that is killed after it did a thing and before it said so, did it
   stepped.send(execute(3, 'INSERT INTO t VALUES (1)'), { type: 'commit', batch: 3, index: 3 })
   stepped.step()
   stepped.step()
-  assert.deepEqual(stepped.replies, [])
+  assert.equal(stepped.replies.length, 0)
   stepped.writer.kill()
   stepped.settle()
 
-  assert.deepEqual(stepped.replies, [])
+  assert.equal(stepped.replies.length, 0)
   const outcome = stepped.read('SELECT count(*) FROM t')
   assert(outcome.type === 'ok')
   assert.deepEqual(outcome.results[0]?.rows, [[1n]])
