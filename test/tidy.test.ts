@@ -60,6 +60,12 @@ function importsOf(path: string): string[] {
   return [...(sources.get(path) ?? '').matchAll(IMPORT)].map(match => match[1] ?? '')
 }
 
+/** Whether a line stands in a table that is kept as one: from `// prettier-ignore` to its end. */
+function isInTable(lines: readonly string[], at: number): boolean {
+  const start = lines.slice(0, at).lastIndexOf('// prettier-ignore')
+  return start >= 0 && !lines.slice(start, at).some(line => line.startsWith('}'))
+}
+
 /** Paths under src/ that `path` imports, types included: a type is a dependency too. */
 function edgesOf(path: string): string[] {
   const local = importsOf(path).filter(to => to.startsWith('.'))
@@ -123,7 +129,10 @@ test('every file is short, narrow, and imported by something', () => {
   for (const path of files) {
     const lines = (sources.get(path) ?? '').split('\n')
     assert(lines.length <= LINES_PER_FILE_MAX, `${path} has ${lines.length} lines`)
-    const wide = lines.findIndex(line => line.length > COLUMNS_MAX && !line.includes('https://'))
+    const wide = lines.findIndex(
+      (line, at) =>
+        line.length > COLUMNS_MAX && !line.includes('https://') && !isInTable(lines, at),
+    )
     assert(wide < 0, `${path}:${wide + 1} is wider than ${COLUMNS_MAX} columns`)
     assert(imported.has(path) || ENTRIES.includes(path), `${path} is dead: nothing imports it`)
   }

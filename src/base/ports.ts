@@ -33,7 +33,9 @@ export interface DiskError extends Error {
 export interface DiskFile {
   /** Writes all chunks one after another from `offset` on. */
   write(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void
-  /** Everything written before the call survives a power cut once `done` is called without error. */
+  /**
+   * Everything written before the call survives a power cut once `done` is called without error.
+   */
   sync(done: DiskCallback): void
   close(): void
 }
@@ -54,8 +56,8 @@ export interface Disk {
 }
 
 /**
- * Frames between the members of a group. Each peer has two ordered lanes, so that a heartbeat
- * never waits behind megabytes of entries. Frames may be lost, and a lane that broke loses a suffix.
+ * Frames between the members of a group. Each peer has two ordered lanes, so that a heartbeat never
+ * waits behind megabytes of entries. Frames may be lost, and a lane that broke loses a suffix.
  */
 export interface PeerTransport {
   /** False if the frame was dropped at once: no connection, or the lane's queue is full. */

@@ -1,4 +1,6 @@
-/** The demonstration's data: the world's cities, loaded through the public API as ordinary writes. */
+/**
+ * The demonstration's data: the world's cities, loaded through the public API as ordinary writes.
+ */
 import { createRequire } from 'node:module'
 import { must } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
@@ -27,7 +29,9 @@ export interface LoadReport {
   readonly durationMs: number
   /** Ids of rows whose write was answered OK, as ranges [first, last]. */
   readonly acknowledged: readonly (readonly [number, number])[]
-  /** Requests whose first answer left their fate open; each was looked up before it was sent again. */
+  /**
+   * Requests whose first answer left their fate open; each was looked up before it was sent again.
+   */
   readonly unknown: number
 }
 

@@ -1,6 +1,6 @@
 /**
- * `npm start`: three nodes on this machine, the world's cities loaded into them, and what came of it.
- * With --kill-leader the leader is killed in the middle of the load; with --exit the nodes are
+ * `npm start`: three nodes on this machine, the world's cities loaded into them, and what came of
+ * it. With --kill-leader the leader is killed in the middle of the load; with --exit the nodes are
  * stopped when all is shown, otherwise they run until Ctrl-C.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
@@ -145,9 +145,11 @@ async function printInvitation(cluster: LocalCluster): Promise<void> {
     database: DATABASE,
     sql: `SELECT name, lat, lng FROM ${TABLE} WHERE country = 'IS'`,
   }
+  const json = "-H 'content-type: application/json'"
+  const body = `'${JSON.stringify(query).replaceAll("'", "'\\''")}'`
   console.log(`
-Query it:         curl -s http://${address}/query -H 'content-type: application/json' -d '${JSON.stringify(query).replaceAll("'", `'\\''`)}'
-Look at it:       npm run lockstep -- status --node ${address}`)
+Query it:         curl -s http://${address}/query ${json} -d ${body}
+Look at it:       npm run lockstep -- status --nodes ${address}`)
   const leader = await cluster.leader()
   const pid = leader === undefined ? undefined : cluster.pid(leader)
   if (pid !== undefined) console.log(`Kill the leader:  kill -9 ${pid}     # ${leader ?? ''}`)

@@ -115,8 +115,8 @@ export function writeIdentity(directory: string, identity: Identity, files?: Fil
 
 /**
  * Notes that the log of this member is on its disk. To be called when the empty log is durable and
- * before the node votes or confirms anything: a crash in between only means to look again, and after
- * it nobody can take an emptied log directory for a new node.
+ * before the node votes or confirms anything: a crash in between only means to look again, and
+ * after it nobody can take an emptied log directory for a new node.
  */
 export function noteLog(
   directory: string,

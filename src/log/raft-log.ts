@@ -345,9 +345,9 @@ export class RaftLog implements ReplicatedLog {
   }
 
   /**
-   * An append without entries to a follower that is being fed only tells the commit index. Under load
-   * the next entries tell it a moment later; sending both costs each side a message, an answer and a
-   * wake-up for nothing. So a notice waits a little, and is dropped when entries overtake it.
+   * An append without entries to a follower that is being fed only tells the commit index. Under
+   * load the next entries tell it a moment later; sending both costs each side a message, an answer
+   * and a wake-up for nothing. So a notice waits a little, and is dropped when entries overtake it.
    */
   #isNotice(message: Message): boolean {
     return (

@@ -1,4 +1,7 @@
-/** What a node's core is made with. Times are ticks; only whoever drives the core knows their length. */
+/**
+ * What a node's core is made with. Times are ticks; only whoever drives the core knows their
+ * length.
+ */
 import { assert } from '../base/assert.ts'
 import type { Storage } from './storage.ts'
 import type { RaftId, RaftLogger } from './types.ts'
@@ -32,7 +35,9 @@ export interface RaftConfig {
   readonly preVote: boolean
   /** A leader that hears no quorum steps down; a follower that hears its leader grants no vote. */
   readonly checkQuorum: boolean
-  /** How reads are confirmed: by a round of heartbeats, or by the clock. 'lease' needs checkQuorum. */
+  /**
+   * How reads are confirmed: by a round of heartbeats, or by the clock. 'lease' needs checkQuorum.
+   */
   readonly readOnly: 'quorum' | 'lease'
   /** Storage work leaves as messages and comes back as responses, instead of `advance`. */
   readonly asyncStorageWrites: boolean

@@ -24,8 +24,8 @@ import {
 } from './types.ts'
 
 /**
- * Responses that promise something: a vote, or an entry kept. They wait until everything they rest on
- * is on disk (thesis 3.8), rejections too: those are rare, and nobody has proved them harmless.
+ * Responses that promise something: a vote, or an entry kept. They wait until everything they rest
+ * on is on disk (thesis 3.8), rejections too: those are rare, and nobody has proved them harmless.
  */
 const AFTER_APPEND: ReadonlySet<MessageType> = new Set([
   'append-response',
@@ -72,8 +72,8 @@ export class RaftCore {
   /** Whom leadership is being handed to. */
   leadTransferee: RaftId = NO_ID
   /**
-   * This leader told somebody to campaign at once, which ignores leases: it has none any more, to the
-   * end of its term.
+   * This leader told somebody to campaign at once, which ignores leases: it has none any more, to
+   * the end of its term.
    */
   isLeaseGivenUp = false
   /**
@@ -81,14 +81,18 @@ export class RaftCore {
    * may be proposed.
    */
   pendingConfIndex = 0
-  /** An estimate, never too high, of the payload appended in this leadership and not yet applied. */
+  /**
+   * An estimate, never too high, of the payload appended in this leadership and not yet applied.
+   */
   uncommittedBytes = 0
   /** Reads that wait for a round of heartbeats. */
   reads = new ReadQueue()
   /** Reads that came before this leader had committed anything in its term. */
   earlyReads: Message[] = []
 
-  /** Ticks since the last election timeout as leader or candidate, or since the leader's last word. */
+  /**
+   * Ticks since the last election timeout as leader or candidate, or since the leader's last word.
+   */
   electionElapsed = 0
   /** Ticks since the last heartbeat; only a leader counts them. */
   heartbeatElapsed = 0
@@ -196,7 +200,9 @@ export class RaftCore {
     this.randomizedElectionTicks = electionTicks + randomTicks(electionTicks)
   }
 
-  /** Whether this node may campaign: it is a voter, and no snapshot is about to replace its state. */
+  /**
+   * Whether this node may campaign: it is a voter, and no snapshot is about to replace its state.
+   */
   isPromotable(): boolean {
     const own = this.tracker.progress.get(this.id)
     return own !== undefined && !own.isLearner && this.log.unstable.snapshot === undefined

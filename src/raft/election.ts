@@ -1,6 +1,6 @@
 /**
- * Elections (thesis 3.4, 3.6.1, 9.6): when a node campaigns, whom it votes for, and what the count of
- * votes makes of it.
+ * Elections (thesis 3.4, 3.6.1, 9.6): when a node campaigns, whom it votes for, and what the count
+ * of votes makes of it.
  */
 import { assert } from '../base/assert.ts'
 import type { RaftCore } from './core.ts'
@@ -10,7 +10,9 @@ import { appendOwnEntries } from './replication.ts'
 import { broadcastAppend } from './sending.ts'
 import { EMPTY_BYTES, type Message, NO_ID } from './types.ts'
 
-/** Why a node campaigns: to see whether it could win, for real, or because the leader told it to. */
+/**
+ * Why a node campaigns: to see whether it could win, for real, or because the leader told it to.
+ */
 export type CampaignType = 'pre-election' | 'election' | 'transfer'
 
 /** Marks the votes asked for in a transfer: they are given even while a leader is heard. */
@@ -63,8 +65,8 @@ function campaign(core: RaftCore, type: CampaignType): void {
 
 /**
  * Thesis 4.2.3: "if a server receives a RequestVote request within the minimum election timeout of
- * hearing from a current leader, it does not update its term or grant its vote". So that a node that
- * was removed, or was cut off, can't unseat a leader whom others hear. Transfers are meant to.
+ * hearing from a current leader, it does not update its term or grant its vote". So that a node
+ * that was removed, or was cut off, can't unseat a leader whom others hear. Transfers are meant to.
  */
 export function isHeldByLease(core: RaftCore, message: Message): boolean {
   if (message.type !== 'vote' && message.type !== 'pre-vote') return false
@@ -127,7 +129,10 @@ export function handleVoteResponse(core: RaftCore, message: Message): void {
   }
 }
 
-/** A follower was told by its leader to take over. Asking first would only cost time: nobody is cut off. */
+/**
+ * A follower was told by its leader to take over. Asking first would only cost time: nobody is cut
+ * off.
+ */
 export function handleTimeoutNow(core: RaftCore, message: Message): void {
   core.logger?.info(`${core.id} is told by ${message.from} to campaign`)
   startCampaign(core, 'transfer')

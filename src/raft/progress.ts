@@ -20,7 +20,9 @@ export interface ProgressStart {
 export class Progress {
   /** Last index known to agree with the leader's log. Grows only, within a term. */
   match: number
-  /** First index to send next. Invariant: match < next; while in 'snapshot', pendingSnapshot + 1. */
+  /**
+   * First index to send next. Invariant: match < next; while in 'snapshot', pendingSnapshot + 1.
+   */
   next: number
   state: ProgressState = 'probe'
   /** Index of the snapshot on its way, in state 'snapshot'; otherwise 0. */

@@ -1,7 +1,7 @@
 /**
- * Proposals, and membership changes from proposal to force. A change is in force when it is applied,
- * not when it is appended; so until the last one in the log is applied, nobody may propose another,
- * and nobody who has one committed and unapplied may campaign.
+ * Proposals, and membership changes from proposal to force. A change is in force when it is
+ * applied, not when it is appended; so until the last one in the log is applied, nobody may propose
+ * another, and nobody who has one committed and unapplied may campaign.
  */
 import { AssertionError, assert } from '../base/assert.ts'
 import {
@@ -130,7 +130,8 @@ function afterMembershipChange(core: RaftCore): void {
 
 /**
  * Entries up to `index` are applied. A joint membership that is to be left by the leader is left as
- * soon as no change waits any more; if that can't be proposed now, the next applied entry tries again.
+ * soon as no change waits any more; if that can't be proposed now, the next applied entry tries
+ * again.
  */
 export function entriesApplied(core: RaftCore, index: number, sizeBytes: number): void {
   core.log.appliedTo(Math.max(index, core.log.applied), sizeBytes)

@@ -120,7 +120,8 @@ export class RaftLog {
       )
       this.append(entries.slice(position))
     }
-    // Entries after the last new one may still be a deposed leader's: they are not committed by this.
+    // Entries after the last new one may still be a deposed leader's: they are not committed by
+    // this.
     this.commitTo(Math.min(leaderCommit, lastNewIndex))
     return lastNewIndex
   }

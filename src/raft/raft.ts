@@ -1,6 +1,6 @@
 /**
- * The state machine as a whole: a message or a tick goes in, and the chapters do the rest. First the
- * term is settled, the same for everybody; then the role decides.
+ * The state machine as a whole: a message or a tick goes in, and the chapters do the rest. First
+ * the term is settled, the same for everybody; then the role decides.
  */
 import {
   checkQuorum,
@@ -41,7 +41,8 @@ export function tick(core: RaftCore): void {
 
 /**
  * Thesis 3.4: "If a follower receives no communication over a period of time called the election
- * timeout, then it assumes there is no viable leader and begins an election to choose a new leader."
+ * timeout, then it assumes there is no viable leader and begins an election to choose a new
+ * leader."
  */
 function tickOthers(core: RaftCore): void {
   core.electionElapsed++
@@ -89,9 +90,9 @@ export function step(core: RaftCore, message: Message): StepResult {
 }
 
 /**
- * Thesis 3.3: "if one server's current term is smaller than the other's, then it updates its current
- * term to the larger value. If a candidate or leader discovers that its term is out of date, it
- * immediately reverts to follower state."
+ * Thesis 3.3: "if one server's current term is smaller than the other's, then it updates its
+ * current term to the larger value. If a candidate or leader discovers that its term is out of
+ * date, it immediately reverts to follower state."
  */
 function enterLaterTerm(core: RaftCore, message: Message): void {
   const { type, from, term } = message
@@ -107,16 +108,17 @@ function handleEarlierTerm(core: RaftCore, message: Message): void {
   const { type, from, term } = message
   const { checkQuorum, preVote } = core.config
   if ((checkQuorum || preVote) && (type === 'heartbeat' || type === 'append')) {
-    // This node may have raised its term while it was cut off, and now nobody heeds its campaigns, for
-    // they hear this leader. Telling the leader the later term frees everybody for a new election.
+    // This node may have raised its term while it was cut off, and now nobody heeds its campaigns,
+    // for they hear this leader. Telling the leader the later term frees everybody for a new
+    // election.
     core.send({ type: 'append-response', to: from })
   } else if (type === 'pre-vote') {
-    // Without an answer, a group in which some nodes raised their terms before pre-votes were turned
-    // on could wait forever.
+    // Without an answer, a group in which some nodes raised their terms before pre-votes were
+    // turned on could wait forever.
     core.send({ type: 'pre-vote-response', to: from, term: core.term, reject: true })
   } else if (type === 'storage-append-response') {
-    // The entries may have been replaced since (and their successors be on the way to disk): whether
-    // they are stable says only an answer of this term. A snapshot is good in any term.
+    // The entries may have been replaced since (and their successors be on the way to disk):
+    // whether they are stable says only an answer of this term. A snapshot is good in any term.
     core.logger?.info(`${core.id} ignores that entries of term ${term} were stored`)
     handleStoredSnapshot(core, message)
   } else {
@@ -160,7 +162,10 @@ function stepLeader(core: RaftCore, message: Message): void {
   else if (message.type === 'transfer-leader') startTransfer(core, message.from, progress)
 }
 
-/** A leader of this term speaks: whoever campaigns in it has lost (3.4), whoever follows waits again. */
+/**
+ * A leader of this term speaks: whoever campaigns in it has lost (3.4), whoever follows waits
+ * again.
+ */
 function stepFromLeader(core: RaftCore, message: Message): void {
   if (core.role === 'follower') {
     core.electionElapsed = 0

@@ -1,6 +1,7 @@
 /**
- * The door of the core: what whoever drives a node calls. Everything is synchronous and changes only
- * memory; what must happen outside is in the `Ready`. Not to be called from within its own callbacks.
+ * The door of the core: what whoever drives a node calls. Everything is synchronous and changes
+ * only memory; what must happen outside is in the `Ready`. Not to be called from within its own
+ * callbacks.
  */
 import { assert } from '../base/assert.ts'
 import { encodeConfChange } from './conf-change.ts'
@@ -97,8 +98,8 @@ export class RawNode {
   }
 
   /**
-   * Proposes a change of membership. One that is not allowed now is appended as an empty normal entry;
-   * whoever applies it sees that at the index returned.
+   * Proposes a change of membership. One that is not allowed now is appended as an empty normal
+   * entry; whoever applies it sees that at the index returned.
    */
   proposeConfChange(change: ConfChange): ProposeResult {
     const draft = draftEntry('config', encodeConfChange(change))
@@ -106,8 +107,8 @@ export class RawNode {
   }
 
   /**
-   * Puts a committed change in force. To be called for every `config` entry as it is applied; to make a
-   * change ineffective on all nodes alike, set its steps' ids to 0.
+   * Puts a committed change in force. To be called for every `config` entry as it is applied; to
+   * make a change ineffective on all nodes alike, set its steps' ids to 0.
    */
   applyConfChange(change: ConfChange): ConfState {
     return applyConfChange(this.#core, change)
@@ -163,7 +164,9 @@ export class RawNode {
     )
   }
 
-  /** Everything to do now. It must be done; in synchronous mode `advance` is to be called after it. */
+  /**
+   * Everything to do now. It must be done; in synchronous mode `advance` is to be called after it.
+   */
   ready(): Ready {
     const core = this.#core
     assert(!this.#isAdvanceDue, 'ready() was called twice without advance() in between')
@@ -282,8 +285,8 @@ export class RawNode {
   }
 
   /**
-   * In synchronous mode what is stored and what is applied is done by the same hand, in this order, so
-   * that entries may be applied in the very Ready that has them stored.
+   * In synchronous mode what is stored and what is applied is done by the same hand, in this order,
+   * so that entries may be applied in the very Ready that has them stored.
    */
   #allowUnstable(): boolean {
     return !this.#isAsync

@@ -1,7 +1,7 @@
 /**
- * Reads that wait for a round of heartbeats (thesis 6.4). Rounds are numbered by how many reads were
- * asked for: a heartbeat carries the number of the last read before it, and an answer confirms that
- * read and all before it, whatever contexts the reads themselves have. Two reads with the same
+ * Reads that wait for a round of heartbeats (thesis 6.4). Rounds are numbered by how many reads
+ * were asked for: a heartbeat carries the number of the last read before it, and an answer confirms
+ * that read and all before it, whatever contexts the reads themselves have. Two reads with the same
  * context therefore can't be taken for each other.
  */
 import type { JointVoters } from './quorum.ts'

@@ -1,7 +1,7 @@
 /**
- * Linearizable reads without log entries (thesis 6.4). The leader notes its commit index, makes sure
- * that it still led at some moment after the request, and answers with that index; the read may be
- * served by any node that has applied so far.
+ * Linearizable reads without log entries (thesis 6.4). The leader notes its commit index, makes
+ * sure that it still led at some moment after the request, and answers with that index; the read
+ * may be served by any node that has applied so far.
  */
 import type { RaftCore } from './core.ts'
 import { isSingleton, isVoter } from './membership.ts'
@@ -10,9 +10,9 @@ import { type Message, NO_ID } from './types.ts'
 
 /** A leader was asked for a read index, by this node or by a follower. */
 export function handleReadIndex(core: RaftCore, request: Message): void {
-  // Thesis 6.4, step 1: "If the leader has not yet marked an entry from its current term committed, it
-  // waits until it has done so." Its commit index may be older than what a former leader committed,
-  // and a stored one even in a group of one.
+  // Thesis 6.4, step 1: "If the leader has not yet marked an entry from its current term committed,
+  // it waits until it has done so." Its commit index may be older than what a former leader
+  // committed, and a stored one even in a group of one.
   if (!hasCommittedInTerm(core)) {
     core.earlyReads.push(request)
     return

@@ -1,6 +1,6 @@
 /**
- * What is to be stored, as messages to the node's own storage, and the responses that come back when
- * it is done. In synchronous mode the same responses are kept and stepped by `advance`.
+ * What is to be stored, as messages to the node's own storage, and the responses that come back
+ * when it is done. In synchronous mode the same responses are kept and stepped by `advance`.
  */
 import type { RaftCore } from './core.ts'
 import {
@@ -15,17 +15,17 @@ import {
 type Work = Pick<Ready, 'hardState' | 'entries' | 'snapshot'>
 
 /**
- * The message that has log entries, hard state and snapshot written, or undefined if there is nothing
- * to write and nothing that waits for writes. All responses are to be delivered after all writes of
- * this message and of those before it.
+ * The message that has log entries, hard state and snapshot written, or undefined if there is
+ * nothing to write and nothing that waits for writes. All responses are to be delivered after all
+ * writes of this message and of those before it.
  */
 export function storageAppend(core: RaftCore, work: Work): Message | undefined {
   const { hardState, entries, snapshot } = work
   const isNothing = entries.length === 0 && hardState === undefined && snapshot === undefined
   if (isNothing && core.messagesAfterAppend.length === 0) return undefined
   const ownResponse = storageAppendResponse(core, work)
-  // The leader's own acknowledgement comes before the report that its entries are stable: then their
-  // terms can still be read from memory when it is counted.
+  // The leader's own acknowledgement comes before the report that its entries are stable: then
+  // their terms can still be read from memory when it is counted.
   const responses = [
     ...core.messagesAfterAppend,
     ...(ownResponse === undefined ? [] : [ownResponse]),
@@ -43,11 +43,11 @@ export function storageAppend(core: RaftCore, work: Work): Message | undefined {
 
 /**
  * The report that everything up to the present end of the log is on disk. Three rules keep a late
- * report of overwritten entries from passing for one of their successors. It carries the term it was
- * asked in, and is ignored in any other: within one term only one leader writes here, which never
- * replaces its own entries. It names the last entry with its term. And it goes with every write while
- * anything is unstable, not only with writes of entries: so after a change of term, which is itself
- * written, a report will come that counts.
+ * report of overwritten entries from passing for one of their successors. It carries the term it
+ * was asked in, and is ignored in any other: within one term only one leader writes here, which
+ * never replaces its own entries. It names the last entry with its term. And it goes with every
+ * write while anything is unstable, not only with writes of entries: so after a change of term,
+ * which is itself written, a report will come that counts.
  */
 export function storageAppendResponse(core: RaftCore, work: Work): Message | undefined {
   const hasEntries = core.log.unstable.entryCount > 0

@@ -1,6 +1,6 @@
 /**
- * Log replication (thesis 3.5, 3.6): what followers do with append messages and heartbeats, what the
- * leader learns from the answers, and when it commits.
+ * Log replication (thesis 3.5, 3.6): what followers do with append messages and heartbeats, what
+ * the leader learns from the answers, and when it commits.
  */
 import type { RaftCore } from './core.ts'
 import { payloadsSizeBytes } from './entries.ts'
@@ -11,8 +11,8 @@ import { sendTimeoutNow } from './transfer.ts'
 import type { Entry, Message, RaftId } from './types.ts'
 
 /**
- * Appends a leader's own entries, giving them term and index. Returns false, and appends nothing, if
- * too much is uncommitted already; entries without payload are always taken.
+ * Appends a leader's own entries, giving them term and index. Returns false, and appends nothing,
+ * if too much is uncommitted already; entries without payload are always taken.
  */
 export function appendOwnEntries(core: RaftCore, drafts: readonly Entry[]): boolean {
   const sizeBytes = payloadsSizeBytes(drafts)
@@ -35,7 +35,8 @@ export function appendOwnEntries(core: RaftCore, drafts: readonly Entry[]): bool
   }))
   const index = core.log.append(entries)
   // Thesis 10.2.1: "the leader uses its own match index to indicate the latest entry to have been
-  // durably written to its disk". This message waits for the disk like any follower's, and raises it.
+  // durably written to its disk". This message waits for the disk like any follower's, and raises
+  // it.
   core.send({ type: 'append-response', to: core.id, index })
   return true
 }
@@ -103,8 +104,9 @@ function handleRejection(core: RaftCore, message: Message, progress: Progress): 
     `${core.id} hears from ${from} that entries after ${index} don't fit ` +
       `(hint: ${rejectHint} of term ${logTerm})`,
   )
-  // The mirror of the follower's hint: the follower has `logTerm` at the hint, so nothing up to there
-  // can agree where this log's term is later. At most one probe for each term of this log is needed.
+  // The mirror of the follower's hint: the follower has `logTerm` at the hint, so nothing up to
+  // there can agree where this log's term is later. At most one probe for each term of this log is
+  // needed.
   const guess = logTerm > 0 ? core.log.findConflictByTerm(rejectHint, logTerm).index : rejectHint
   if (!progress.maybeDecrease(index, guess)) return
   if (progress.state === 'replicate') progress.becomeProbe()
@@ -154,8 +156,8 @@ export function handleHeartbeatResponse(
 ): void {
   progress.isRecentlyActive = true
   progress.isFlowPaused = false
-  // Whatever was sent before this heartbeat may be lost: send again what isn't acknowledged, even if
-  // that is nothing, as long as the follower is probed and the answer can end that.
+  // Whatever was sent before this heartbeat may be lost: send again what isn't acknowledged, even
+  // if that is nothing, as long as the follower is probed and the answer can end that.
   if (progress.match < core.log.lastIndex() || progress.state === 'probe') {
     sendAppend(core, message.from)
   }

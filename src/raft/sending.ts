@@ -14,8 +14,8 @@ export function sendAppend(core: RaftCore, to: RaftId): void {
 }
 
 /**
- * Sends the next entries to a follower unless it is held back. False if nothing was sent, because of
- * that or because there is nothing to send and an empty message is not wanted.
+ * Sends the next entries to a follower unless it is held back. False if nothing was sent, because
+ * of that or because there is nothing to send and an empty message is not wanted.
  */
 export function maybeSendAppend(core: RaftCore, to: RaftId, sendIfEmpty: boolean): boolean {
   const progress = must(core.tracker.progress.get(to), `progress of ${to}`)

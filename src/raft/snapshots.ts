@@ -2,7 +2,10 @@
 import type { RaftCore } from './core.ts'
 import type { ConfState, Message, RaftId, Snapshot } from './types.ts'
 
-/** A follower got a snapshot from the leader of its term. Either way the answer says where it stands. */
+/**
+ * A follower got a snapshot from the leader of its term. Either way the answer says where it
+ * stands.
+ */
 export function handleSnapshot(core: RaftCore, message: Message): void {
   const { snapshot } = message
   const isRestored = snapshot !== undefined && restore(core, snapshot)

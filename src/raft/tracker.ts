@@ -1,4 +1,6 @@
-/** The members as a leader or a candidate sees them: progress of each, and the votes of a campaign. */
+/**
+ * The members as a leader or a candidate sees them: progress of each, and the votes of a campaign.
+ */
 import { Inflights } from './inflights.ts'
 import { EMPTY_MEMBERSHIP, type Membership } from './membership.ts'
 import type { Members, NewcomerOptions } from './membership-change.ts'

@@ -1,6 +1,6 @@
 /**
- * Leadership transfer (thesis 3.10): the leader stops taking proposals, brings the chosen voter up to
- * date and tells it to campaign at once.
+ * Leadership transfer (thesis 3.10): the leader stops taking proposals, brings the chosen voter up
+ * to date and tells it to campaign at once.
  */
 import type { RaftCore } from './core.ts'
 import type { Progress } from './progress.ts'
@@ -26,8 +26,8 @@ export function startTransfer(core: RaftCore, to: RaftId, progress: Progress): v
     return
   }
   core.logger?.info(`${core.id} begins to hand leadership to ${to} at term ${core.term}`)
-  // "If leadership transfer does not complete after about an election timeout, the prior leader aborts
-  // the transfer and resumes accepting client requests."
+  // "If leadership transfer does not complete after about an election timeout, the prior leader
+  // aborts the transfer and resumes accepting client requests."
   core.electionElapsed = 0
   core.leadTransferee = to
   if (progress.match === core.log.lastIndex()) sendTimeoutNow(core, to)

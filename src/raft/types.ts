@@ -101,7 +101,9 @@ export type ConfChangeTransition = 'auto' | 'implicit' | 'explicit'
 
 /** A change of membership as it is proposed. */
 export interface ConfChange {
-  /** 1 is the old one-step encoding, which must have exactly one step and `auto`; 2 is any other. */
+  /**
+   * 1 is the old one-step encoding, which must have exactly one step and `auto`; 2 is any other.
+   */
   readonly version: 1 | 2
   readonly transition: ConfChangeTransition
   /** No steps at all (and `auto`) means: leave the joint membership. */
@@ -225,7 +227,9 @@ export interface Ready {
   readonly entries: readonly Entry[]
   /** To install in place of log and state machine, before `entries`. */
   readonly snapshot?: Snapshot
-  /** To apply to the state machine. In synchronous mode they are stored already, or in `entries`. */
+  /**
+   * To apply to the state machine. In synchronous mode they are stored already, or in `entries`.
+   */
   readonly committedEntries: readonly Entry[]
   /** To send. In synchronous mode only after everything above is on disk. */
   readonly messages: readonly Message[]

@@ -12,7 +12,9 @@ export class UnstableLog {
   #isSnapshotInProgress = false
   /** The entry at position i has index #offset + i. */
   #entries: Entry[] = []
-  /** May be below storage's last index: then the next write cuts off what is stored from here on. */
+  /**
+   * May be below storage's last index: then the next write cuts off what is stored from here on.
+   */
   #offset: number
   /** Entries before this index are being written. Invariant: #offset <= #offsetInProgress. */
   #offsetInProgress: number
@@ -82,8 +84,8 @@ export class UnstableLog {
   }
 
   /**
-   * Entries up to this one are on disk and can't be overwritten by a write still under way. The term
-   * tells whether what was written is what is here: the entry may have been replaced since.
+   * Entries up to this one are on disk and can't be overwritten by a write still under way. The
+   * term tells whether what was written is what is here: the entry may have been replaced since.
    */
   stableTo(index: number, term: number): void {
     const here = this.term(index)

@@ -65,6 +65,7 @@ export function notLeader(): DbError {
 
 /** For everything that is asked of a replica that computed something else. */
 export function diverged(divergence: Divergence): DbError {
-  const message = `this replica computed something else at entry ${divergence.index} and serves nothing`
+  const what = `this replica computed something else at entry ${divergence.index}`
+  const message = `${what} and serves nothing`
   return new DbError('DIVERGED', message, { details: { ...divergence } })
 }

@@ -71,7 +71,9 @@ export class Executor {
   #nowMs = 0
   #batchNumber = 0
   #open: Batch | undefined
-  /** Batches whose writer died after they were proposed, by proposal: their entry may yet commit. */
+  /**
+   * Batches whose writer died after they were proposed, by proposal: their entry may yet commit.
+   */
   readonly #orphaned = new Map<ProposalNumber, Batch>()
   #settling: Batch[] = []
   #applications: Application[] = []
@@ -306,7 +308,7 @@ export class Executor {
   #onOpened(opened: Opened): void {
     const { lastIndex, term, isCommitCurrent } = this.#parts.log.status()
     if (opened.appliedIndex > lastIndex) {
-      const what = `the engine has applied entry ${opened.appliedIndex}, the log ends at ${lastIndex}`
+      const what = `the engine has applied ${opened.appliedIndex}, the log ends at ${lastIndex}`
       this.#parts.onFatal(`${what}: they are not of the same life of this node`)
       return
     }

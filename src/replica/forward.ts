@@ -25,7 +25,9 @@ interface Heard {
   readonly id: number
 }
 
-/** The leader's own deadline is kept by the leader; this much later its silence is taken as lost. */
+/**
+ * The leader's own deadline is kept by the leader; this much later its silence is taken as lost.
+ */
 const GRACE_MS = 500
 
 export interface ForwarderParts {

@@ -3,8 +3,8 @@
  *
  *   outcome => kind u8 (0 ok, 1 failed)
  *   ok      => index varint, count varint, result*
- *   result  => flags u8 (1: lastInsertId, 2: columns), rowsAffected varint, [lastInsertId zigzag64],
- *              [columns: count varint, text*; rows: count varint, value*]
+ *   result  => flags u8 (1: lastInsertId, 2: columns), rowsAffected varint,
+ *              [lastInsertId zigzag64], [columns: count varint, text*; rows: count varint, value*]
  *   failed  => code text, message text, details as JSON text
  */
 import type { ByteReader, ByteWriter } from '../base/bytes.ts'

@@ -86,7 +86,8 @@ export class Reads {
     this.#waiters = this.#waiters.filter(({ deadlineMs }) => deadlineMs > now)
     const applied = this.#parts.appliedIndex()
     for (const waiter of late) {
-      const message = `this node has applied entry ${applied} and did not reach ${waiter.index} in time`
+      const what = `this node has applied entry ${applied}`
+      const message = `${what} and did not reach ${waiter.index} in time`
       waiter.go(new DbError('STALE_READ', message, { details: { appliedIndex: applied } }))
     }
   }

@@ -4,12 +4,13 @@
  * bounded staleness, compaction and the operator's view.
  *
  * Staleness is measured without comparing clocks of two machines: a node stamps its report with its
- * own clock, the leader sends the stamp back with its commit index, and whoever has applied that far
- * knows to be as current as at the moment of its own stamp, less the time since the leader itself
- * was last confirmed by a quorum (measured by the leader in the same way).
+ * own clock, the leader sends the stamp back with its commit index, and whoever has applied that
+ * far knows to be as current as at the moment of its own stamp, less the time since the leader
+ * itself was last confirmed by a quorum (measured by the leader in the same way).
  *
- *   report => version u8, life varint, stampMs f64, echoLife varint, echoMs f64, term varint, flags u8, appliedIndex, durableIndex,
- *             commitIndex, floor varint, confirmedAgoMs f64, lastError text
+ *   report => version u8, life varint, stampMs f64, echoLife varint, echoMs f64, term varint,
+ *             flags u8, appliedIndex, durableIndex, commitIndex, floor varint,
+ *             confirmedAgoMs f64, lastError text
  *   life   => a number that this process drew; a stamp of an earlier life means nothing to it
  *   flags  => 1: sent by the leader of `term`; 2: diverged; 4: echo is present
  */

@@ -1,4 +1,6 @@
-/** Tells requests that change a schema from those that change data, for the rule `--forward data`. */
+/**
+ * Tells requests that change a schema from those that change data, for the rule `--forward data`.
+ */
 import type { WriteRequest } from '../engine/engine.ts'
 
 const COMMENTS_AND_SPACE = /^(?:\s+|--[^\n]*(?:\n|$)|\/\*[\s\S]*?(?:\*\/|$)|;)+/
