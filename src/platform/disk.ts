@@ -71,7 +71,7 @@ export class RealDisk implements Disk {
   }
 
   makeDirectory(path: string): void {
-    mkdirSync(this.#resolve(path), { recursive: true })
+    mkdirSync(this.#resolve(path), { recursive: true, mode: 0o700 })
   }
 
   open(path: string, options: { readonly create: boolean }): DiskFile {

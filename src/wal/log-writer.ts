@@ -176,8 +176,12 @@ export class LogWriter {
   #writeAgain(tail: RecoveredTail, done: DiskCallback): void {
     const from = Math.max(tail.startOffset, tail.markedOffset)
     if (from >= tail.endOffset) return done(undefined)
-    const bytes = this.#settings.disk.read(tail.path, from, tail.endOffset - from)
-    must(this.#current).file.write(from, [bytes], done)
+    let bytes: Uint8Array | undefined
+    const error = attempt(() => {
+      bytes = this.#settings.disk.read(tail.path, from, tail.endOffset - from)
+    })
+    if (error === undefined) must(this.#current).file.write(from, [must(bytes)], done)
+    else done(error)
   }
 
   #removals(paths: readonly string[]): readonly DiskStep[] {

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { SimFile } from '../../sim/sim-file.ts'
 import type { Entry } from '../../src/raft/types.ts'
 import { encodeSegmentHeader, type SegmentHeader } from '../../src/wal/segment-header.ts'
 import { crc32 } from '../../src/base/crc32.ts'
 import type { Wal } from '../../src/wal/wal.ts'
-import { DIRECTORY, IDENTITY, Machine } from './kit.ts'
+import { DIRECTORY, IDENTITY, Machine, TINY } from './kit.ts'
 import { FOUNDERS, describeState, readState } from './model.ts'
 
 function entryOf(index: number, sizeBytes = 100, term = 1): Entry {
@@ -259,6 +260,25 @@ test('a segment that lost its end is refused', () => {
   }
 
   assert.throws(() => machine.open(), { code: 'CORRUPT', message: /was flushed is not readable/ })
+})
+
+test('a last record that lost only its padding at a power cut is whole, now and later', () => {
+  const machine = new Machine(1)
+  const wal = machine.openFlushed({ options: { ...TINY, fillSizeBytes: 0 } })
+  machine.complete(done => wal.append({ entries: [entryOf(1, 1)] }, done))
+  machine.disk.processCrash()
+  const whole = machine.disk.file(pathOf(1))
+  const cut = new SimFile()
+  cut.write(0, whole.read(0, whole.sizeBytes - 7))
+  machine.disk.names.remove(pathOf(1))
+  machine.disk.names.create(pathOf(1), cut)
+
+  const again = machine.openFlushed({ options: { ...TINY, segmentSizeBytes: 1 } })
+  assert.equal(again.lastIndex(), 1)
+  machine.complete(done => again.append({ entries: [entryOf(2)] }, done))
+
+  assert.deepEqual(machine.disk.names.list(DIRECTORY).length, 2)
+  assert.equal(machine.open().lastIndex(), 2)
 })
 
 test('the log of another cluster, group or member is not touched', () => {
