@@ -478,3 +478,17 @@ test('a follower skips whole terms when it rejects', () => {
   const [answer] = follower.flush()
   assert.deepEqual([answer?.rejectHint, answer?.logTerm], [3, 3])
 })
+
+// A follower answers an append of an older term with a bare response in its own term, so that the
+// old leader steps down. If that very node leads again by then, the answer is none to its probe.
+test('a reminder of a later term does not pass for the answer to a probe', () => {
+  const entries = log(1, 1, 1)
+  const leader = leaderOf(3, {}, { entries, hardState: { term: 1, vote: 1, commit: 3 } })
+  const probed = leader.status.progress.get(2)
+
+  leader.receive({ type: 'append-response', from: 2, term: leader.status.term, index: 0 })
+
+  assert.equal(probed?.state, 'probe')
+  assert.deepEqual(leader.status.progress.get(2)?.state, 'probe')
+  assert.equal(leader.status.progress.get(2)?.next, probed?.next)
+})
