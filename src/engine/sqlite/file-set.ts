@@ -25,6 +25,8 @@ export interface FileSetOptions {
 /** Written to learn whether the disk is full, and removed. */
 const PROBE_FILE = 'space.probe'
 const PROBE_BYTES = 1024 * 1024
+/** A look at the WALs costs as much as a small request, so it is not taken after each. */
+const CHANGES_BETWEEN_LOOKS = 8
 const DATABASE_FILE = /^db-(\d+)\.sqlite(?:-wal|-shm)?$/
 
 export class FileSet {
@@ -37,6 +39,7 @@ export class FileSet {
   /** Those of them that changed since their WALs were looked at, and what the looks said. */
   readonly #changed = new Set<number>()
   readonly #walPages = new Map<number, WalPages>()
+  #changeCount = 0
   /** Files of dropped databases, to be removed once the drop survives. */
   #dropped: number[] = []
   /** Waiting pages at which the next checkpoint is tried. */
@@ -111,6 +114,7 @@ export class FileSet {
   }
 
   #noteChange(madeBy: number): void {
+    this.#changeCount++
     this.#dirty.add(madeBy)
     this.#changed.add(madeBy)
   }
@@ -156,7 +160,8 @@ export class FileSet {
 
   /** Checkpoints if the WALs have grown to where one is due. `applied`: last entry in the files. */
   checkpointIfDue(applied: number): void {
-    if (this.#changed.size === 0) return
+    if (this.#changeCount < CHANGES_BETWEEN_LOOKS) return
+    this.#changeCount = 0
     const { waiting, inLog } = this.#sumWalPages()
     if (waiting < this.#walPagesDue) return
     const { walPagesMax } = this.#options

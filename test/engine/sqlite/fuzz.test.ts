@@ -71,6 +71,7 @@ function assertSame(replica: Replica, leader: Replica, what: string): void {
 
 function fuzz(seed: number): Tally {
   using leader = new Replica({ walPagesMax: 200 })
+  const cut = new FuzzRandom(seed + 1_000_000)
   const copies: { replica: Replica; from: number }[] = []
   using follower = new Replica({ walPagesMax: 50 })
   try {
@@ -81,8 +82,11 @@ function fuzz(seed: number): Tally {
         assert.equal(divergence, undefined, JSON.stringify(divergence))
       }
       if (batch % 40 === 20) copies.push({ replica: leader.copy(), from: leader.index })
-      // Nothing that is flushed is lost, and nothing else is needed to catch up.
-      if (batch % 40 === 35) copies.push({ replica: follower.powerCutCopy(), from: 0 })
+      if (batch % 10 !== 9) return
+      // Nothing that was told to be durable is lost, and nothing else is needed to catch up.
+      const replica = follower.powerCutCopy(bound => cut.below(bound))
+      copies.push({ replica, from: 0 })
+      assert(replica.opened.appliedIndex >= follower.apply().durableIndex)
     })
     assertSame(follower, leader, `seed ${seed}, entry by entry`)
 

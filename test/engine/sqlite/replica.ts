@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import {
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -33,6 +34,7 @@ type ReplyOf<Type extends WriterReply['type']> = Extract<WriterReply, { type: Ty
 /** A statement as its text, or with its parameters. */
 export type Sql = string | readonly [sql: string, params: SqlParams]
 
+const WAL_HEADER_BYTES = 32
 export const NOW_MS = Date.UTC(2026, 10, 20, 12, 34, 56, 789)
 
 /** A request of statements on database `d`. */
@@ -76,6 +78,8 @@ export class Replica implements Disposable {
   readonly entries: EngineEntry[] = []
   /** Files as of their last flush, by path under the directory. */
   readonly flushed = new Map<string, Uint8Array>()
+  /** Their WALs as of the same moment, which a checkpoint flushes before it. */
+  readonly #flushedWals = new Map<string, Uint8Array>()
 
   constructor(
     options: Partial<SqliteWriterOptions> = {},
@@ -249,11 +253,31 @@ export class Replica implements Disposable {
     return this.#reborn(directory, options)
   }
 
-  /** A second replica over what a power cut would leave of this one's files. */
-  powerCutCopy(): Replica {
+  /**
+   * A second replica over what a power cut would leave of this one's files. With `below`, a piece
+   * of each WAL is there as well, cut at any place past what the last checkpoint has flushed, and
+   * what was not flushed behind it may be anything.
+   */
+  powerCutCopy(below?: (bound: number) => number): Replica {
     const directory = newDirectory()
     this.#restoreFlushed(directory)
+    if (below !== undefined) this.#restoreTornWals(directory, below)
     return new Replica({ directory })
+  }
+
+  #restoreTornWals(directory: string, below: (bound: number) => number): void {
+    for (const path of this.flushed.keys()) {
+      const wal = readIfThere(join(this.directory, `${path}-wal`))
+      if (wal === undefined || wal.length < WAL_HEADER_BYTES) continue
+      const flushed = this.#flushedWals.get(path) ?? new Uint8Array(0)
+      // A WAL that began anew since has another header, which SQLite flushes before anything else.
+      const isSame = Buffer.compare(head(flushed), head(wal)) === 0
+      const safe = isSame ? Math.min(flushed.length, wal.length) : WAL_HEADER_BYTES
+      const cut = safe + below(wal.length - safe + 1)
+      const torn = wal.slice(0, Math.min(wal.length, cut + below(9000)))
+      for (let at = cut; at < torn.length; at++) torn[at] = below(256)
+      writeFileSync(join(directory, `${path}-wal`), torn)
+    }
   }
 
   /** A file of the first generation as it is after a checkpoint. */
@@ -309,10 +333,21 @@ export class Replica implements Disposable {
       directory: this.directory,
       onFlushed: path => {
         this.flushed.set(relative(this.directory, path), readFileSync(path))
+        const wal = readIfThere(`${path}-wal`)
+        if (wal === undefined) this.#flushedWals.delete(relative(this.directory, path))
+        else this.#flushedWals.set(relative(this.directory, path), wal)
         this.#options.onFlushed?.(path)
       },
     })
   }
+}
+
+function readIfThere(path: string): Uint8Array | undefined {
+  return existsSync(path) ? readFileSync(path) : undefined
+}
+
+function head(wal: Uint8Array): Uint8Array {
+  return wal.subarray(0, WAL_HEADER_BYTES)
 }
 
 /** Runs SQL on a file behind everybody's back. */
