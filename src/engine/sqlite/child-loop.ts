@@ -1,7 +1,7 @@
 /**
  * The inside of an engine process: read a message, answer it, in order, without an event loop. The
- * blocking calls are on purpose: the process has nothing else to do, and an answer takes a third
- * less time than over streams.
+ * blocking calls are on purpose: the process has nothing else to do, each answer is out before the
+ * next message is begun, and it comes a little sooner than over streams.
  */
 import { readSync, writeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
