@@ -144,12 +144,13 @@ export class Catalogue {
 
   #change(index: number, change: () => { changes: number | bigint }): void {
     this.#database.exec('BEGIN IMMEDIATE')
-    const { changes } = change()
     const moved = this.#setApplied.run(BigInt(index), BigInt(this.#applied), BigInt(index))
     assert(
-      Number(changes) === 1 && Number(moved.changes) === 1,
+      Number(moved.changes) === 1,
       `the catalogue was to go from entry ${this.#applied} to ${index}, but it is elsewhere`,
     )
+    const { changes } = change()
+    assert(Number(changes) === 1, `entry ${index} changed ${changes} databases`)
     this.#database.exec('COMMIT')
     this.#applied = index
   }

@@ -82,7 +82,9 @@ export function readCheckpoint(statement: StatementSync): Checkpoint {
   // Without a WAL, SQLite says -1.
   const inLog = Math.max(0, Number(row[1]))
   const done = Math.max(0, Number(row[2]))
-  return { isComplete: row[0] === 0n && inLog === done, inLog, waiting: inLog - done }
+  // A TRUNCATE that was busy has still moved what it could, and says how much that was.
+  const isKnown = row[0] === 0n || inLog > 0
+  return { isComplete: isKnown && inLog === done, inLog, waiting: inLog - done }
 }
 
 export interface Checkpoint extends WalPages {

@@ -166,8 +166,11 @@ export class FileSet {
     if (waiting < this.#walPagesDue) return
     const { walPagesMax } = this.#options
     // Readers that overlap keep a WAL growing for ever; far over the limit, wait for a gap in them.
-    const isDone = this.#checkpoint(applied, inLog > walPagesMax * 4 ? 'TRUNCATE' : 'PASSIVE')
-    this.#walPagesDue = isDone ? walPagesMax : this.#sumWalPages().waiting + walPagesMax / 4
+    // One that stays is waited for seldom.
+    const waits = inLog > walPagesMax * 4
+    const isDone = this.#checkpoint(applied, waits ? 'TRUNCATE' : 'PASSIVE')
+    const more = waits ? walPagesMax : walPagesMax / 4
+    this.#walPagesDue = isDone ? walPagesMax : this.#sumWalPages().waiting + more
   }
 
   /** Makes everything up to `applied` survive a power cut, as far as readers let it. */
