@@ -270,11 +270,16 @@ export class RaftLog implements ReplicatedLog {
 
   #handle(ready: Ready): void {
     this.#announceRole()
+    // The core lets a candidate ask for votes while its own is still being written. But if it then
+    // lost that vote in a crash it could be elected to the same term again, with another log: two
+    // leaders of one term. So it asks once its vote is on disk (thesis 3.8), as it answers.
+    const requests = ready.messages.filter(({ type }) => type === 'vote')
     for (const message of ready.messages) {
-      if (message.to === LOCAL_APPEND) this.#store(message)
+      if (message.to === LOCAL_APPEND) this.#store(message, requests.splice(0))
       else if (message.to === LOCAL_APPLY) this.#hand(message)
-      else this.#send(message)
+      else if (message.type !== 'vote') this.#send(message)
     }
+    assert(requests.length === 0, 'a vote was asked for, and nothing was to be stored')
     for (const state of ready.readStates) this.#rounds.answer(state.context, state.index)
   }
 
@@ -291,13 +296,14 @@ export class RaftLog implements ReplicatedLog {
     this.#listener(this.#lastRole)
   }
 
-  #store(message: Message): void {
+  /** Has a message's work done by the disk, and after it sends what waits for that. */
+  #store(message: Message, waiting: readonly Message[]): void {
     assert(message.snapshot === undefined, 'a snapshot came from a peer, which none of them sends')
     const hardState =
       message.term === 0
         ? undefined
         : { term: message.term, vote: message.vote, commit: message.commit }
-    const { responses = [] } = message
+    const responses = [...waiting, ...(message.responses ?? [])]
     this.#parts.wal.append({ entries: message.entries, ...(hardState && { hardState }) }, () =>
       this.#stored(responses),
     )
