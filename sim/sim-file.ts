@@ -29,6 +29,8 @@ class Content {
   #bytes: Uint8Array = new Uint8Array(0)
 
   write(offset: number, bytes: Uint8Array): void {
+    // As POSIX has it, a write of nothing doesn't even change the size.
+    if (bytes.length === 0) return
     this.resize(Math.max(this.sizeBytes, offset + bytes.length))
     this.#bytes.set(bytes, offset)
   }
