@@ -7,13 +7,19 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
+import { decodeMessage } from '../src/log/peer-codec.ts'
+import { must } from '../src/base/assert.ts'
+import type { ReadRequest } from '../src/engine/engine.ts'
 import type { Member } from '../src/log/raft-log.ts'
+import type { Consistency, Outcome, ReadAnswer } from '../src/replica/types.ts'
+import { describeMessage } from './describe-message.ts'
 import { Faults } from './faults.ts'
+import type { Action } from './model.ts'
 import { Oracle } from './oracle.ts'
 import { RaftInvariants } from './raft-invariants.ts'
 import { readEverything } from './requests.ts'
 import type { EventOwner } from './scheduler.ts'
-import { CALM, SimNetwork } from './sim-network.ts'
+import { CALM, type FrameKnowledge, SimNetwork } from './sim-network.ts'
 import { type NodeSurroundings, SimNode } from './sim-node.ts'
 import { hashBytes } from './sim-random.ts'
 import type { Swarm } from './swarm.ts'
@@ -22,8 +28,22 @@ import { check, Violation, type World } from './world.ts'
 
 /** Virtual time in which everything must be well again. */
 const RECOVERY_MS_MAX = 60_000
+
+/** How long a scripted read may take. */
+const QUERY_TIMEOUT_MS = 5000
+
 const RAFT_KIND = 0
 const KIND_OFFSET = 5
+const FRAME_HEAD_BYTES = 6
+
+/** Only messages of consensus may arrive twice; for all others the transport promises the contrary. */
+const FRAMES: FrameKnowledge = {
+  mayRepeat: frame => frame[KIND_OFFSET] === RAFT_KIND,
+  describe: frame =>
+    frame[KIND_OFFSET] === RAFT_KIND
+      ? describeMessage(decodeMessage(frame.subarray(FRAME_HEAD_BYTES)))
+      : `kind ${frame[KIND_OFFSET]}, ${frame.length} bytes`,
+}
 
 export class Cluster implements NodeSurroundings {
   readonly world: World
@@ -48,9 +68,7 @@ export class Cluster implements NodeSurroundings {
       nodeId: `n${position + 1}`,
       address: `n${position + 1}:7070`,
     }))
-    // Only messages of consensus may arrive twice; the transport promises it for the others.
-    const mayRepeat = (frame: Uint8Array): boolean => frame[KIND_OFFSET] === RAFT_KIND
-    this.network = new SimNetwork(world, swarm.network, mayRepeat)
+    this.network = new SimNetwork(world, swarm.network, FRAMES)
     this.invariants = new RaftInvariants(
       world,
       { durableTerm: (node, index) => this.node(node).durableTerm(index) },
@@ -71,6 +89,56 @@ export class Cluster implements NodeSurroundings {
     const node = this.nodes[id - 1]
     if (node === undefined) throw new RangeError(`there is no node ${id}`)
     return node
+  }
+
+  /** For scripted runs: all nodes run, nobody asks anything and nothing fails. */
+  start(): void {
+    this.#isCalm = true
+    for (const node of this.nodes) node.start()
+  }
+
+  /** Runs until somebody leads and takes writes. */
+  runUntilLeader(): SimNode {
+    const ready = (): SimNode | undefined =>
+      this.nodes.find(node => node.isRunning && node.replica.status().isReadyToWrite)
+    this.runUntil('a leader', () => ready() !== undefined)
+    return must(ready())
+  }
+
+  runFor(durationMs: number): void {
+    this.world.scheduler.runUntil(this.world.nowMs + durationMs, () => false)
+  }
+
+  /** Makes a database with the tables of the workload. */
+  makeDatabase(name: string): void {
+    const { keyCount } = this.swarm
+    this.#executeOnce('a database', (leader, next) =>
+      this.workload.changeDatabases(leader, 'create-database', name, next),
+    )
+    this.#executeOnce('tables', (leader, next) =>
+      this.workload.write(leader, name, { type: 'set-up', keyCount }, next),
+    )
+  }
+
+  /** Writes on a node and runs until it has answered; the answer's index, or 0 for a failure. */
+  write(node: SimNode, database: string, action: Action): number {
+    let answer: number | undefined
+    this.workload.write(node, database, action, index => {
+      answer = index
+    })
+    this.runUntil('an answer', () => answer !== undefined)
+    return must(answer)
+  }
+
+  /** Reads on a node and runs until it has answered. */
+  query(node: SimNode, request: ReadRequest, consistency: Consistency): Outcome<ReadAnswer> {
+    let outcome: Outcome<ReadAnswer> | undefined
+    const options = { consistency, timeoutMs: QUERY_TIMEOUT_MS }
+    node.replica.query(request, options, answer => {
+      outcome = answer
+    })
+    this.runUntil('an answer', () => outcome !== undefined)
+    return must(outcome)
   }
 
   /** Runs `steps` events with faults, then heals everything and waits until all is well again. */
@@ -121,16 +189,25 @@ export class Cluster implements NodeSurroundings {
     this.network.healAll()
     this.world.note('calm', 0)
     for (const node of this.nodes) if (!node.isRunning) node.start()
-    this.#await('answers to everything', () => this.workload.pendingCount === 0)
+    this.runUntil('answers to everything', () => this.workload.pendingCount === 0)
     this.#writeOnce()
-    this.#await('the same state on all nodes', () => this.#hasConverged())
+    this.runUntil('the same state on all nodes', () => this.#hasConverged())
     this.#compareAll()
+  }
+
+  #executeOnce(what: string, ask: (leader: SimNode, next: (index: number) => void) => void): void {
+    let isDone = false
+    ask(this.runUntilLeader(), index => {
+      check(index > 0, () => `no ${what}`)
+      isDone = true
+    })
+    this.runUntil(what, () => isDone)
   }
 
   #writeOnce(): void {
     let isWritten = false
     let isAsking = false
-    this.#await('a write', () => {
+    this.runUntil('a write', () => {
       const leader = this.nodes.find(node => node.isRunning && node.role === 'leader')
       if (leader === undefined || isAsking) return isWritten
       isAsking = true
@@ -194,10 +271,11 @@ export class Cluster implements NodeSurroundings {
         })
       }
     }
-    this.#await('the last comparison', () => pending === 0)
+    this.runUntil('the last comparison', () => pending === 0)
   }
 
-  #await(what: string, isDone: () => boolean): void {
+  /** Runs until `isDone`; fails, naming `what`, if that takes longer than a recovery may. */
+  runUntil(what: string, isDone: () => boolean): void {
     const deadlineMs = this.world.nowMs + RECOVERY_MS_MAX
     if (this.world.scheduler.runUntil(deadlineMs, isDone)) return
     const states = this.nodes.map(node => JSON.stringify(node.describe()))

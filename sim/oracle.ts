@@ -26,8 +26,11 @@ export interface ReadBounds {
   readonly database: string
   /** Not older than this entry. */
   readonly from: number
-  /** Not newer than this entry, which is what the answer says of itself. */
-  readonly to: number
+  /**
+   * Nothing in it is newer than this entry, as the answer says of itself. It may be below `from`: when
+   * entries that change nothing in this database follow.
+   */
+  readonly newest: number
 }
 
 export class Oracle {
@@ -35,8 +38,8 @@ export class Oracle {
   readonly #operations = new Map<number, Operation>()
   /** Digests by database, creation and index: equal on all nodes. */
   readonly #digests = new Map<string, string>()
-  /** When entries were committed, by index. */
-  readonly #committedAtMs: number[] = []
+  /** What clients knew to be done, and since when: rising in both. */
+  readonly #acknowledged: { readonly timeMs: number; readonly index: number }[] = []
   readonly model = new CommittedModel(number => must(this.#operations.get(number)?.action))
   okCount = 0
   readCount = 0
@@ -55,7 +58,6 @@ export class Oracle {
 
   /** An entry was committed, for the first time that anybody knows. */
   committed(index: number, data: Uint8Array): void {
-    this.#committedAtMs[index] = this.#world.nowMs
     for (const number of this.model.apply(index, data)) {
       const operation = this.#operations.get(number)
       check(
@@ -65,12 +67,9 @@ export class Oracle {
     }
   }
 
-  /** Last entry that was committed at that moment of true time. */
-  commitIndexAt(timeMs: number): number {
-    for (let index = this.model.index; index > 0; index--) {
-      if ((this.#committedAtMs[index] ?? 0) <= timeMs) return index
-    }
-    return 0
+  /** The newest entry of which some client knew at that moment of true time. */
+  acknowledgedIndexAt(timeMs: number): number {
+    return this.#acknowledged.findLast(known => known.timeMs <= timeMs)?.index ?? 0
   }
 
   /** The answer to a write. */
@@ -87,6 +86,9 @@ export class Oracle {
     operation.answer = 'ok'
     this.okCount++
     this.#world.note('ok', 0, number, outcome.index)
+    if (outcome.index > (this.#acknowledged.at(-1)?.index ?? 0)) {
+      this.#acknowledged.push({ timeMs: this.#world.nowMs, index: outcome.index })
+    }
     check(
       outcome.index <= this.model.index,
       () => `operation ${number} is ok at ${outcome.index}, committed is ${this.model.index}`,
@@ -118,8 +120,8 @@ export class Oracle {
   read(bounds: ReadBounds, results: readonly StatementResult[]): void {
     this.readCount++
     check(
-      bounds.to <= this.model.index,
-      () => `a read is of ${bounds.to}, committed is ${this.model.index}`,
+      bounds.newest <= this.model.index,
+      () => `a read is of ${bounds.newest}, committed is ${this.model.index}`,
     )
     this.#judgeState(bounds, registersOf(results[0]))
   }
@@ -149,7 +151,7 @@ export class Oracle {
   everything(node: number, database: string, results: readonly StatementResult[]): void {
     const there = must(this.model.database(database))
     const { index } = this.model
-    this.#judgeState({ database, from: index, to: index }, registersOf(results[0]))
+    this.#judgeState({ database, from: index, newest: index }, registersOf(results[0]))
     const marks = (results[1]?.rows ?? []).map(([operation]) => toNumber(operation))
     const expected = [...there.marks.keys()].sort((left, right) => left - right)
     check(
@@ -213,30 +215,33 @@ export class Oracle {
   }
 
   /** Whether registers were like this, all at the same moment within the bounds. */
-  #judgeState({ database, from, to }: ReadBounds, seen: ReadonlyMap<number, Register>): void {
+  #judgeState({ database, from, newest }: ReadBounds, seen: ReadonlyMap<number, Register>): void {
+    const to = this.model.index
     const candidates = this.model.databasesWithin(database, from, to)
-    const fits = candidates.some(candidate => isStateWithin(candidate, from, to, seen))
+    const fits = candidates.some(candidate => isStateWithin(candidate, { from, to, newest }, seen))
     check(fits, () => {
       const states = candidates.map(candidate => describe(candidate, from, to)).join('; ')
       const what = [...seen].map(([key, { version, writer }]) => `${key}: ${version} by ${writer}`)
-      return `registers of ${database} were never {${what.join(', ')}} from ${from} to ${to}; were ${states}`
+      return (
+        `registers of ${database} were never {${what.join(', ')}} from ${from} to ${to}, ` +
+        `nothing newer than ${newest}; they were ${states}`
+      )
     })
   }
 }
 
 function isStateWithin(
   database: DatabaseModel,
-  from: number,
-  to: number,
+  bounds: { readonly from: number; readonly to: number; readonly newest: number },
   seen: ReadonlyMap<number, Register>,
 ): boolean {
-  let low = Math.max(from, database.createdAt)
-  let high = Math.min(to, database.droppedAt - 1)
+  let low = Math.max(bounds.from, database.createdAt)
+  let high = Math.min(bounds.to, database.droppedAt - 1)
   for (const [key, register] of seen) {
     const versions = database.registers.get(key) ?? []
     const at = versions.findIndex(({ value }) => isSame(value, register))
     const version = versions[at]
-    if (version === undefined) return false
+    if (version === undefined || version.index > bounds.newest) return false
     low = Math.max(low, version.index)
     high = Math.min(high, (versions[at + 1]?.index ?? Number.POSITIVE_INFINITY) - 1)
   }

@@ -15,6 +15,7 @@ import {
   type ReadState,
 } from '../src/raft/types.ts'
 import { must } from '../src/base/assert.ts'
+import { describeMessage } from './describe-message.ts'
 import { RaftInvariants } from './raft-invariants.ts'
 import { SimRaftNode, type RaftSurroundings } from './raft-node.ts'
 import type { RaftSwarm } from './raft-swarm.ts'
@@ -167,7 +168,9 @@ export class RaftCluster implements RaftSurroundings {
         return
       }
       target.process.after(0, () => {
-        this.world.note(message.type, target.id, message.from, message.index, () => told(message))
+        this.world.note(message.type, target.id, message.from, message.index, () =>
+          describeMessage(message),
+        )
         if (message.type === 'snapshot') this.#reportSnapshot(message, true)
         target.receive(message)
       })
@@ -437,11 +440,4 @@ function confStateOf(voters: readonly RaftId[]): ConfState {
 
 function isWithoutVote(id: RaftId, confState: ConfState): boolean {
   return !confState.voters.includes(id) && !confState.votersOutgoing.includes(id)
-}
-
-function told(message: Message): string {
-  const { from, term, index, logTerm, commit, entries, reject, rejectHint } = message
-  const of = entries.map(entry => `${entry.index}/${entry.term}`).join(' ')
-  const no = reject ? ` REJECTED hint ${rejectHint}` : ''
-  return `from ${from} term ${term} at ${index}/${logTerm} commit ${commit} [${of}]${no}`
 }

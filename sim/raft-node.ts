@@ -225,16 +225,20 @@ export class SimRaftNode {
       this.#handleInSteps(ready)
       return
     }
+    // As the product's driver does: nobody is asked for a vote before the own one is on disk.
+    const requests = ready.messages.filter(({ type }) => type === 'vote')
     for (const message of ready.messages) {
       if (message.to === LOCAL_APPEND) {
+        const responses = [...requests.splice(0), ...(message.responses ?? [])]
         this.#storage.write(batchOf(message))
-        this.#appendQueue.push(message)
+        this.#appendQueue.push({ ...message, responses })
       } else if (message.to === LOCAL_APPLY) {
         this.#applyQueue.push(message)
-      } else {
+      } else if (message.type !== 'vote') {
         this.#send(message)
       }
     }
+    assert(requests.length === 0, 'a vote was asked for, and nothing was to be stored')
     this.#appendNext()
     this.#applyNext()
   }

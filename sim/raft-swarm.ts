@@ -75,7 +75,7 @@ export function drawRaftSwarm(random: SimRandom, nodes?: number): RaftSwarm {
     payloadBytesMax: random.pick([8, 40, 200]),
     changeWeight: random.pick([0, 1, 4, 15]),
     compactWeight: random.pick([0, 2, 10]),
-    crashWeight: random.pick([1, 3, 8]),
+    crashWeight: random.pick([1, 3, 8, 20]),
     partitionWeight: random.pick([0, 2, 6]),
   }
 }

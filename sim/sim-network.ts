@@ -28,6 +28,14 @@ export interface NetworkOptions {
   readonly queueBytesMax: number
 }
 
+/** What the network is told of the frames it carries. */
+export interface FrameKnowledge {
+  /** Whether it may arrive twice. */
+  mayRepeat(frame: Uint8Array): boolean
+  /** For the trace. */
+  describe(frame: Uint8Array): string
+}
+
 /** A network without faults, for the phase in which everything must heal. */
 export const CALM: NetworkOptions = {
   delayMsMin: 0.5,
@@ -63,17 +71,17 @@ const LANES: readonly Lane[] = ['control', 'data']
 export class SimNetwork {
   readonly #world: World
   readonly #random: SimRandom
-  readonly #mayRepeat: (frame: Uint8Array) => boolean
+  readonly #frames: FrameKnowledge
   readonly #endpoints = new Map<number, Endpoint>()
   /** Directions that are cut, as `from>to`. */
   readonly #cuts = new Set<string>()
   readonly #slowdowns = new Map<string, number>()
   options: NetworkOptions
 
-  constructor(world: World, options: NetworkOptions, mayRepeat: (frame: Uint8Array) => boolean) {
+  constructor(world: World, options: NetworkOptions, frames: FrameKnowledge) {
     this.#world = world
     this.#random = world.random('network')
-    this.#mayRepeat = mayRepeat
+    this.#frames = frames
     this.options = options
   }
 
@@ -177,7 +185,7 @@ export class SimNetwork {
     // What was sent must not change when the sender uses its buffer again.
     const sent = frame.slice()
     this.#launch(connection, sent)
-    if (this.#random.chance(this.options.repeatProbability) && this.#mayRepeat(frame)) {
+    if (this.#random.chance(this.options.repeatProbability) && this.#frames.mayRepeat(frame)) {
       this.#world.note('net repeat', from.id, to.id, frame.length)
       this.#launch(connection, sent)
     }
@@ -207,7 +215,9 @@ export class SimNetwork {
       this.#giveUpLater(connection)
       return
     }
-    this.#world.note('net frame', to.id, from.id, frame.length)
+    this.#world.note('net frame', to.id, from.id, frame.length, () => {
+      return `from ${from.id} ${lane} ${this.#frames.describe(frame)}`
+    })
     to.handler?.onFrame(from.id, lane, frame)
   }
 

@@ -226,7 +226,7 @@ export class SimNode {
       id: this.id,
       ...status,
       ...counters,
-      log: { ...log, peers: log.peers.length },
+      log,
       reports: [...reports],
     }
   }

@@ -48,6 +48,72 @@ export interface FaultWeights {
   readonly transfer: number
 }
 
+/** Three nodes much as in production, in which nothing fails: where a scripted run begins. */
+export const PLAIN: Swarm = {
+  nodeCount: 3,
+  clockSkew: 0,
+  syncMsMean: 1,
+  writeMsMean: 0.1,
+  diskCrashProbability: 0,
+  diskErrorProbability: 0,
+  network: CALM,
+  log: {
+    tickMs: 20,
+    electionTicks: 10,
+    heartbeatTicks: 2,
+    maxSizePerMessageBytes: 1 << 20,
+    maxInflightMessages: 256,
+    maxInflightBytes: 1 << 24,
+  },
+  wal: {
+    segmentSizeBytes: 1 << 20,
+    cacheSizeBytes: 1 << 20,
+    batchSizeBytesMax: 1 << 20,
+    fillSizeBytes: 0,
+  },
+  replica: {
+    forward: 'all',
+    maxBatchRequests: 512,
+    maxBatchBytes: 1 << 20,
+    maxQueuedRequests: 10_000,
+    maxQueuedBytes: 1 << 24,
+    maxWaitingReads: 1000,
+    maxForwardedRequests: 1000,
+    maxExecuteMs: 10_000,
+    maxApplyBytes: 1 << 20,
+    maxApplyLagMs: 500,
+    maxApplyLagBytes: 64 << 20,
+    reportMs: 50,
+  },
+  engine: {
+    writerMsMean: 0.1,
+    readerMsMean: 0.1,
+    pipeMs: 0.1,
+    deathProbability: 0,
+    walPagesMax: 10_000,
+  },
+  faultMsMean: 1000,
+  weights: {
+    crash: 0,
+    powerCut: 0,
+    allPowerCut: 0,
+    restart: 1,
+    pause: 0,
+    partition: 0,
+    cut: 0,
+    heal: 0,
+    reset: 0,
+    slow: 0,
+    clockJump: 0,
+    engineDeath: 0,
+    transfer: 0,
+  },
+  clientCount: 3,
+  thinkMsMean: 5,
+  keyCount: 3,
+  nameCount: 20,
+}
+
 /** `nodes` fixes the number of nodes; otherwise it is drawn too. */
 export function drawSwarm(random: SimRandom, nodes?: number): Swarm {
   return {

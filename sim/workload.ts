@@ -26,6 +26,9 @@ const LASTING = ['first', 'second'] as const
 const PASSING = 'passing'
 const READ_TIMEOUT_MS = 2000
 
+/** How long a client waits after a failure. */
+const BACKOFF_MS_MEAN = 30
+
 /** Wakes a client whose node has died and will never answer. */
 const DEAD_NODE_POLL_MS = 50
 
@@ -69,9 +72,11 @@ export class Workload {
     return this.#random
   }
 
-  /** A node that runs, if there is one. */
+  /** A node that runs, if there is one; often one that leads, or believes so. */
   pickNode(): SimNode | undefined {
     const running = this.#parts.nodes.filter(node => node.isRunning)
+    const leading = running.filter(node => node.role === 'leader')
+    if (leading.length > 0 && this.#random.chance(0.5)) return this.#random.pick(leading)
     return running.length === 0 ? undefined : this.#random.pick(running)
   }
 
@@ -107,7 +112,7 @@ export class Workload {
     node: SimNode,
     type: 'create-database' | 'drop-database',
     database: string,
-    next: () => void,
+    next: (index: number) => void,
   ): void {
     const { oracle } = this.#parts
     const operation = oracle.begin(database, undefined)
@@ -130,8 +135,10 @@ export class Workload {
       if (!answer.isHeard()) return
       if (outcome.type === 'ok') {
         const { index, results } = outcome.value
-        world.note('read', node.id, index, from, options.consistency)
-        oracle.read({ database, from, to: index }, results)
+        const what = (): string =>
+          `${JSON.stringify(options)} begun at ${beganAtMs} is of ${index}, at least ${from}`
+        world.note('read', node.id, index, from, what)
+        oracle.read({ database, from, newest: index }, results)
         answer.end(index)
       } else {
         this.#refuseOddErrors(outcome.error)
@@ -165,7 +172,7 @@ export class Workload {
         if (maxLagMs === undefined) return atLeastIndex
         // The node measures with its own clock, which may be slow.
         const allowedMs = maxLagMs / (1 - swarm.clockSkew)
-        return Math.max(atLeastIndex, oracle.commitIndexAt(beganAtMs - allowedMs))
+        return Math.max(atLeastIndex, oracle.acknowledgedIndexAt(beganAtMs - allowedMs))
       }
       default:
         return unreachable(consistency)
@@ -279,7 +286,9 @@ class Client {
     const database = this.#workload.pickDatabase()
     const next = (index: number): void => {
       this.#token = Math.max(this.#token, index)
-      this.run()
+      if (index > 0) return this.run()
+      // Whatever went wrong, asking again at once would only keep everybody busy.
+      this.#workload.parts.world.after(random.exponential(BACKOFF_MS_MEAN), () => this.run())
     }
     const kinds: readonly (readonly [weight: number, act: () => void])[] = [
       [40, () => this.#workload.write(node, database, this.#drawAction(), next)],

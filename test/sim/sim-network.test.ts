@@ -36,7 +36,11 @@ function setUp(options: Partial<NetworkOptions> = {}): {
   run: (durationMs: number) => void
 } {
   const world = new World(11)
-  const network = new SimNetwork(world, { ...CALM, ...options }, frame => frame[0] === 99)
+  const network = new SimNetwork(
+    world,
+    { ...CALM, ...options },
+    { mayRepeat: frame => frame[0] === 99, describe: String },
+  )
   const stations = [1, 2, 3].map(id => plugIn(world, network, id))
   const run = (durationMs: number): void => {
     world.scheduler.runUntil(world.nowMs + durationMs, () => false)
