@@ -22,7 +22,7 @@ const WAIT_MS = 5000
 export function openForWriting(path: string): DatabaseSync {
   const database = new DatabaseSync(path, { ...OPTIONS, timeout: WAIT_MS })
   database.exec(
-    'PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;' +
+    'PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;' +
       'PRAGMA cache_size = -65536; PRAGMA recursive_triggers = OFF',
   )
   return database

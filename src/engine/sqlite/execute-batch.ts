@@ -201,9 +201,11 @@ export class ExecuteBatch {
 
   #fail(file: DatabaseFile, outcome: RunOutcome & { type: 'failed' }): RequestResult {
     const { failure, isTransactionLost } = outcome
+    // A corrupt page fails who asks for it: a writer that ended would only meet it again.
     if (failure.type === 'local') throw new LocalFault(failure.error)
     if (failure.type === 'full') this.#files.requireSpace(failure.error)
-    if (isTransactionLost) this.#runAgain(file)
+    // After a corrupt page SQLite refuses to write until the whole transaction is rolled back.
+    if (isTransactionLost || failure.type === 'corrupt') this.#runAgain(file)
     return failed(verdict(failure))
   }
 

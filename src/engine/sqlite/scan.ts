@@ -22,12 +22,15 @@ const ROLLBACK_FORM =
 const DEFERRED =
   'deferred foreign keys would fail only at COMMIT, when the answer is already given; leave out ' +
   'INITIALLY DEFERRED'
+const INDEX_OF_NOW =
+  "an index can't hold what changes by itself; leave 'now' out, or store the moment in a column"
 const VACUUM = 'VACUUM rewrites the file of one node; it is not replicated'
 const RESERVED = 'names that begin with lockstep_ are kept for the server itself'
 const TRANSACTION =
   'a request is a transaction: all its statements take effect or none; leave out BEGIN, COMMIT, ' +
   'ROLLBACK, SAVEPOINT and RELEASE'
 
+const NOW_WORDS = new Set(['now', 'subsec', 'subsecond'])
 const STATE_WORD = /last_insert_rowid|changes/i
 const STATE_WORDS = new Set(['last_insert_rowid', 'changes'])
 const TRANSACTION_WORDS = ['BEGIN', 'COMMIT', 'END', 'ROLLBACK', 'SAVEPOINT', 'RELEASE']
@@ -66,6 +69,8 @@ class Scanner implements Scan {
   readonly #names = new Set<string>()
   refusal: string | undefined
   readonly #sql: string
+  #words = 0
+  #isIndex = false
   /** The last tokens in capitals, newest last; '' before there are so many. */
   #last = ''
   #secondLast = ''
@@ -88,6 +93,9 @@ class Scanner implements Scan {
         return this.#word(token)
       case 'quoted':
       case 'string':
+        if (this.#isIndex && NOW_WORDS.has(unquote(this.#sql, token).toLowerCase())) {
+          this.refusal = INDEX_OF_NOW
+        }
         this.#name(unquote(this.#sql, token))
         return this.#remember('"')
       case 'number':
@@ -106,6 +114,8 @@ class Scanner implements Scan {
       if (word === 'VACUUM') this.refusal = VACUUM
       if (TRANSACTION_WORDS.includes(word)) this.refusal = TRANSACTION
     }
+    if (word === 'INDEX' && this.firstWord === 'CREATE' && this.#words < 3) this.#isIndex = true
+    this.#words++
     const last = this.#last
     if (word === 'ROLLBACK') {
       const isRaise = last === '(' && this.#secondLast === 'RAISE'

@@ -17,8 +17,12 @@ const MISMATCH = 20
 const AUTH = 23
 const RANGE = 25
 const NOTADB = 26
-/** A virtual table's word about its own rows, such as an FTS5 index that doesn't fit its content. */
-const CORRUPT_VTAB = CORRUPT | (1 << 8)
+/**
+ * Words of SQLite about rows and not about pages: an FTS5 index that doesn't fit its content, a
+ * sequence that holds no number, an index over an expression that now gives something else. A
+ * client can bring each of them about, on all nodes alike.
+ */
+const CORRUPT_ROWS = new Set([CORRUPT | (1 << 8), CORRUPT | (2 << 8), CORRUPT | (3 << 8)])
 
 const SYNTAX = /syntax error|incomplete input|unrecognized token/
 const TOO_MUCH = /too many SQL variables|variable number must be|Expression tree is too large/
@@ -27,6 +31,8 @@ const NO_TABLE = /^no such table: /
 export type SqlFailure =
   /** The statement's fault, the same on every node. */
   | { readonly type: 'statement'; readonly error: RequestError }
+  /** SQLite met a page that makes no sense, here. */
+  | { readonly type: 'corrupt'; readonly error: RequestError }
   /** SQLite says "full": the disk, or a table that has used its last rowid. */
   | { readonly type: 'full'; readonly error: RequestError }
   /** This node's fault. */
@@ -66,8 +72,8 @@ export function classifyFailure(thrown: unknown, refusal: string | undefined): S
     case FULL:
       return { type: 'full', error: make('DISK_FULL') }
     case CORRUPT:
-      if (errcode === CORRUPT_VTAB) return statement(make('SQL_ERROR'))
-      return { type: 'local', error: make('CORRUPT') }
+      if (CORRUPT_ROWS.has(errcode)) return statement(make('SQL_ERROR'))
+      return { type: 'corrupt', error: make('CORRUPT') }
     case NOTADB:
       return { type: 'local', error: make('CORRUPT') }
     default:

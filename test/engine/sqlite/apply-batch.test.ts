@@ -122,6 +122,25 @@ test("a full disk is this node's fault and never a divergence", () => {
   assert.equal(reply.error.code, 'DISK_FULL')
 })
 
+test('a corrupt page on a follower is its fault and never a divergence', () => {
+  using leader = Replica.withDatabase()
+  leader.run(TABLE)
+  leader.run(
+    `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000)
+      INSERT INTO t (a) SELECT hex(randomblob(50)) FROM n`,
+  )
+  using follower = new Replica()
+  follower.follow(leader)
+  const bytes = follower.flushedNow('db-1.sqlite')
+  bytes.fill(0xee, 4096 * 4)
+  using garbled = follower.crashWith('db-1.sqlite', bytes)
+  leader.run("UPDATE t SET a = a || 'x'")
+  const entries = leader.entries.slice(garbled.index)
+  const reply = garbled.writer.handle({ type: 'apply', entries })
+  assert(reply.type === 'fault')
+  assert.equal(reply.error.code, 'CORRUPT')
+})
+
 test('a full disk on the leader ends its writer, and nothing is answered', () => {
   let isFull = false
   const fileSystem = {

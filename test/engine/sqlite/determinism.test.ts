@@ -160,3 +160,21 @@ test('time and chance reach defaults, checks, triggers, views and generated colu
   assert.deepEqual(follower.query('SELECT * FROM audit'), leader.query('SELECT * FROM audit'))
   assert.deepEqual(follower.digest(), leader.digest())
 })
+
+test("a row that says 'now' where an index holds its date does no harm later", () => {
+  using leader = Replica.withDatabase()
+  using follower = new Replica()
+  leader.run('CREATE TABLE t (id INTEGER PRIMARY KEY, a, b)', 'CREATE INDEX i ON t (date(a))')
+  leader.run("INSERT INTO t (a) VALUES ('now')")
+  leader.run(
+    `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200)
+      INSERT INTO t (a) SELECT date('2026-11-20', i || ' days') FROM n`,
+  )
+  leader.nowMs += 365 * 86_400_000
+  leader.run("UPDATE t SET b = 1 WHERE date(a) = '2026-11-20'", 'DELETE FROM t WHERE id = 1')
+  leader.run("UPDATE t SET b = 2 WHERE date(a) < '2026-12-01'")
+
+  assert.deepEqual(leader.query('PRAGMA integrity_check'), [['ok']])
+  assert.equal(follower.follow(leader).divergence, undefined)
+  assert.deepEqual(follower.digest(), leader.digest())
+})

@@ -269,3 +269,27 @@ test('deferred foreign keys are refused where they would be made, so that COMMIT
   ]
   for (const sql of refused) assert.equal(replica.fail(sql).code, 'UNSUPPORTED', sql)
 })
+
+test('a corrupt page fails the request that needs it, and ends nothing', () => {
+  using whole = Replica.withDatabase()
+  whole.run(TABLE, 'CREATE TABLE u (a)')
+  whole.run(
+    `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000)
+      INSERT INTO t (a) SELECT hex(randomblob(50)) FROM n`,
+  )
+  const bytes = whole.flushedNow('db-1.sqlite')
+  const [page] = whole.query(
+    "SELECT max(pageno) FROM dbstat WHERE name = 't' AND pagetype = 'leaf'",
+  )
+  const offset = (Number(page?.[0]) - 1) * 4096
+  bytes.fill(0xee, offset, offset + 4096)
+
+  using garbled = whole.crashWith('db-1.sqlite', bytes)
+  const results = garbled.write(
+    request('INSERT INTO u VALUES (1)'),
+    request('INSERT INTO u VALUES (2)', "UPDATE t SET a = a || 'x'"),
+    request('INSERT INTO u VALUES (3)'),
+  )
+  assert.equal(failure(results[1]).code, 'CORRUPT')
+  assert.deepEqual(garbled.query('SELECT a FROM u'), [[1n], [3n]])
+})

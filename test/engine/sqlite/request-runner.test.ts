@@ -254,13 +254,14 @@ test('a text without a statement and a text with a NUL are invalid', () => {
 })
 
 test('EXPLAIN of a write is a read, and its rows are compared with nobody', () => {
-  using both = pair()
+  using both = pair('CREATE VIRTUAL TABLE words USING fts5(a)')
   const { leader, follower } = both
   const executed = leader.execute(request('EXPLAIN INSERT INTO t (id) VALUES (1)'))
   assert.equal(executed.entry, undefined)
   assert(leader.query('EXPLAIN QUERY PLAN DELETE FROM t WHERE id = 1').length > 0)
 
-  leader.run('EXPLAIN DELETE FROM t', 'DELETE FROM t')
+  // The program of a virtual table shows an address in this node's memory.
+  leader.run('EXPLAIN SELECT * FROM words', 'DELETE FROM t')
   assert.equal(follower.follow(leader).divergence, undefined)
 })
 

@@ -54,6 +54,24 @@ test('deferred foreign keys are found where they are made, and nowhere else', ()
   for (const sql of harmless) assert.equal(scanStatement(sql).refusal, undefined, sql)
 })
 
+test("an index over 'now' is found, and 'now' elsewhere is let through", () => {
+  for (const sql of [
+    "CREATE INDEX i ON t (date('now'))",
+    "create unique index if not exists i on t (a) where a > datetime( 'NOW' )",
+    "CREATE INDEX i ON t (unixepoch('subsec'))",
+  ]) {
+    assert.match(scanStatement(sql).refusal ?? '', /changes by itself/, sql)
+  }
+  for (const sql of [
+    "CREATE TABLE t (a DEFAULT (datetime('now')))",
+    "CREATE TRIGGER r AFTER INSERT ON t BEGIN UPDATE t SET a = date('now'); END",
+    'CREATE INDEX i ON t (now)',
+    "SELECT date('now') AS 'index'",
+  ]) {
+    assert.equal(scanStatement(sql).refusal, undefined, sql)
+  }
+})
+
 test('VACUUM, transactions and renames to reserved names are found', () => {
   for (const sql of [
     'VACUUM',

@@ -51,7 +51,6 @@ test('what is wrong with this node is told apart from what is wrong with a state
     [7, 'INTERNAL'],
     [5, 'INTERNAL'],
     [14, 'INTERNAL'],
-    [11, 'CORRUPT'],
     [26, 'CORRUPT'],
   ] as const
   for (const [errcode, code] of local) {
@@ -60,6 +59,7 @@ test('what is wrong with this node is told apart from what is wrong with a state
     assert.equal(failure.error.code, code)
   }
   assert.equal(classifyFailure(sqliteError(13), undefined).type, 'full')
+  assert.equal(classifyFailure(sqliteError(11), undefined).type, 'corrupt')
 })
 
 test("a bug is nobody's fault but ours, and is thrown on", () => {
@@ -74,6 +74,7 @@ test('what ends a writer says why', () => {
   assert.deepEqual(localFaultOf(new LocalFault(error)), error)
   assert.equal(localFaultOf(new DbError('WRONG_DATA', 'newer'))?.code, 'WRONG_DATA')
   assert.equal(localFaultOf(sqliteError(13))?.code, 'DISK_FULL')
+  assert.equal(localFaultOf(sqliteError(11))?.code, 'CORRUPT')
   // A COMMIT must not fail for what was in it.
   assert.equal(localFaultOf(sqliteError(787))?.code, 'INTERNAL')
   const system = (code: string): Error => Object.assign(new Error(code), { code, syscall: 'write' })
