@@ -45,8 +45,8 @@ export interface EntryRequest {
 /**
  * Builds an entry while its batch is executed. Layout: version u8 · nowMs varint · seed 16 bytes ·
  * request count u32 · for each: request bytes (varint length, `encodeRequest`), varint count of
- * outcomes, outcomes. An outcome: flags u8 · rowsAffected varint · lastInsertId zigzag64 if flag 1 ·
- * digest of rows u32 low, u32 high if flag 2.
+ * outcomes, outcomes. An outcome: flags u8 · rowsAffected varint · lastInsertId zigzag64 if flag 1
+ * · digest of rows u32 low, u32 high if flag 2.
  */
 export class EntryBuilder {
   readonly #writer = new ByteWriter(4096)

@@ -58,7 +58,9 @@ export function decodeValue(reader: ByteReader): SqlValue {
   }
 }
 
-/** Parameters: u8 kind (by position or by name), varint count, then values or (utf8 name, value). */
+/**
+ * Parameters: u8 kind (by position or by name), varint count, then values or (utf8 name, value).
+ */
 export function encodeParams(writer: ByteWriter, params: SqlParams): void {
   if (isPositional(params)) {
     writer.u8(POSITIONAL)
