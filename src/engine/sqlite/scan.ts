@@ -130,8 +130,10 @@ class Scanner implements Scan {
   }
 
   #name(name: string): void {
-    // The authorizer sees every reserved name but the one that a table is renamed to.
-    if (this.firstWord === 'ALTER' && isReservedName(name)) this.refusal = RESERVED
+    // The authorizer sees every reserved name but the one that a table is renamed to and the one
+    // that a foreign key names: a reference to our own table would make every COMMIT fail.
+    const isUnseen = this.firstWord === 'ALTER' || this.#last === 'REFERENCES'
+    if (isUnseen && isReservedName(name)) this.refusal = RESERVED
   }
 
   #parameter(token: Token): void {

@@ -92,6 +92,11 @@ test("the server's own tables can't be read, written, dropped, renamed or taken 
     'CREATE INDEX lockstep_mine ON t (a)',
     'CREATE VIRTUAL TABLE lockstep_mine USING fts5(a)',
     'ALTER TABLE t RENAME TO lockstep_mine',
+    // Its commit would fail on every node: the parent's column is no key.
+    'CREATE TABLE c (a REFERENCES lockstep_meta (applied))',
+    'CREATE TABLE c (a REFERENCES "Lockstep_Meta")',
+    "CREATE TABLE c (a, FOREIGN KEY (a) REFERENCES/**/'lockstep_meta' (applied))",
+    'ALTER TABLE t ADD COLUMN c REFERENCES [lockstep_meta] (applied)',
   ]
   for (const sql of refused) {
     const error = replica.fail(sql)
