@@ -153,7 +153,7 @@ export class ByteWriter {
 
   /** A copy of what was written. */
   finish(): Uint8Array<ArrayBuffer> {
-    return this.#bytes.slice(0, this.#length) as Uint8Array<ArrayBuffer>
+    return this.#bytes.slice(0, this.#length)
   }
 
   /** What was written, valid only until the next write. */

@@ -3,7 +3,7 @@
  * what an entry repeats. The leader executes what it decodes, so that every node sees the same
  * values.
  */
-import { assert } from '../base/assert.ts'
+import { unreachable } from '../base/assert.ts'
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { Statement } from '../base/sql.ts'
@@ -87,6 +87,6 @@ function typeTag(request: WriteRequest): number {
     case 'drop-database':
       return DROP_DATABASE
     default:
-      assert(false, 'a request has one of three types')
+      return unreachable(request)
   }
 }

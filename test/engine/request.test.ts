@@ -10,7 +10,7 @@ import { writeRequest } from './arbitraries.ts'
 function plain(request: WriteRequest): unknown {
   if (request.type !== 'statements') return request
   const flat = (params: SqlParams): unknown =>
-    Array.isArray(params) ? params : Object.entries(params).toSorted()
+    Array.isArray(params) ? params : Object.entries(params).toSorted(([a], [b]) => (a < b ? -1 : 1))
   const statements = request.statements.map(({ sql, params }) => ({ sql, params: flat(params) }))
   return { ...request, statements }
 }

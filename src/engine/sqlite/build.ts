@@ -11,8 +11,9 @@ const MATHEMATICS = `
   WITH RECURSIVE points(i, x) AS (
     SELECT 1, 0.1 UNION ALL SELECT i + 1, (i + 1) * 0.37 FROM points WHERE i < 64
   )
-  SELECT sin(x), cos(x), tan(x), atan(x), exp(x), ln(x), log10(x), sqrt(x), pow(x, 1.7), sinh(x / 9),
-    tanh(x), asinh(x), atan2(x, 3.0), x * 1e300 / 7, CAST(x / 3 AS TEXT), printf('%.17g', x / 7)
+  SELECT sin(x), cos(x), tan(x), atan(x), exp(x), ln(x), log10(x), sqrt(x), pow(x, 1.7),
+    sinh(x / 9), tanh(x), asinh(x), atan2(x, 3.0), x * 1e300 / 7, CAST(x / 3 AS TEXT),
+    printf('%.17g', x / 7)
   FROM points`
 
 let build: string | undefined
@@ -33,7 +34,7 @@ export function engineBuild(): string {
     for (const row of rows(MATHEMATICS)) hash.row(row)
     const mathematics = formatDigest(hash.digest())
     const commit = String(source).split(' ').at(-1)?.slice(0, 12)
-    build = `sqlite ${version} ${commit} ${process.arch} ${options} ${mathematics}`
+    build = `sqlite ${String(version)} ${commit} ${process.arch} ${options} ${mathematics}`
     return build
   } finally {
     database.close()

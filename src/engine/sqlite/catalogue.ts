@@ -14,8 +14,8 @@ const FORMAT = 1
 
 /**
  * `lockstep_database`: name of a database and the entry that made it, which names its file.
- * `lockstep_state`, one row: `applied`, the last entry that changed the catalogue; `floor`, the last
- * that survives a power cut in every file; `now_ms`, the newest moment as of the floor.
+ * `lockstep_state`, one row: `applied`, the last entry that changed the catalogue; `floor`, the
+ * last that survives a power cut in every file; `now_ms`, the newest moment as of the floor.
  */
 const SCHEMA = `
   CREATE TABLE lockstep_database (
@@ -44,8 +44,8 @@ export function refuseName(name: string): DbError | undefined {
   if (NAME.test(name) && !name.toLowerCase().startsWith('lockstep')) return undefined
   return new DbError(
     'INVALID_REQUEST',
-    `${JSON.stringify(name)} can't name a database: use 1 to 64 letters, digits, _ and -, a letter ` +
-      'or _ first, and not lockstep',
+    `${JSON.stringify(name)} can't name a database: use 1 to 64 letters, digits, _ and -, ` +
+      'a letter or _ first, and not lockstep',
   )
 }
 
@@ -121,7 +121,7 @@ export class Catalogue {
     this.#databases.delete(name)
   }
 
-  /** Writes down that entries up to `index` survive, and makes that survive too; false if it couldn't. */
+  /** Writes down that entries up to `index` survive; false if that itself doesn't survive yet. */
   raiseFloor(index: number, nowMs: number): boolean {
     assert(index >= this.#floor, `the floor was to go from ${this.#floor} back to ${index}`)
     if (index > this.#floor) {

@@ -10,7 +10,7 @@ declare module 'node:sqlite' {
   }
 }
 
-/** What a fresh file's header says of its format, so that it is in WAL mode from the first moment. */
+/** What a fresh file's header says, so that it is in WAL mode from the first moment. */
 const HEADER_WRITE_VERSION = 18
 const HEADER_READ_VERSION = 19
 const WAL_VERSION = 2

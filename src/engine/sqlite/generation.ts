@@ -10,7 +10,7 @@ import type { FileSystem } from './file-system.ts'
 const CURRENT = 'CURRENT'
 const FIRST = 'gen-1'
 
-/** The directory of the current generation; makes the first one if there is none. For the writer. */
+/** The directory of the current generation, for the writer: makes the first one if need be. */
 export function openGeneration(
   directory: string,
   fileSystem: FileSystem,

@@ -1,6 +1,6 @@
 /**
- * A cheap 64-bit hash over rows of SQL values: two lanes of MurmurHash3 with different constants. It
- * finds accidents, not attacks.
+ * A cheap 64-bit hash over rows of SQL values: two lanes of MurmurHash3 with different constants.
+ * It finds accidents, not attacks.
  */
 import type { SqlValue } from '../../base/sql.ts'
 

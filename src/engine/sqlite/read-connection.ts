@@ -76,7 +76,7 @@ export class ReadConnection {
     if (Object.keys(params).length > 0) {
       throw new DbError(
         'INVALID_REQUEST',
-        'parameters go with a single statement; send a script without them, or its statements apart',
+        'parameters go with a single statement; send a script without them, or in pieces',
       )
     }
     const results: StatementResult[] = []

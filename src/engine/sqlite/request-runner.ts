@@ -218,7 +218,7 @@ export class RequestRunner {
     if (Object.keys(statement.params).length === 0) return
     throw new DbError(
       'INVALID_REQUEST',
-      'parameters go with a single statement; send a script without them, or its statements apart',
+      'parameters go with a single statement; send a script without them, or in pieces',
     )
   }
 
@@ -309,7 +309,8 @@ export class RequestRunner {
     if (this.#returnedRows <= WRITE_ROWS_MAX && this.#returnedBytes <= WRITE_ROWS_BYTES_MAX) return
     throw new DbError(
       'TOO_LARGE',
-      `a write returns at most ${WRITE_ROWS_MAX} rows and ${WRITE_ROWS_BYTES_MAX} bytes; query instead`,
+      `a write returns at most ${WRITE_ROWS_MAX} rows and ${WRITE_ROWS_BYTES_MAX} bytes; ` +
+        'query instead',
       { details: { limitRows: WRITE_ROWS_MAX, limitBytes: WRITE_ROWS_BYTES_MAX } },
     )
   }
@@ -330,9 +331,10 @@ export class RequestRunner {
   #checkForeignKeys(): void {
     const tables = this.#file.brokenForeignKeys(FOREIGN_KEYS_SHOWN)
     if (tables.length === 0) return
+    const names = [...new Set(tables)].join(', ')
     throw new DbError(
       'SQL_CONSTRAINT',
-      `the rebuild would leave rows without the rows they refer to, in ${[...new Set(tables)].join(', ')}`,
+      `the rebuild would leave rows without the rows they refer to, in ${names}`,
     )
   }
 }
@@ -347,8 +349,8 @@ const NO_OUTCOME: StatementOutcome = {
 function lastRowidTaken(table: string): DbError {
   return new DbError(
     'UNSUPPORTED',
-    `a row of ${table} took the last rowid, ${LAST_ROWID}; the next row's would be chosen by chance, ` +
-      'and not the same on every node',
+    `a row of ${table} took the last rowid, ${LAST_ROWID}; the next row's would be chosen by ` +
+      'chance, and not the same on every node',
   )
 }
 

@@ -1,6 +1,6 @@
 /**
- * What SQLite throws, told apart: the client's statement is wrong, or this node's disk or memory is.
- * Only the first is the same on every node; the second is never taken for a divergence.
+ * What SQLite throws, told apart: the client's statement is wrong, or this node's disk or memory
+ * is. Only the first is the same on every node; the second is never taken for a divergence.
  */
 import type { ErrorCode } from '../../base/errors.ts'
 import { DbError } from '../../base/errors.ts'

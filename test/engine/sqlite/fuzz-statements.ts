@@ -1,4 +1,4 @@
-/** Random statements over a small schema: everything that SQLite might do otherwise a second time. */
+/** Random statements over a small schema: what SQLite might do otherwise a second time. */
 import type { WriteRequest } from '../../../src/engine/engine.ts'
 import type { Sql } from './replica.ts'
 import { on } from './replica.ts'
