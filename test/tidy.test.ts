@@ -50,6 +50,7 @@ const ENTRIES = [
 ]
 
 const IMPORT = /^\s*(?:import|export)\b(?:[^'";]*?\bfrom)?\s*['"]([^'"]+)['"]/gm
+const LATE_IMPORT = /\bimport\(['"]([^'"]+)['"]\)/g
 const files = globSync('src/**/*.ts')
   .map(path => path.replaceAll('\\', '/'))
   .sort()
@@ -57,7 +58,8 @@ const sources = new Map(files.map(path => [path, readFileSync(path, 'utf8')]))
 const folderOf = (path: string): string => path.split('/')[1] ?? ''
 
 function importsOf(path: string): string[] {
-  return [...(sources.get(path) ?? '').matchAll(IMPORT)].map(match => match[1] ?? '')
+  const text = sources.get(path) ?? ''
+  return [...text.matchAll(IMPORT), ...text.matchAll(LATE_IMPORT)].map(match => match[1] ?? '')
 }
 
 /** Whether a line stands in a table that is kept as one: from `// prettier-ignore` to its end. */

@@ -45,9 +45,9 @@ function errorsPage(): string {
     '* **Fate** says what became of a write. `not-applied`: it did not and will not take effect.',
     '  `unknown`: it may or may not; look before you write again. Of a read nothing is ever left.',
     '* **Retry** says what may be done next. `never`: the same request will fail again. `same`:',
-    '  send it again, after a pause, to any node. `leader`: send it to the leader. `same-id`: only a',
-    '  write that carries a request id may be sent again, under the same id. The typed client does',
-    '  all this.',
+    '  send it again, after a pause, to any node. `leader`: send it to the leader. `same-id`: only',
+    '  a write that carries a request id may be sent again, under the same id. The typed client',
+    '  does all this.',
     '',
     ...table(['Code', 'When, and what to do', 'Fate', 'Retry', 'HTTP', 'MySQL'], rows),
   ])

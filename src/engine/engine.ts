@@ -79,8 +79,9 @@ export type WriterReply =
       readonly type: 'executed'
       readonly batch: number
       /**
-       * How many of the requests this reply speaks of, from the first on, at least one. The others were not
-       * touched: they, or the last before them, must be alone in their entry. Send them again.
+       * How many of the requests this reply speaks of, from the first on, at least one. The others
+       * were not touched: they, or the last before them, must be alone in their entry. Send them
+       * again.
        */
       readonly taken: number
       /** Undefined when no request changed anything that others must repeat. */

@@ -58,12 +58,13 @@ export const ROUTES = {
     about:
       'Writes: one Command, one SQL statement, or an array of them (all take effect, or none).',
     guarantee:
-      'When it answers, the write is on the disks of a majority and visible to every linearizable ' +
+      'When it answers, the write is on the disks of a majority, visible to every linearizable ' +
       'read. A failure says by `fate` whether the write may still take effect.',
     request: 'execute',
     response: 'ResultsResponse',
     errors: [
       ...SQL_ERRORS,
+      'FORBIDDEN',
       'DATABASE_EXISTS',
       'STATEMENT_TIMEOUT',
       'NOT_LEADER',
@@ -87,6 +88,7 @@ export const ROUTES = {
     response: 'ResultsResponse',
     errors: [
       ...SQL_ERRORS,
+      'FORBIDDEN',
       'QUERY_TIMEOUT',
       'NOT_LEADER',
       'NO_LEADER',
@@ -172,7 +174,7 @@ export const ROUTES = {
     guarantee: 'Writes under way keep their promise. Does nothing on a node that does not lead.',
     request: 'transfer',
     response: 'TransferResponse',
-    errors: [],
+    errors: ['FORBIDDEN'],
     isAlwaysOn: false,
   },
   join: {

@@ -93,7 +93,7 @@ export function handleVoteRequest(core: RaftCore, message: Message): void {
   // does so because a committed change made it one.
   const isGranted = isFree && core.log.isUpToDate({ index, term: logTerm })
   core.logger?.info(
-    `${core.id} ${isGranted ? 'grants' : 'rejects'} ${type} of ${from} for term ${term} with last ` +
+    `${core.id} ${isGranted ? 'grants' : 'rejects'} ${type} of ${from} in term ${term} with last ` +
       `entry ${index} of term ${logTerm} (own vote in term ${core.term}: ${core.vote})`,
   )
   const response = isPreVote ? 'pre-vote-response' : 'vote-response'

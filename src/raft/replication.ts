@@ -116,8 +116,8 @@ function handleRejection(core: RaftCore, message: Message, progress: Progress): 
 function handleAcknowledgement(core: RaftCore, message: Message, progress: Progress): void {
   const { from, index } = message
   // A probe of a follower that has everything already tells nothing new, but ends the probing. The
-  // answer acknowledges at least the entry that the probe followed; index 0 may also be a node's way
-  // to tell an older leader (this node itself, once) of a later term, and answers nothing.
+  // answer acknowledges at least the entry that the probe followed; index 0 may also be a node's
+  // way to tell an older leader (this node itself, once) of a later term, and answers nothing.
   const isProbeAnswered =
     progress.state === 'probe' && progress.match === index && index >= progress.next - 1
   if (!progress.maybeUpdate(index) && !isProbeAnswered) return

@@ -359,7 +359,7 @@ export class ReaderPool {
     this.#takeBack(slot, 1)
   }
 
-  /** Short reads wait and long ones have all the places: the youngest of these has to start over. */
+  /** Short reads wait, long ones have all the places: the youngest of these has to start over. */
   #makeRoom(): void {
     const { readersMax } = this.#limits
     const isStuck = this.#slots.length >= readersMax && this.#slots.every(slot => slot.isLong)
