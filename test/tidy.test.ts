@@ -46,6 +46,8 @@ const ENTRIES = [
   'src/engine/sqlite/child.ts',
   // A Storage for tests and the simulator; the product's is the WAL.
   'src/raft/memory-storage.ts',
+  // The engine in process: for tests, the simulator, and later for embedding.
+  'src/engine/sqlite/local-engine.ts',
   ...DOORS,
 ]
 
