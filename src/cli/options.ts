@@ -76,7 +76,7 @@ export const OPTIONS = {
   maxConnections:       { type: 'whole', unit: 'count', default: 4096, min: 1, max: 100_000, scope: 'node', about: 'Connections of clients; on more of them only health, status and metrics are answered, all else is OVERLOADED.' },
   receiveTimeoutMs:     { type: 'whole', unit: 'ms', default: 30_000, min: 100, max: 600_000, scope: 'node', about: 'A request must have arrived whole within this time.' },
   keepAliveMs:          { type: 'whole', unit: 'ms', default: 65_000, min: 1000, max: 3_600_000, scope: 'node', about: 'An unused connection of a client is closed after this time.' },
-  corsOrigin:           { type: 'text', default: '', scope: 'node', about: 'Origin whose pages may use the API from a browser; `*` for any, none if absent.' },
+  corsOrigin:           { type: 'text', default: '', scope: 'node', about: 'Origin whose pages may use the API from a browser; `*` for any, none if absent. Others are FORBIDDEN.' },
 } as const satisfies Record<string, OptionRow>
 
 type OptionName = keyof typeof OPTIONS

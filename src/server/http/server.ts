@@ -172,6 +172,7 @@ export class HttpServer {
       const message = `${route.path} takes ${route.method}, not ${request.method}`
       throw new DbError('METHOD_NOT_ALLOWED', message, { details: { allow: route.method } })
     }
+    if (request.method === 'POST') this.#refuseStrangePage(request)
     if (route.isAlwaysOn) return name
     if (this.#connections.isOverLimit(request.socket)) {
       const limit = this.#options.maxConnections
@@ -182,6 +183,20 @@ export class HttpServer {
       throw new DbError('SHUTTING_DOWN', `node ${this.#service.nodeId} is stopping; ask another`)
     }
     return name
+  }
+
+  /**
+   * Browsers say which page a request comes from. What a strange page sends must not be carried out
+   * either: that it can't read the answer is no comfort, and with a host name of its own that leads
+   * to this machine it could even read it.
+   */
+  #refuseStrangePage(request: IncomingMessage): void {
+    const { origin } = request.headers
+    const { corsOrigin } = this.#options
+    if (origin === undefined || corsOrigin === '*' || origin === corsOrigin) return
+    const page = origin.slice(0, 100)
+    const message = `pages of ${page} may not use this node; --cors-origin allows one origin`
+    throw new DbError('FORBIDDEN', message)
   }
 
   #guard(exchange: Exchange, action: () => void): void {

@@ -372,6 +372,28 @@ test('a page of the named origin may use the API, and others are not told so', a
   assert.equal(health.headers.get('access-control-allow-origin'), 'https://app.example')
 })
 
+test('what a strange page sends is not carried out, even under a host name of its own', async () => {
+  const send = async (url: string, path: string, origin: string): Promise<[number, unknown]> => {
+    const { host } = new URL(origin)
+    const headers = { 'content-type': 'application/json', host, origin }
+    const body = path === '/transfer' ? '' : JSON.stringify(STATEMENT)
+    const answer = await fetch(`${url}${path}`, { method: 'POST', headers, body })
+    const { error } = (await answer.json()) as { error?: { code: string } }
+    return [answer.status, error?.code]
+  }
+  await using closed = await startTestServer()
+  await using open = await startTestServer({ corsOrigin: 'https://app.example' })
+  await using wide = await startTestServer({ corsOrigin: '*' })
+  for (const path of ['/execute', '/query', '/transfer']) {
+    assert.deepEqual(await send(closed.url, path, 'http://evil.example'), [403, 'FORBIDDEN'])
+    assert.deepEqual(await send(open.url, path, 'http://evil.example'), [403, 'FORBIDDEN'])
+    assert.deepEqual(await send(open.url, path, 'https://app.example'), [200, undefined])
+    assert.deepEqual(await send(wide.url, path, 'http://evil.example'), [200, undefined])
+  }
+  const { executed, queried, transfers } = closed.service
+  assert.deepEqual([executed, queried, transfers], [[], [], 0])
+})
+
 test('the answer of a slow node is still given after the client asked for more', async () => {
   await using server = await startTestServer()
   server.service.readAnswer = readOk([{ rowsAffected: 0, columns: ['a'], rows: [[1n]] }], 7)
