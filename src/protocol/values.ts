@@ -18,6 +18,7 @@ export type JsonValue = null | boolean | number | string | TaggedValue
 
 const INTEGER_MIN = -(2n ** 63n)
 const INTEGER_MAX = 2n ** 63n - 1n
+const DIGITS_MAX = 40
 const SAFE_MIN = BigInt(Number.MIN_SAFE_INTEGER)
 const SAFE_MAX = BigInt(Number.MAX_SAFE_INTEGER)
 const PARAMETER_NAME = /^[\p{L}\p{N}_]+$/u
@@ -74,10 +75,11 @@ function decodeTagged(json: object, path: string): SqlValue {
 
 function decodeIntegerTag(tagged: unknown, path: string): bigint {
   const value = isTagged(tagged, '$integer') ? tagged.$integer : tagged
-  if (typeof value === 'string' && /^-?\d{1,20}$/.test(value)) {
-    const integer = BigInt(value)
-    if (integer >= INTEGER_MIN && integer <= INTEGER_MAX) return integer
-    throw invalid(path, `${value} does not fit into 64 bits`)
+  if (typeof value === 'string' && /^-?\d+$/.test(value)) {
+    // BigInt takes long for a text of millions of digits; 64 bits have 19.
+    const integer = value.length <= DIGITS_MAX ? BigInt(value) : undefined
+    if (integer !== undefined && integer >= INTEGER_MIN && integer <= INTEGER_MAX) return integer
+    throw invalid(path, `${value.slice(0, 40)} does not fit into 64 bits; {"$real": …} is a REAL`)
   }
   if (typeof value === 'number' && Number.isSafeInteger(value)) return BigInt(value)
   throw invalid(path, '$integer takes a whole number as text, such as {"$integer": "12"}')

@@ -87,6 +87,7 @@ test('what no SQL value is, is refused with the place where it stands', () => {
   assert.match(refused({ $integer: '1', $real: 1 }), /must be/)
   assert.match(refused({ $integer: '9223372036854775808' }), /64 bits/)
   assert.match(refused({ $integer: '-9223372036854775809' }), /64 bits/)
+  assert.match(refused({ $integer: '9'.repeat(1_000_000) }), /^.{0,60} does not fit into 64 bits/)
   assert.match(refused({ $integer: '1.5' }), /whole number/)
   assert.match(refused({ $integer: 1e300 }), /whole number/)
   assert.match(refused({ $real: 'NaN' }), /\$real takes/)

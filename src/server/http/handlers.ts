@@ -144,7 +144,11 @@ function execute(exchange: Exchange, context: HandlerContext, request: ExecuteRe
       exchange.sendError(toItemError(outcome.error, statementCounts))
       return
     }
-    const results = encodeResults(outcome.results, statementCounts, rows)
+    // A database is made or dropped without a statement; its Command has a result all the same.
+    const results =
+      operation.type === 'statements'
+        ? encodeResults(outcome.results, statementCounts, rows)
+        : '[{"rowsAffected":0}]'
     sendResults(exchange, identity, results, outcome.index)
   })
 }

@@ -41,6 +41,15 @@ test('a request that names no deadline gets the one of the node', async () => {
   assert.equal(server.service.queried[0]?.options.timeoutMs, 222)
 })
 
+test('making or dropping a database has one result, as every Command', async () => {
+  await using server = await startTestServer()
+  server.service.writeAnswer = { type: 'ok', index: 9, results: [] }
+  for (const action of ['create_db', 'drop_db']) {
+    const { json } = await server.post('/execute', { action, database: 'main' })
+    assert.deepEqual(json['results'], [{ rowsAffected: 0 }])
+  }
+})
+
 test('the statements of one Command give one result, summed up', async () => {
   await using server = await startTestServer()
   server.service.writeAnswer = {
