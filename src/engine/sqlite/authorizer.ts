@@ -146,7 +146,7 @@ export class Authorizer {
       case constants.SQLITE_RECURSIVE:
         return ALLOWED
       case constants.SQLITE_READ:
-        return this.#read(first ?? '', second ?? '')
+        return this.#read(first ?? '', second ?? '', source)
       case constants.SQLITE_FUNCTION:
         return this.#function(second ?? '')
       case constants.SQLITE_INSERT:
@@ -170,13 +170,17 @@ export class Authorizer {
     }
   }
 
-  #read(table: string, column: string): number {
+  #read(table: string, column: string, source: string | null): number {
     if (isReservedName(table)) return this.#refuseReserved()
-    if (this.#policy === 'read-only' || this.#mode === 'run') return ALLOWED
+    if (this.#policy === 'read-only') return ALLOWED
+    // Also while it runs: an FTS5 table may have it for its content.
     if (table === 'dbstat') return this.#refuse(`dbstat shows pages; ${NOT_REPLICATED}`)
+    if (this.#mode === 'run') return ALLOWED
     if (table.startsWith('pragma_')) return this.#pragma(table.slice('pragma_'.length), null)
-    // The page that a table begins on differs between nodes; it reads as NULL.
-    const isPage = column === 'rootpage' && !this.#readsPages && table.startsWith('sqlite_')
+    // The page that a table begins on differs between nodes; it reads as NULL. A trigger that a
+    // DROP sets off, by cascading, is the client's, and `source` names it.
+    const isOwn = this.#readsPages && source === null
+    const isPage = column === 'rootpage' && !isOwn && table.startsWith('sqlite_')
     return isPage ? constants.SQLITE_IGNORE : ALLOWED
   }
 
@@ -192,7 +196,10 @@ export class Authorizer {
     if (this.#mode === 'run') return ALLOWED
     const actions = this.#actions
     actions.writes = true
-    if (schema === 'temp' && !this.#isDefinition) return this.#refuseTemporary()
+    // ALTER also looks through what is temporary; but what is added there would be a trigger on a
+    // table of everybody's, and gone when this process ends.
+    const isAdded = action === constants.SQLITE_INSERT
+    if (schema === 'temp' && (isAdded || !this.#isDefinition)) return this.#refuseTemporary()
     if (action !== constants.SQLITE_DELETE && !table.startsWith('sqlite_')) {
       actions.tables.add(table)
     }

@@ -192,8 +192,12 @@ export class RequestRunner {
       return this.#runStatement(prepared, bindParams(prepared.scan, statement.params))
     }
     this.#refuseParams(statement)
-    for (;;) {
-      this.#runStatement(prepared, bindParams(prepared.scan, NO_PARAMS))
+    for (let isKept = first === 0; ; isKept = false) {
+      try {
+        this.#runStatement(prepared, bindParams(prepared.scan, NO_PARAMS))
+      } finally {
+        if (!isKept) prepared.statement.close()
+      }
       const next =
         prepared.next === undefined ? undefined : this.#skipForeignKeysPragma(sql, prepared.next)
       if (next === undefined) return

@@ -9,7 +9,7 @@ import type { Actions, Authorizer } from './authorizer.ts'
 import { SQL_LENGTH_MAX } from './limits.ts'
 import type { Scan } from './scan.ts'
 import { scanStatement } from './scan.ts'
-import { skipToStatement } from './tokens.ts'
+import { nextToken, skipToStatement } from './tokens.ts'
 
 /** What a statement does to the database. */
 export type StatementKind = 'read' | 'write' | 'schema'
@@ -38,6 +38,8 @@ const VIRTUAL_TABLES =
   "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%'"
 /** Texts longer than this are used once, as a rule, and not kept. */
 const CACHED_LENGTH_MAX = 32 * 1024
+/** Texts from here on are given to SQLite statement by statement. */
+const SCRIPT_LENGTH = 4096
 /** Each of two generations holds at most so many statements or units of text. */
 const GENERATION_STATEMENTS = 500
 const GENERATION_LENGTH = 1024 * 1024
@@ -128,9 +130,9 @@ export class StatementCache {
 
   #prepare(text: string, offset: number): PreparedStatement {
     if (!this.#isConnected) this.#connectVirtualTables()
-    const tail = offset === 0 ? text : text.slice(offset)
-    // SQLite refuses what it can't use, but some is refused here before it can do harm.
-    const firstWord = /^\w+/.exec(tail)?.[0].toUpperCase() ?? ''
+    const firstWord = wordAt(text, offset)
+    const end = statementEnd(text, offset, firstWord)
+    const tail = offset === 0 && end === text.length ? text : text.slice(offset, end)
     const { value: statement, actions } = this.#authorizer.prepare(firstWord, () =>
       this.#database.prepare(tail),
     )
@@ -170,6 +172,27 @@ export class StatementCache {
     this.#young.set(sql, prepared)
     this.#youngLength += sql.length
   }
+}
+
+function wordAt(text: string, offset: number): string {
+  const word = nextToken(text, offset)
+  return word?.type === 'word' ? text.slice(word.start, word.end).toUpperCase() : ''
+}
+
+/**
+ * Where what SQLite needs to see of a text ends. It copies all that it is given, so that a long
+ * script given whole for each of its statements would cost its length squared.
+ */
+function statementEnd(text: string, offset: number, firstWord: string): number {
+  // The body of a trigger has semicolons of its own.
+  const mayBeTrigger = firstWord === 'CREATE' || firstWord === 'EXPLAIN'
+  if (mayBeTrigger || text.length - offset < SCRIPT_LENGTH) return text.length
+  let token = nextToken(text, offset)
+  while (token !== undefined) {
+    if (token.type === 'symbol' && text.charAt(token.start) === ';') return token.end
+    token = nextToken(text, token.end)
+  }
+  return text.length
 }
 
 function kindOf(actions: Actions): StatementKind {

@@ -58,6 +58,7 @@ test('what is not the same on every node is refused in a write, with a reason', 
     ['CREATE TABLE temp.x (a)', /temporary/],
     ['CREATE TEMP VIEW x AS SELECT 1', /temporary/],
     ['CREATE TEMP TRIGGER x AFTER INSERT ON t BEGIN SELECT 1; END', /temporary/],
+    ['CREATE TRIGGER temp.x AFTER INSERT ON main.t BEGIN SELECT 1; END', /temporary/],
     ['CREATE VIRTUAL TABLE x USING fts3(a)', /fts3/],
     ['CREATE VIRTUAL TABLE x USING fts4(a)', /fts4/],
     ['CREATE VIRTUAL TABLE x USING dbstat', /dbstat/],
@@ -157,6 +158,20 @@ test('where a table begins on the disk differs between nodes, so it reads as NUL
 
   replica.run('CREATE TABLE pages AS SELECT rootpage FROM sqlite_schema')
   assert.deepEqual(replica.query('SELECT DISTINCT rootpage FROM pages'), [[null]])
+
+  replica.run(
+    'CREATE TABLE parent (id INTEGER PRIMARY KEY)',
+    'CREATE TABLE child (p REFERENCES parent ON DELETE CASCADE)',
+    'CREATE TRIGGER spy_pages AFTER DELETE ON child BEGIN ' +
+      'INSERT INTO pages SELECT rootpage FROM sqlite_schema; END',
+    'INSERT INTO parent VALUES (1)',
+    'INSERT INTO child VALUES (1)',
+    'DROP TABLE parent',
+  )
+  assert.deepEqual(replica.query('SELECT DISTINCT rootpage FROM pages'), [[null]])
+
+  replica.run("CREATE VIRTUAL TABLE stored USING fts5(pageno, content='dbstat')")
+  assert.equal(replica.fail('INSERT INTO t (a) SELECT pageno FROM stored').code, 'UNSUPPORTED')
 })
 
 test('a table can be dropped and altered in spite of that', () => {

@@ -88,3 +88,30 @@ test('a text over a megabyte is too large', () => {
   assert.throws(() => cache.first(sql), { code: 'TOO_LARGE' })
   assert.equal(cache.first(`SELECT '${'x'.repeat(1000 * 1000)}'`).kind, 'read')
 })
+
+test('a long script is cut where SQLite cuts it', () => {
+  const { cache } = cacheOver('CREATE TABLE t (a)')
+  const pieces = [
+    `SELECT ';' || 'x${' '.repeat(3000)}'`,
+    'CREATE TRIGGER r AFTER INSERT ON t BEGIN SELECT 1; SELECT 2; END',
+    '/* ; */ SELECT 3 -- ;\n',
+    'EXPLAIN CREATE TRIGGER s AFTER INSERT ON t BEGIN SELECT 1; SELECT 2; END',
+    `SELECT [a;b] FROM (SELECT 1 AS "a;b")${' '.repeat(5000)}`,
+    'SELECT 4',
+  ]
+  const script = pieces.join(';')
+  const found: string[] = []
+  for (let at: number | undefined = 0; at !== undefined;) {
+    const prepared = at === 0 ? cache.first(script) : cache.following(script, at)
+    found.push(prepared.sql.replace(/;$/, '').trim())
+    at = prepared.next
+  }
+  assert.deepEqual(found, [
+    pieces[0],
+    pieces[1],
+    'SELECT 3 -- ;',
+    pieces[3],
+    pieces[4]?.trim(),
+    pieces[5],
+  ])
+})
