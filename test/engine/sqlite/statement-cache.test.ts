@@ -101,10 +101,11 @@ test('a long script is cut where SQLite cuts it', () => {
   ]
   const script = pieces.join(';')
   const found: string[] = []
-  for (let at: number | undefined = 0; at !== undefined;) {
-    const prepared = at === 0 ? cache.first(script) : cache.following(script, at)
+  let prepared = cache.first(script)
+  for (;;) {
     found.push(prepared.sql.replace(/;$/, '').trim())
-    at = prepared.next
+    if (prepared.next === undefined) break
+    prepared = cache.following(script, prepared.next)
   }
   assert.deepEqual(found, [
     pieces[0],
