@@ -319,6 +319,8 @@ export class Executor {
     this.#applied = opened.appliedIndex
     this.#durable = opened.durableIndex
     this.#nowMs = Math.max(this.#nowMs, opened.nowMs)
+    // The last writer may have ended after a checkpoint of what it never said to be committed.
+    this.#answerSettled()
     this.#parts.onApplied()
     this.#pump()
   }
@@ -427,11 +429,16 @@ export class Executor {
   #advance(index: number): void {
     this.#applied = index
     this.#session.progressed()
-    while ((this.#settling[0]?.index ?? Infinity) <= index) {
+    this.#answerSettled()
+    this.#parts.onApplied()
+  }
+
+  /** Answers the batches that the engine has applied. */
+  #answerSettled(): void {
+    while ((this.#settling[0]?.index ?? Infinity) <= this.#applied) {
       const batch = must(this.#settling.shift())
       this.#answer(batch, batch.index)
     }
-    this.#parts.onApplied()
   }
 
   #onWriterLost(error: DbError): void {

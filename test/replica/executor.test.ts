@@ -313,6 +313,24 @@ test('a writer that dies between commit and its answer is caught up by the log t
   assert.equal(bench.code(1), 'ok')
 })
 
+test('a writer whose files have a batch that it never confirmed answers it when it opens', () => {
+  const bench = Bench.leader()
+  bench.submit(1)
+  bench.executed(1, [OK])
+  bench.log.commitProposal()
+  bench.engine.die()
+  bench.clock.pass(100)
+  bench.engine.taken()
+  bench.engine.open(2)
+  assert.equal(bench.code(1), 'ok')
+
+  bench.submit(2)
+  assert.deepEqual(bench.engine.taken(), ['execute'])
+  bench.executed(2, [OK])
+  bench.committed(2, bench.log.commitProposal())
+  assert.equal(bench.code(2), 'ok')
+})
+
 test('a batch that executes too long ends the writer; alone, its request is told so', () => {
   const bench = Bench.leader()
   bench.submit(1, 60_000)
