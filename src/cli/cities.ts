@@ -59,10 +59,14 @@ export async function createTable(client: Client): Promise<void> {
   })
 }
 
-/** Loads all cities, telling `onProgress` how many rows are acknowledged. */
+/**
+ * Loads all cities, telling `onProgress` how many rows are acknowledged. Rejects once `signal` is
+ * aborted.
+ */
 export async function loadCities(
   client: Client,
   cities: readonly City[],
+  signal: AbortSignal,
   onProgress: (rows: number) => void,
 ): Promise<LoadReport> {
   const startedMs = performance.now()
@@ -75,7 +79,7 @@ export async function loadCities(
       const first = next
       next = Math.min(first + ROWS_PER_REQUEST, cities.length)
       const chunk = cities.slice(first, next)
-      unknown += await insertChunk(client, first + 1, chunk)
+      unknown += await insertChunk(client, first + 1, chunk, signal)
       acknowledged.push([first + 1, first + chunk.length])
       rows += chunk.length
       onProgress(rows)
@@ -93,6 +97,7 @@ async function insertChunk(
   client: Client,
   firstId: number,
   chunk: readonly City[],
+  signal: AbortSignal,
 ): Promise<number> {
   const command: Command = {
     action: 'insert',
@@ -109,22 +114,28 @@ async function insertChunk(
       city.admin2,
     ]),
   }
-  for (let unknown = 0; ; unknown += 1) {
+  for (let unknown = 0; ;) {
     try {
-      await client.command(command, { timeoutMs: REQUEST_TIMEOUT_MS })
+      await client.command(command, { timeoutMs: REQUEST_TIMEOUT_MS, signal })
       return unknown
     } catch (error) {
-      if (!(error instanceof DbError) || error.fate !== 'unknown') throw error
-      if (await isThere(client, firstId)) return unknown + 1
+      if (!(error instanceof DbError)) throw error
+      const isUnknown = error.fate === 'unknown'
+      // An earlier try may have taken effect only after it was looked up.
+      const isLate = unknown > 0 && error.code === 'SQL_CONSTRAINT'
+      if (!isUnknown && !isLate) throw error
+      if (isUnknown) unknown += 1
+      if (await isThere(client, firstId, signal)) return unknown
+      if (isLate) throw error
     }
   }
 }
 
-async function isThere(client: Client, id: number): Promise<boolean> {
+async function isThere(client: Client, id: number, signal: AbortSignal): Promise<boolean> {
   const { rows } = await client.query<{ found: number }>(
     `SELECT count(*) AS found FROM ${TABLE} WHERE id = ?`,
     [id],
-    { database: DATABASE, timeoutMs: REQUEST_TIMEOUT_MS },
+    { database: DATABASE, timeoutMs: REQUEST_TIMEOUT_MS, signal },
   )
   return must(rows[0]).found === 1
 }

@@ -6,6 +6,7 @@ import { DataLock } from './data-lock.ts'
 import { makeDataDirectory } from './identity.ts'
 import { initCluster } from './init.ts'
 import { readOptions } from './options.ts'
+import { invocation } from './program.ts'
 import { serve } from './serve.ts'
 import { loggerSettings, nodeSettings } from './settings.ts'
 
@@ -24,7 +25,7 @@ export function init(given: { data: string; nodeId: string; voters: string }): v
       random: new SystemRandom(),
     })
     const { clusterId, voters } = identity
-    const start = `lockstep start --data ${directory} --node-id ${nodeId} --listen HOST:PORT`
+    const start = `${invocation()} start --data ${directory} --node-id ${nodeId} --listen HOST:PORT`
     process.stdout.write(`Cluster ${clusterId} waits for its ${voters} voters. Start the first:\n`)
     process.stdout.write(`  ${start}\n`)
     if (voters > 1) {
@@ -51,7 +52,7 @@ export async function start(given: Readonly<Record<string, string | undefined>>)
 }
 
 /** A whole number of the command line. Throws INVALID_REQUEST. */
-export function parseCount(flag: string, text: string): number {
+function parseCount(flag: string, text: string): number {
   if (/^\d{1,4}$/.test(text)) return Number(text)
   throw new DbError('INVALID_REQUEST', `${flag} must be a whole number, not ${text}`)
 }

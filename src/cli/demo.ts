@@ -15,7 +15,7 @@ import type { Client } from '../client/client.ts'
 import type { DigestResponse } from '../protocol/http-api.ts'
 import { createTable, DATABASE, loadCities, readCities, TABLE } from './cities.ts'
 import type { LoadReport } from './cities.ts'
-import { LocalCluster } from './local-cluster.ts'
+import { LocalCluster, parseNodeCount } from './local-cluster.ts'
 
 interface DemoOptions {
   readonly exit?: boolean
@@ -38,38 +38,48 @@ async function main(): Promise<void> {
     .option('--nodes <count>', 'how many nodes', '3')
     .parse()
     .opts<DemoOptions>()
+  const nodes = parseNodeCount(options.nodes)
   mkdirSync('.lockstep', { recursive: true })
   const directory = mkdtempSync(join('.lockstep', 'demo-'))
-  const cluster = await LocalCluster.start({ nodes: Number(options.nodes), directory })
-  const stopped = untilInterrupted()
+  // Listened for from the start: Ctrl-C stops the demonstration wherever it is.
+  const interrupted = untilInterrupted()
+  const starting = LocalCluster.start({ nodes, directory })
   try {
-    const isSound = await show(cluster, options)
-    if (!isSound) process.exitCode = 1
-    if (options.exit !== true) {
-      await printInvitation(cluster)
-      await stopped
+    const isSound = await Promise.race([show(starting, options, interrupted), interrupted])
+    if (isSound === false) process.exitCode = 1
+    if (isSound !== undefined && options.exit !== true) {
+      await printInvitation(await starting)
+      await interrupted
     }
   } finally {
-    await cluster.stop()
+    // Also what was still being started; a start that failed has stopped its nodes itself.
+    await starting.then(
+      cluster => cluster.stop(),
+      () => undefined,
+    )
     rmSync(directory, { recursive: true, force: true })
   }
-  // The handlers of signals must not keep the process.
-  process.exit()
 }
 
 /** Loads and checks; false if anything that was acknowledged is not as it should be. */
-async function show(cluster: LocalCluster, options: DemoOptions): Promise<boolean> {
+async function show(
+  starting: Promise<LocalCluster>,
+  options: DemoOptions,
+  interrupted: Promise<void>,
+): Promise<boolean> {
+  const cluster = await starting
   console.log(`${cluster.nodes.length} nodes run: ${cluster.addresses.join(', ')}`)
   const client = createClient({ nodes: cluster.addresses })
   await createTable(client)
   const cities = readCities()
   const progress = createProgress(cities.length)
   const kill = options.killLeader === true ? killOnce(cluster, cities.length * KILL_AT) : undefined
-  const report = await loadCities(client, cities, rows => {
+  const abort = new AbortController()
+  void interrupted.then(() => abort.abort())
+  const report = await loadCities(client, cities, abort.signal, rows => {
     progress.update(rows)
     kill?.update(rows)
-  })
-  progress.stop()
+  }).finally(() => progress.stop())
   const killed = await kill?.done
   if (killed !== undefined) {
     console.log(`${killed} was killed in the middle of the load and is started again`)
@@ -111,6 +121,7 @@ async function checkRows(client: Client, report: LoadReport): Promise<boolean> {
 async function printNodes(cluster: LocalCluster, client: Client): Promise<boolean> {
   const table = new Table({
     head: ['node', 'address', 'role', 'applied index', `digest of ${TABLE}`],
+    style: { head: [], border: [], compact: true },
   })
   const digests = new Set<string>()
   for (const { nodeId, address } of cluster.nodes) {
@@ -197,11 +208,18 @@ function createProgress(total: number): { update: (rows: number) => void; stop: 
   }
 }
 
-async function untilInterrupted(): Promise<void> {
+function untilInterrupted(): Promise<void> {
   return new Promise(resolve => {
-    process.once('SIGINT', resolve)
-    process.once('SIGTERM', resolve)
+    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => resolve())
   })
 }
 
-await main()
+try {
+  await main()
+} catch (error) {
+  if (!(error instanceof DbError)) throw error
+  console.error(error.message)
+  process.exitCode = 1
+}
+// The handlers of signals, and requests that were given up, must not keep the process.
+process.exit()

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { must } from '../base/assert.ts'
 import { createClient } from '../client/index.ts'
-import { parseCount } from './commands.ts'
-import { LocalCluster } from './local-cluster.ts'
+import { LocalCluster, parseNodeCount } from './local-cluster.ts'
+import { invocation } from './program.ts'
 
 /** Starts the nodes, says how to talk to them, and stops them on SIGINT or SIGTERM. */
 export async function dev(given: {
@@ -13,7 +13,7 @@ export async function dev(given: {
   readonly data?: string
   readonly options: readonly string[]
 }): Promise<void> {
-  const nodes = parseCount('--nodes', given.nodes)
+  const nodes = parseNodeCount(given.nodes)
   const directory = given.data ?? mkdtempSync(join(tmpdir(), 'lockstep-dev-'))
   // Listened for from the start: Ctrl-C during the start must not leave nodes behind.
   const stopped = new Promise<void>(resolve => {
@@ -40,6 +40,7 @@ async function printHelp(cluster: LocalCluster, directory: string): Promise<void
   const leader = await cluster.leader()
   const addresses = cluster.addresses.join(',')
   const first = must(cluster.addresses[0], 'address of the first node')
+  const lockstep = invocation()
   const lines = [
     `${cluster.nodes.length} nodes run, their files are in ${directory}:`,
     ...cluster.nodes.map(({ nodeId, address }) => {
@@ -48,11 +49,11 @@ async function printHelp(cluster: LocalCluster, directory: string): Promise<void
     }),
     '',
     'Write and read (there is a database "main"):',
-    `  lockstep sql --nodes ${addresses} "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)"`,
-    `  lockstep sql --nodes ${addresses} "INSERT INTO t (name) VALUES (?)" Ada`,
+    `  ${lockstep} sql --nodes ${addresses} "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)"`,
+    `  ${lockstep} sql --nodes ${addresses} "INSERT INTO t (name) VALUES (?)" Ada`,
     `  curl --json '{"database":"main","sql":"SELECT * FROM t"}' http://${first}/query`,
     'Look at the nodes, and kill one to see the others go on:',
-    `  lockstep status --nodes ${addresses}`,
+    `  ${lockstep} status --nodes ${addresses}`,
     'Ctrl-C stops them.',
   ]
   process.stdout.write(`${lines.join('\n')}\n`)

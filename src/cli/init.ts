@@ -21,6 +21,7 @@ import {
   writeIdentity,
   writeSecret,
 } from './identity.ts'
+import { invocation } from './program.ts'
 
 export interface InitOptions {
   readonly directory: string
@@ -69,6 +70,8 @@ export interface PrepareOptions {
   readonly nodeId: string
   /** Where the other nodes reach this one, host:port. */
   readonly address: string
+  /** Where this node listens, host:port, if that is another address. */
+  readonly listen?: string
   /** Addresses of nodes to ask for a cluster; looked at only if the directory has none yet. */
   readonly join: readonly string[]
   /** Given by the operator; takes the place of the one in the directory. */
@@ -89,7 +92,7 @@ export interface PreparedNode {
  * to run. The directory is made if it is not there.
  */
 export function prepareNode(options: PrepareOptions): PreparedNode {
-  const { directory, nodeId, address } = options
+  const { directory, nodeId, address, listen = address } = options
   checkNodeId(nodeId)
   parseAddress(address)
   options.join.forEach(parseAddress)
@@ -104,13 +107,13 @@ export function prepareNode(options: PrepareOptions): PreparedNode {
   if (present === undefined && options.join.length === 0) {
     throw new DbError(
       'NOT_READY',
-      `${directory} is empty: run "lockstep init --data ${directory} --node-id ${nodeId}" ` +
+      `${directory} is empty: run "${invocation()} init --data ${directory} --node-id ${nodeId}" ` +
         'to found a new cluster, or start with --join and the address of a node of the cluster',
     )
   }
   const secret = chooseSecret(options)
   const addresses = present?.type === 'member' ? present.members.map(m => m.address) : options.join
-  checkSecretNeeded(secret, [address, ...addresses])
+  checkSecretNeeded(secret, [listen, address, ...addresses])
   const identity = present ?? createJoining(options)
   return { identity: checkAddress(identity, options), secret }
 }

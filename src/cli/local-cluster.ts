@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { must } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
+import { VOTERS_MAX } from './identity.ts'
 import { programPath } from './program.ts'
 
 /** Ports that systems don't hand out by themselves, so that a node finds its own again. */
@@ -42,6 +43,14 @@ interface Running extends LocalNode {
 /** What `GET /nodes` of a node says, as far as it is used here. */
 interface Leadership {
   readonly leader: { readonly nodeId: string } | null
+}
+
+/** A number of nodes as it stands on the command line. Throws INVALID_REQUEST. */
+export function parseNodeCount(text: string): number {
+  const count = /^\d{1,4}$/.test(text) ? Number(text) : 0
+  if (count >= 1 && count <= VOTERS_MAX) return count
+  const message = `--nodes must be a whole number from 1 to ${VOTERS_MAX}, not ${text}`
+  throw new DbError('INVALID_REQUEST', message)
 }
 
 export class LocalCluster {

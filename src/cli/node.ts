@@ -13,6 +13,7 @@ import { ProcessEngine } from '../engine/sqlite/process-engine.ts'
 import { Peers } from '../log/peers.ts'
 import { RaftLog } from '../log/raft-log.ts'
 import type { RaftLogOptions } from '../log/raft-log.ts'
+import { formatAddress } from '../platform/address.ts'
 import { SystemClock } from '../platform/clock.ts'
 import { fastCrc32, RealDisk } from '../platform/disk.ts'
 import { PEER_LIMITS } from '../platform/peer-limits.ts'
@@ -119,6 +120,7 @@ export class Node implements Service {
       directory,
       nodeId,
       address,
+      listen: formatAddress(settings.http),
       join: addresses,
       ...(secret !== undefined && { secret }),
       random: this.#random,

@@ -89,7 +89,8 @@ test('an empty directory does not start without init or join, and says what to r
 
   assert.throws(() => prepare(directory), {
     code: 'NOT_READY',
-    message: /run "lockstep init --data .*n1 --node-id n1" to found a new cluster, or .* --join/,
+    message:
+      /run "npm run lockstep -- init --data .*n1 --node-id n1" to found a new cluster, or .* --join/,
   })
   assert.equal(existsSync(directory), false)
 })
@@ -124,6 +125,8 @@ test('without a secret only loopback addresses are let through', t => {
 
   assert.equal(join_('a', {})().secret, '')
   assert.throws(join_('b', { address: '0.0.0.0:7001' }), { code: 'UNAUTHENTICATED' })
+  const listen = '0.0.0.0:7001'
+  assert.throws(join_('b', { listen }), { code: 'UNAUTHENTICATED' }, 'whatever it tells the others')
   assert.throws(join_('c', { join: ['10.0.0.1:7001'] }), { code: 'UNAUTHENTICATED' })
   assert.equal(existsSync(join(base, 'b', 'node.json')), false, 'nothing was made')
   const secret = 'a-secret-long-enough'

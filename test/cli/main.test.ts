@@ -55,7 +55,8 @@ test('what is no command, option or value ends with a sentence and leaves nothin
     [['start', '--node-id', 'n1'], 1, /^lockstep: --data is needed/],
     [['start', '--tick-ms', 'x'], 1, /^lockstep: --tick-ms must be a whole number of ms, not x\n$/],
     [['init', '--data', 'x'], 2, /required option '--node-id <id>' not specified/],
-    [['dev', '--nodes', 'many'], 1, /^lockstep: --nodes must be a whole number, not many\n$/],
+    [['dev', '--nodes', 'many'], 1, /^lockstep: --nodes must be a whole number .*, not many\n$/],
+    [['dev', '--nodes', '0'], 1, /^lockstep: --nodes must be a whole number from 1 to 7, not 0\n$/],
     [['sql', 'SELECT 1', '--nodes', 'a b'], 1, /^lockstep: "a b" is no address of a node/],
   ]
   const ended = await Promise.all(cases.map(([words]) => lockstep(...words)))

@@ -23,7 +23,7 @@ test('an empty disk that was neither founded nor asked to join never starts', as
     '127.0.0.1:1',
   ])
   assert.notEqual(code, 0)
-  assert.match(output, /lockstep init/)
+  assert.match(output, /lockstep -- init/)
 })
 
 test('an address that is taken is named, and nothing is served', async t => {
