@@ -90,7 +90,7 @@ export interface ReplicatedLog {
   readIndex(timeoutMs: number, done: (outcome: number | DbError) => void): void
   /** Entries up to `upTo` are needed no more by this node or any other. */
   compact(upTo: number): void
-  /** Hands leadership to the most advanced other voter, if there is one. */
-  transferLeadership(): void
+  /** Hands leadership to the most advanced other voter that may lead, if there is one. */
+  transferLeadership(mayLead?: (raftId: number) => boolean): void
   stop(done: () => void): void
 }

@@ -171,14 +171,15 @@ export class RaftLog implements ReplicatedLog {
     }
   }
 
-  transferLeadership(): void {
+  transferLeadership(mayLead: (raftId: number) => boolean = () => true): void {
     const status = this.#node.status()
     if (status.role !== 'leader') return
     let best = NO_ID
     let bestMatch = -1
     for (const [id, progress] of status.progress) {
-      const mayLead = id !== status.id && !progress.isLearner && progress.isRecentlyActive
-      if (mayLead && progress.match > bestMatch) {
+      const isVoter = id !== status.id && !progress.isLearner
+      if (!isVoter || !progress.isRecentlyActive || !mayLead(id)) continue
+      if (progress.match > bestMatch) {
         best = id
         bestMatch = progress.match
       }

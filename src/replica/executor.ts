@@ -37,6 +37,8 @@ interface Application {
 }
 
 const APPLICATIONS_IN_FLIGHT_MAX = 2
+/** A leader whose engine has not been ready for so long should not lead. */
+const UNFIT_MS = 5000
 
 export interface ExecutorParts {
   readonly log: ReplicatedLog
@@ -84,6 +86,8 @@ export class Executor {
   #confirming = 0
   #divergence: Divergence | undefined
   #isStopping = false
+  /** When this node last was no leader, or had an engine that was ready. */
+  #fitAtMs = 0
 
   constructor(parts: ExecutorParts) {
     this.#parts = parts
@@ -149,6 +153,16 @@ export class Executor {
     )
   }
 
+  /**
+   * Another node should lead: this one's engine is wrong, or could not be opened for long. Raft
+   * looks only at logs when it elects, so that such a node may come to lead again and again.
+   */
+  get isUnfitToLead(): boolean {
+    if (this.#role !== 'leader') return false
+    const downMs = this.#parts.clock.monotonicMs() - this.#fitAtMs
+    return this.#divergence !== undefined || downMs > UNFIT_MS
+  }
+
   /** Takes a request of this node's clients or of a follower. Answered exactly once. */
   submit(body: Uint8Array, timeoutMs: number, done: WriteCallback): void {
     if (this.#isStopping) return fail(done, new DbError('SHUTTING_DOWN', 'this node is stopping'))
@@ -182,6 +196,7 @@ export class Executor {
   /** Ends what waited past its deadline; called every few milliseconds. */
   sweep(): void {
     const now = this.#parts.clock.monotonicMs()
+    if (this.#role !== 'leader' || this.#session.state === 'ready') this.#fitAtMs = now
     for (;;) {
       const first = this.#queue.peek()
       if (first === undefined || first.deadlineMs > now) break

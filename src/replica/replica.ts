@@ -80,7 +80,7 @@ export class Replica {
       onApplied: () => this.#reads.onApplied(),
       onDiverged: () => {
         this.#reads.fail(this.#divergedError())
-        log.transferLeadership()
+        this.transferLeadership()
       },
       onFatal: parts.onFatal,
     })
@@ -155,8 +155,10 @@ export class Replica {
     this.#reads.digest(request, options, done)
   }
 
+  /** Hands leadership to another node, but to none that computed something else. */
   transferLeadership(): void {
-    this.#parts.log.transferLeadership()
+    const { heard } = this.#reports
+    this.#parts.log.transferLeadership(raftId => heard.get(raftId)?.isDiverged !== true)
   }
 
   status(): ReplicaStatus {
@@ -230,6 +232,7 @@ export class Replica {
   }
 
   #report(): void {
+    if (this.#executor.isUnfitToLead) this.transferLeadership()
     this.#reports.send()
     this.#applyLag.applied(this.#reports.quorumApplied())
     // A file of the log may go once this engine can do without it and every member has it.

@@ -86,6 +86,7 @@ export const fixedRandom: Random = {
 
 /** A log whose every event a test gives by hand. */
 export class ManualLog implements ReplicatedLog {
+  readonly #raftId: number
   role: Role = 'follower'
   term = 1
   leader: number | undefined
@@ -95,12 +96,18 @@ export class ManualLog implements ReplicatedLog {
   readonly proposed: { proposal: ProposalNumber; data: Uint8Array }[] = []
   readonly rounds: ((outcome: number | DbError) => void)[] = []
   transfers = 0
+  /** Whether a node was thought fit at the last transfer. */
+  mayLead: (raftId: number) => boolean = () => false
   compactedTo = 0
   #listener: (event: LogEvent) => void = () => {}
 
+  constructor(raftId = 1) {
+    this.#raftId = raftId
+  }
+
   status(): LogStatus {
     return {
-      raftId: 1,
+      raftId: this.#raftId,
       role: this.role,
       term: this.term,
       leader: this.leader,
@@ -111,16 +118,18 @@ export class ManualLog implements ReplicatedLog {
       flushedIndex: this.entries.length,
       voters: [1, 2, 3],
       learners: [],
-      peers: [2, 3].map(raftId => ({
-        raftId,
-        nodeId: `n${raftId}`,
-        address: `127.0.0.1:${7000 + raftId}`,
-        isConnected: true,
-        lastContactMs: 0,
-        retries: 0,
-        matchIndex: undefined,
-        progress: undefined,
-      })),
+      peers: [1, 2, 3]
+        .filter(raftId => raftId !== this.#raftId)
+        .map(raftId => ({
+          raftId,
+          nodeId: `n${raftId}`,
+          address: `127.0.0.1:${7000 + raftId}`,
+          isConnected: true,
+          lastContactMs: 0,
+          retries: 0,
+          matchIndex: undefined,
+          progress: undefined,
+        })),
     }
   }
 
@@ -148,8 +157,9 @@ export class ManualLog implements ReplicatedLog {
     this.compactedTo = upTo
   }
 
-  transferLeadership(): void {
+  transferLeadership(mayLead: (raftId: number) => boolean = () => true): void {
     this.transfers += 1
+    this.mayLead = mayLead
   }
 
   stop(done: () => void): void {
