@@ -50,7 +50,8 @@ export class ExecuteBatch {
   readonly number: number
   readonly #files: FileSet
   readonly #runner: RequestRunner
-  readonly #nowMs: number
+  /** The moment of its entry. */
+  readonly nowMs: number
   readonly #seed: Uint8Array
   readonly #requests: readonly Uint8Array[]
   /** Files with an open transaction. */
@@ -65,7 +66,7 @@ export class ExecuteBatch {
     this.#files = files
     this.#runner = runner
     this.number = message.batch
-    this.#nowMs = message.nowMs
+    this.nowMs = message.nowMs
     this.#seed = message.seed
     this.#requests = message.requests
   }
@@ -83,7 +84,7 @@ export class ExecuteBatch {
   }
 
   #runAll(): BatchResults {
-    builder.begin(this.#nowMs, this.#seed)
+    builder.begin(this.nowMs, this.#seed)
     const results: RequestResult[] = []
     for (const [ordinal, bytes] of this.#requests.entries()) {
       const request = decode(bytes)
@@ -114,7 +115,7 @@ export class ExecuteBatch {
     for (const [file, { hasChanges }] of this.#begun) {
       if (hasChanges) {
         this.#files.noteChange(file)
-        file.commit(index, this.#nowMs)
+        file.commit(index, this.nowMs)
       } else file.rollback()
     }
     this.#end()
@@ -181,7 +182,7 @@ export class ExecuteBatch {
     if (this.#isRebuild) file.setForeignKeys(false)
     this.#begun.set(file, { hasChanges: false, tables: new Set() })
     file.begin()
-    file.determinism.beginEntry(this.#nowMs, this.#seed)
+    file.determinism.beginEntry(this.nowMs, this.#seed)
   }
 
   #stay(file: DatabaseFile, tables: ReadonlySet<string>): void {

@@ -53,6 +53,8 @@ export class SqliteWriter {
   #divergence: Divergence | undefined
   /** Entries up to here are in their files. */
   #appliedIndex = 0
+  /** Newest moment of an entry. A leader's clock may be behind that of the one before it. */
+  #nowMs = 0
   #fault: RequestError | undefined
 
   constructor(options: SqliteWriterOptions) {
@@ -137,11 +139,12 @@ export class SqliteWriter {
     this.#state = 'open'
     this.#files.open()
     this.#appliedIndex = this.#files.floor
+    this.#nowMs = this.#files.newestNowMs()
     return {
       type: 'opened',
       appliedIndex: this.#appliedIndex,
       durableIndex: this.#files.durableIndex,
-      nowMs: this.#files.newestNowMs(),
+      nowMs: this.#nowMs,
       build: engineBuild(),
     }
   }
@@ -162,7 +165,8 @@ export class SqliteWriter {
       const results = requests.map(() => result)
       return { type: 'executed', batch, taken: requests.length, entry: undefined, results }
     }
-    const open = new ExecuteBatch(this.#files, this.#runner, message)
+    const nowMs = Math.max(message.nowMs, this.#nowMs)
+    const open = new ExecuteBatch(this.#files, this.#runner, { ...message, nowMs })
     // Known before it runs: if it throws, closing the files undoes what it did.
     this.#batch = open
     const { taken, results } = open.run()
@@ -179,6 +183,7 @@ export class SqliteWriter {
     assert(open !== undefined && open.number === batch, `batch ${batch} isn't the open one`)
     assert(index > this.#appliedIndex, `entry ${index} came after ${this.#appliedIndex}`)
     open.commit(index)
+    this.#nowMs = open.nowMs
     this.#batch = undefined
     this.#appliedIndex = index
     return { type: 'committed', batch, index, durableIndex: this.#files.durableIndex }
@@ -192,8 +197,10 @@ export class SqliteWriter {
       assert(index > this.#appliedIndex, `entry ${index} came after ${this.#appliedIndex}`)
       const entry = decodeEntry(data)
       const divergence = new ApplyBatch(this.#files, this.#runner, index, entry).run()
-      if (divergence === undefined) this.#appliedIndex = index
-      else {
+      if (divergence === undefined) {
+        this.#appliedIndex = index
+        this.#nowMs = Math.max(this.#nowMs, entry.nowMs)
+      } else {
         this.#divergence = divergence
         this.#state = 'diverged'
       }

@@ -235,3 +235,24 @@ test('a file that is missing, and a newer format, are told at open and nothing i
   assert(newer.reply.type === 'fault')
   assert.equal(newer.reply.error.code, 'WRONG_DATA')
 })
+
+test("a leader whose clock is behind the last leader's goes on from that one's newest moment", () => {
+  const clock = "SELECT strftime('%Y', 'now')"
+  using first = Replica.withDatabase()
+  using second = new Replica()
+  first.nowMs = Date.UTC(2031, 0)
+  first.run(TABLE, `INSERT INTO t (a) ${clock}`)
+  second.follow(first)
+
+  second.nowMs = Date.UTC(2030, 0)
+  second.run(`INSERT INTO t (a) ${clock}`)
+  second.nowMs = Date.UTC(2032, 0)
+  second.run(`INSERT INTO t (a) ${clock}`)
+  second.nowMs = Date.UTC(2029, 0)
+  second.run(`INSERT INTO t (a) ${clock}`)
+
+  const years = [['2031'], ['2031'], ['2032'], ['2032']]
+  assert.deepEqual(second.query('SELECT a FROM t ORDER BY id'), years)
+  first.apply(...second.entries)
+  assert.deepEqual(first.query('SELECT a FROM t ORDER BY id'), years)
+})
