@@ -117,6 +117,23 @@ test('damage of the newest flushed entry is told from a torn write while the log
   assert.throws(() => machine.open(), { code: 'CORRUPT', message: /flushed, as byte 512 tells/ })
 })
 
+test('damage is found without the mark, too, by what later records say', () => {
+  const machine = new Machine(3)
+  const wal = machine.openFlushed()
+  fill(machine, wal, 1, 3)
+  machine.disk.processCrash()
+  machine.disk.flip(pathOf(1), 512, 0xff)
+  assert.equal(machine.open().lastIndex(), 3)
+  machine.disk.processCrash()
+
+  machine.disk.flip(pathOf(1), 1024 + 60, 1)
+
+  assert.throws(() => machine.open(), {
+    code: 'CORRUPT',
+    message: /flushed, as byte 1\d\d\d tells/,
+  })
+})
+
 test('a batch that was not flushed is cut off, and its bytes are cleared', () => {
   const machine = new Machine(4)
   const wal = machine.openFlushed()
@@ -219,6 +236,44 @@ test('damage at the end of a closed log is told from a torn write after a power 
   machine.disk.flip(pathOf(1), endOfContent(machine) - 40, 1)
 
   assert.throws(() => machine.open(), { code: 'CORRUPT', message: /flushed, as byte 512 tells/ })
+})
+
+test('a segment whose name only the cache knows is made to stay before it is written to', () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const machine = new Machine(seed)
+    const wal = machine.openFlushed()
+    fill(machine, wal, 1, 6)
+    // The process is killed after the rename of the second segment, before the directory's flush.
+    machine.disk.onOperation = ({ type }) => {
+      return type === 'sync-directory' ? { type: 'crash' } : undefined
+    }
+    wal.append({ entries: [entryOf(7, 1500)] }, () => assert.fail('never flushed'))
+    machine.settle()
+    machine.disk.onOperation = () => undefined
+    assert.equal(machine.disk.names.list(DIRECTORY).length, 2)
+
+    const again = machine.openFlushed()
+    machine.complete(done => again.append({ entries: [entryOf(7)] }, done))
+    machine.disk.powerCut('nothing')
+
+    assert.equal(machine.open().lastIndex(), 7)
+  }
+})
+
+test('a mark speaks of what was flushed, not of what was only written', () => {
+  for (let seed = 1; seed <= 40; seed++) {
+    const machine = new Machine(seed)
+    const wal = machine.openFlushed()
+    const hardState = { term: 0, vote: 0, commit: 2 }
+    wal.append({ entries: [entryOf(1), entryOf(2)] }, () => {
+      // The mark is written after this commit index, which no flush has covered.
+      wal.append({ entries: [], hardState }, () => undefined)
+    })
+    machine.settle()
+    machine.disk.powerCut('sectors')
+
+    assert.equal(machine.open().lastIndex(), 2)
+  }
 })
 
 test('a log with a segment missing at the beginning or in the middle is refused', () => {
