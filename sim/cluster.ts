@@ -153,7 +153,7 @@ export class Cluster implements NodeSurroundings {
   }
 
   close(): void {
-    for (const node of this.nodes) node.crash(false)
+    for (const node of this.nodes) node.close()
     rmSync(this.directory, { recursive: true, force: true })
   }
 

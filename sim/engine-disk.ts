@@ -123,10 +123,6 @@ export class EngineDisk {
     }
   }
 
-  remove(): void {
-    rmSync(this.root, { recursive: true, force: true })
-  }
-
   #syncDirectory(directory: string): void {
     const isInside = (path: string): boolean => dirname(path) === directory
     for (const path of this.#durableNames) if (isInside(path)) this.#durableNames.delete(path)

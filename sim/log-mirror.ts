@@ -34,7 +34,8 @@ export class LogMirror {
       }
     }
     this.#baseIndex = baseIndex
-    this.#flushedIndex = wal.flushedIndex()
+    // A new life calls nothing flushed before it has flushed it again, but what was is still there.
+    this.#flushedIndex = Math.max(Math.min(this.#flushedIndex, agreed), wal.flushedIndex())
   }
 
   /** The term on disk at `index`, by the word of the last life. */

@@ -187,6 +187,15 @@ export class SimNode {
     if (life === undefined) return
     this.#around.world.note(isPowerCut ? 'power cut' : 'crash', this.id)
     this.observe()
+    this.#discard(life, isPowerCut)
+  }
+
+  /** Lets go of everything, without a look at it: the run is over. */
+  close(): void {
+    if (this.#life !== undefined) this.#discard(this.#life, false)
+  }
+
+  #discard(life: Life, isPowerCut: boolean): void {
     this.#life = undefined
     this.#mirror.lifeEnded()
     life.process.kill()
@@ -247,10 +256,6 @@ export class SimNode {
     const entries = must(this.#life).wal.entries(index, index + 1, 0)
     assert(typeof entries !== 'string', `entry ${index} of node ${this.id} is gone`)
     return must(entries[0], `entry ${index}`)
-  }
-
-  remove(): void {
-    this.#engineDisk.remove()
   }
 
   #makeEngine(process: SimProcess): SimEngine {
