@@ -9,6 +9,7 @@ import { assert, AssertionError } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random, Timer } from '../base/ports.ts'
 import { decodeConfChange } from '../raft/conf-change.ts'
+import { entriesSizeBytes } from '../raft/entries.ts'
 import { RawNode } from '../raft/raw-node.ts'
 import type { Message, Ready } from '../raft/types.ts'
 import { LOCAL_APPEND, LOCAL_APPLY, NO_ID, NO_LIMIT } from '../raft/types.ts'
@@ -27,6 +28,11 @@ import { ReadRounds } from './read-rounds.ts'
 
 /** How long a follower may hear later of a commit index, if no entries follow anyway. */
 const NOTICE_DELAY_MS = 2
+/**
+ * Committed entries are handed over in pages of about so much: at a start all of the log is
+ * committed, and may be larger than the memory. After a full page whatever else waits gets a turn.
+ */
+const PAGE_BYTES = 4 * 1024 * 1024
 
 /** A member of the group as it was founded. */
 export interface Member {
@@ -73,6 +79,7 @@ export class RaftLog implements ReplicatedLog {
   /** Commit indexes to tell to followers, by follower, until the timer or an append takes them. */
   readonly #notices = new Map<number, Message>()
   #noticeTimer: Timer | undefined
+  #pageTimer: Timer | undefined
   /** Open proposals of the current term by their index. */
   readonly #proposals = new Map<number, ProposalNumber>()
 
@@ -93,7 +100,7 @@ export class RaftLog implements ReplicatedLog {
       maxInflightMessages: options.maxInflightMessages,
       maxInflightBytes: options.maxInflightBytes,
       maxUncommittedBytes: NO_LIMIT,
-      maxCommittedSizePerReadyBytes: NO_LIMIT,
+      maxCommittedSizePerReadyBytes: PAGE_BYTES,
       preVote: true,
       checkQuorum: true,
       readOnly: 'quorum',
@@ -212,6 +219,7 @@ export class RaftLog implements ReplicatedLog {
     this.#isStopped = true
     this.#timer?.cancel()
     this.#noticeTimer?.cancel()
+    this.#pageTimer?.cancel()
     this.#rounds.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
     this.#parts.wal.close(done)
   }
@@ -338,7 +346,16 @@ export class RaftLog implements ReplicatedLog {
     if (message.entries.length > 0) {
       this.#listener({ type: 'committed', commitIndex: this.#commitIndex, own })
     }
-    for (const response of message.responses ?? []) this.#node.step(response)
+    const { responses = [] } = message
+    if (entriesSizeBytes(message.entries) < PAGE_BYTES / 2) {
+      for (const response of responses) this.#node.step(response)
+      return
+    }
+    this.#pageTimer = this.#parts.clock.setTimer(0, () => {
+      if (this.#isStopped) return
+      for (const response of responses) this.#node.step(response)
+      this.#process()
+    })
   }
 
   #send(message: Message): void {
