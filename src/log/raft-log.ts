@@ -394,7 +394,12 @@ export class RaftLog implements ReplicatedLog {
   }
 
   #transmit(message: Message): void {
-    const lane = message.type === 'append' && message.entries.length > 0 ? 'data' : 'control'
+    // An append without entries rests on those before it. As long as they are under way, it must
+    // not overtake them: the follower would refuse it, and all of them would be sent again.
+    const isData =
+      message.type === 'append' &&
+      (message.entries.length > 0 || message.index > this.#node.matchIndex(message.to))
+    const lane = isData ? 'data' : 'control'
     if (this.#parts.peers.send(message.to, lane, 'raft', encodeMessage(message))) return
     // Only for appends: a lost heartbeat says nothing about entries on their way.
     if (message.type === 'append') this.#node.reportUnreachable(message.to)

@@ -223,6 +223,11 @@ export class RawNode {
     return this.#core.role === 'leader' ? this.#core.tracker.progress.get(id)?.state : undefined
   }
 
+  /** As leader: up to where `id` is known to have this log, 0 if that is not known. */
+  matchIndex(id: RaftId): number {
+    return this.#core.role === 'leader' ? (this.#core.tracker.progress.get(id)?.match ?? 0) : 0
+  }
+
   /** A copy of the node's state. */
   status(): RaftStatus {
     const core = this.#core
