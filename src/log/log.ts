@@ -62,6 +62,10 @@ export interface LogStatus {
   readonly leader: number | undefined
   readonly firstIndex: number
   readonly lastIndex: number
+  /**
+   * As far as this node knows. A leader may know more than it has on its own disk and can read:
+   * others may have read that already, so that whoever lacks it is behind.
+   */
   readonly commitIndex: number
   /** The entry at the commit index is of the current term: a leader's commit index is complete. */
   readonly isCommitCurrent: boolean

@@ -206,7 +206,7 @@ export class RaftLog implements ReplicatedLog {
       leader: status.lead === NO_ID ? undefined : status.lead,
       firstIndex: wal.firstIndex(),
       lastIndex: wal.lastIndex(),
-      commitIndex: this.#commitIndex,
+      commitIndex: status.commit,
       isCommitCurrent: this.#commitTerm === status.term,
       flushedIndex: wal.flushedIndex(),
       voters: status.confState.voters,

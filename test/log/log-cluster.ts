@@ -1,5 +1,4 @@
-import assert from 'node:assert/strict'
-import { test } from 'node:test'
+/** Three logs in simulated time, of which the first leads, with disks and lanes of any speed. */
 import { must } from '../../src/base/assert.ts'
 import type { Clock, PeerHandler, PeerTransport } from '../../src/base/ports.ts'
 import { Peers } from '../../src/log/peers.ts'
@@ -13,26 +12,32 @@ const IDS = [1, 2, 3]
 const ENTRY_BYTES = 20_000
 const FAST_BYTES_PER_MS = 1_000_000
 
-/** Three logs, of which the first leads, and a data lane from it to the third that is slow. */
-class Cluster {
+export interface Speeds {
+  /** Of the data lane from the first to the third. */
+  readonly slowBytesPerMs?: number
+  /** How long each operation of the first one's disk takes. */
+  readonly leaderDiskMs?: number
+}
+
+export class Cluster {
   readonly scheduler = new Scheduler()
   readonly logs: readonly RaftLog[]
   appendedBytes = 0
   slowLaneBytes = 0
   isWriting = true
-  readonly #slowBytesPerMs: number
+  readonly #speeds: Speeds
   readonly #handlers = new Map<number, PeerHandler>()
   /** When a lane has sent what waits on it. */
   readonly #freeAtMs = new Map<string, number>()
 
-  constructor(slowBytesPerMs: number) {
-    this.#slowBytesPerMs = slowBytesPerMs
+  constructor(speeds: Speeds) {
+    this.#speeds = speeds
     this.logs = IDS.map(id => this.#makeLog(id))
     IDS.forEach((id, at) => this.#start(id, must(this.logs[at])))
   }
 
-  lastIndex(id: number): number {
-    return must(this.logs[id - 1]).status().lastIndex
+  log(id: number): RaftLog {
+    return must(this.logs[id - 1])
   }
 
   #makeLog(raftId: number): RaftLog {
@@ -42,9 +47,11 @@ class Cluster {
       monotonicMs: () => scheduler.nowMs,
       setTimer: (delayMs, callback) => scheduler.after(delayMs, callback),
     }
+    const { leaderDiskMs } = this.#speeds
     const disk = new SimDisk({
       random: new SimRandom(raftId, 'disk'),
       later: (delayMs, callback) => void scheduler.after(delayMs, callback),
+      ...(raftId === 1 && leaderDiskMs !== undefined && { latencyMs: () => leaderDiskMs }),
     })
     const confState = { voters: IDS, learners: [], votersOutgoing: [], learnersNext: [] }
     const peers = new Peers(this.#transportOf(raftId), clock, 1)
@@ -98,7 +105,8 @@ class Cluster {
         const key = `${from} ${to} ${lane}`
         const isSlow = to === 3 && lane === 'data'
         if (isSlow) this.slowLaneBytes += frame.byteLength
-        const takesMs = frame.byteLength / (isSlow ? this.#slowBytesPerMs : FAST_BYTES_PER_MS)
+        const { slowBytesPerMs = FAST_BYTES_PER_MS } = this.#speeds
+        const takesMs = frame.byteLength / (isSlow ? slowBytesPerMs : FAST_BYTES_PER_MS)
         const { nowMs } = this.scheduler
         const sentAtMs = Math.max(nowMs, this.#freeAtMs.get(key) ?? 0) + takesMs
         this.#freeAtMs.set(key, sentAtMs)
@@ -110,18 +118,3 @@ class Cluster {
     }
   }
 }
-
-test('over a slow data lane each entry goes once, although commit indexes take a faster one', () => {
-  const cluster = new Cluster(3000)
-  const { scheduler } = cluster
-  scheduler.runUntil(4000, () => false)
-  assert(cluster.lastIndex(1) > 500, 'two of three go on at their pace')
-  assert(cluster.lastIndex(3) < cluster.lastIndex(1), 'the lane is slower than the writing')
-
-  cluster.isWriting = false
-  const hasAll = (): boolean => cluster.lastIndex(3) === cluster.lastIndex(1)
-  assert(scheduler.runUntil(scheduler.nowMs + 10_000, hasAll), 'the third one never catches up')
-
-  const sentTimes = cluster.slowLaneBytes / cluster.appendedBytes
-  assert(sentTimes < 1.1, `every entry went ${sentTimes.toFixed(1)} times`)
-})
