@@ -26,6 +26,17 @@ export interface Batch {
   sizeBytes: number
 }
 
+/** Entries handed to the engine while following, until it says that they are applied. */
+export interface Application {
+  readonly lastIndex: number
+  readonly lastTerm: number
+  /** Last index of an entry with data, 0 if there is none and the engine isn't asked. */
+  readonly dataIndex: number
+}
+
+/** A frame between nodes holds 32 MiB: a larger entry would stay in the leader's log for ever. */
+export const ENTRY_BYTES_MAX = 31 * 1024 * 1024
+
 /** Answers with an error. */
 export function fail(done: WriteCallback, error: DbError): void {
   done({ type: 'failed', error })
@@ -61,6 +72,12 @@ export function answerOverdue(pending: Pending): void {
 /** For what was never sent to the others. */
 export function notLeader(): DbError {
   return new DbError('NOT_LEADER', 'this node does not lead any more; nothing was applied')
+}
+
+/** For a write whose entry could not be sent to the others. */
+export function tooLarge(sizeBytes: number): DbError {
+  const message = `the write takes ${sizeBytes} bytes of the log, the limit is ${ENTRY_BYTES_MAX}`
+  return new DbError('TOO_LARGE', message, { details: { limitBytes: ENTRY_BYTES_MAX } })
 }
 
 /** For everything that is asked of a replica that computed something else. */

@@ -15,26 +15,21 @@ import type { Divergence, Engine, WriterReply } from '../engine/engine.ts'
 import type { LogEvent, ProposalNumber, ReplicatedLog, Role } from '../log/log.ts'
 import {
   answerOverdue,
+  type Application,
   type Batch,
   diverged,
   endOverdue,
   fail,
   failBatch,
   end,
+  ENTRY_BYTES_MAX,
   notLeader,
   type Pending,
+  tooLarge,
 } from './batch.ts'
 import type { ReplicaCounters, ReplicaOptions, WriteCallback } from './types.ts'
 import { WriterSession } from './writer.ts'
 import type { Opened } from './writer.ts'
-
-/** Entries handed to the engine while following, until it says that they are applied. */
-interface Application {
-  readonly lastIndex: number
-  readonly lastTerm: number
-  /** Last index of an entry with data, 0 if there is none and the engine isn't asked. */
-  readonly dataIndex: number
-}
 
 const APPLICATIONS_IN_FLIGHT_MAX = 2
 /** A leader whose engine has not been ready for so long should not lead. */
@@ -380,6 +375,13 @@ export class Executor {
       this.#confirm(batch)
       return
     }
+    if (reply.entry.byteLength > ENTRY_BYTES_MAX) {
+      this.#session.send({ type: 'rollback', batch: batch.number })
+      this.#open = undefined
+      this.#retryAlone(batch, tooLarge(reply.entry.byteLength))
+      this.#pump()
+      return
+    }
     batch.state = 'replicating'
     batch.sizeBytes = reply.entry.byteLength
     // Appending may commit at once (a group of one), and that must find the batch ready.
@@ -476,7 +478,7 @@ export class Executor {
     }
   }
 
-  /** One of these ended the writer; which one shows when each runs by itself. */
+  /** One of these was too much; which one shows when each runs by itself. */
   #retryAlone(batch: Batch, error: DbError): void {
     if (batch.requests.length === 1 || error.code === 'DISK_FULL') {
       failBatch(batch, error)

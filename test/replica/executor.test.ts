@@ -250,6 +250,26 @@ test('requests that must run alone come back and lead the next batch', () => {
   assert.deepEqual([...(third.requests[0] ?? [])], [3])
 })
 
+test('an entry too large for a frame between nodes is not logged; its requests are tried one by one', () => {
+  const bench = Bench.leader()
+  bench.submit(1)
+  bench.executed(1, [OK], new Uint8Array(32 * 1024 * 1024))
+  assert.equal(bench.code(1), 'TOO_LARGE')
+  assert.deepEqual(bench.log.proposed, [])
+
+  bench.executor.submit(new Uint8Array([2]), 5000, () => {})
+  bench.submit(3)
+  bench.submit(4)
+  bench.executed(2, [OK], null)
+  bench.engine.taken()
+  bench.executed(3, [OK, OK], new Uint8Array(32 * 1024 * 1024))
+  assert.deepEqual(bench.engine.taken(), ['rollback', 'execute'])
+  bench.executed(4, [OK])
+  bench.committed(4, bench.log.commitProposal())
+  assert.equal(bench.code(3), 'ok')
+  assert.equal(bench.code(4), 'nothing')
+})
+
 test('a writer that dies while executing has logged nothing: one request is told, several are tried one by one', () => {
   const bench = Bench.leader()
   bench.submit(1)
