@@ -1,4 +1,5 @@
 /** A queue with a limit in items and in bytes, because a queue without one only hides overload. */
+import { must } from './assert.ts'
 
 interface Item<T> {
   readonly value: T
@@ -44,6 +45,11 @@ export class BoundedQueue<T> {
 
   peek(): T | undefined {
     return this.#items[this.#head]?.value
+  }
+
+  /** All that waits, in order. */
+  *values(): Iterable<T> {
+    for (let at = this.#head; at < this.#items.length; at += 1) yield must(this.#items[at]).value
   }
 
   /** Size of the first item, 0 if there is none. */

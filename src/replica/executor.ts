@@ -192,12 +192,10 @@ export class Executor {
   sweep(): void {
     const now = this.#parts.clock.monotonicMs()
     if (this.#role !== 'leader' || this.#session.state === 'ready') this.#fitAtMs = now
-    for (;;) {
-      const first = this.#queue.peek()
-      if (first === undefined || first.deadlineMs > now) break
-      this.#queue.shift()
-      answerOverdue(first)
-    }
+    // Behind one with more time they keep their place, and are passed over when they are gathered.
+    for (const waiting of this.#queue.values())
+      if (waiting.deadlineMs <= now) answerOverdue(waiting)
+    while ((this.#queue.peek()?.deadlineMs ?? Infinity) <= now) this.#queue.shift()
     for (const batch of [...this.#orphaned.values(), ...this.#settling]) endOverdue(batch, now)
     const open = this.#open
     if (open?.state === 'replicating') endOverdue(open, now)

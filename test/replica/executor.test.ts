@@ -409,6 +409,22 @@ test('a write whose deadline passes in the queue is not executed', () => {
   assert.equal(bench.code(2), 'OVERLOADED')
 })
 
+test('a write whose deadline passes behind one with more time is told so, and is not executed', () => {
+  const bench = Bench.leader()
+  bench.isPaused = true
+  bench.submit(1, 60_000)
+  bench.submit(2, 100)
+  bench.clock.pass(101)
+  bench.executor.sweep()
+  assert.equal(bench.code(2), 'OVERLOADED')
+  assert.equal(bench.code(1), 'nothing')
+
+  bench.isPaused = false
+  bench.executor.sweep()
+  assert(bench.engine.sent[0]?.type === 'execute')
+  assert.deepEqual(bench.engine.sent[0].requests, [new Uint8Array([1])])
+})
+
 test('a write whose deadline passes while it replicates has an unknown fate', () => {
   const bench = Bench.leader()
   bench.submit(1, 100)
