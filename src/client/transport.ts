@@ -77,9 +77,10 @@ function readAnswer(url: string, text: string): unknown {
 }
 
 function toDbError(url: string, answer: ErrorResponse): DbError {
-  const { code, message, details } = answer.error
-  // A newer server may know errors that this table doesn't: their fate is taken for unknown.
-  if (!Object.hasOwn(ERRORS, code)) {
+  const { code, message, fate, details } = answer.error
+  // A newer server may know errors that this table doesn't, or know better what one leaves behind:
+  // their fate is taken for unknown.
+  if (!Object.hasOwn(ERRORS, code) || ERRORS[code].fate !== fate) {
     return new DbError('INTERNAL', `${code}: ${message}`, { details: { ...details, url } })
   }
   return new DbError(code, message, { details: details ?? {} })

@@ -235,6 +235,16 @@ test('an error of a newer server is told with its name, and its fate is taken fo
   assert.deepEqual([code, fate, message], ['INTERNAL', 'unknown', 'QUOTA: too much'])
 })
 
+test('a write is not repeated where the server says another fate than the table', async () => {
+  await using node = await ScriptedNode.start()
+  const error = { code: 'OVERLOADED', message: 'too much', fate: 'unknown', retry: 'same-id' }
+  node.script = [{ status: 503, json: { error } }]
+  const db = createClient({ nodes: [node.address], database: 'main' })
+  const { fate, message } = await failure(db.execute('A'))
+
+  assert.deepEqual([fate, message, node.seen.length], ['unknown', 'OVERLOADED: too much', 1])
+})
+
 test('a session reads its own writes: it carries the newest token by itself', async () => {
   await using node = await ScriptedNode.start()
   const db = createClient({ nodes: [node.address], database: 'main', consistency: 'session' })
