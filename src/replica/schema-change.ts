@@ -3,15 +3,31 @@
  */
 import type { WriteRequest } from '../engine/engine.ts'
 
-const COMMENTS_AND_SPACE = /^(?:\s+|--[^\n]*(?:\n|$)|\/\*[\s\S]*?(?:\*\/|$)|;)+/
+const SPACE_OR_COMMENT = /[\s;]+|--[^\n]*|\/\*[^]*?(?:\*\/|$)/y
+const SCHEMA_VERB = /(?:create|drop|alter|reindex)\b/iy
 
 /** True for databases, and for SQL whose text anywhere begins a statement with a schema verb. */
 export function changesSchema(request: WriteRequest): boolean {
   if (request.type !== 'statements') return true
-  return request.statements.some(({ sql }) => {
-    const text = sql.replace(COMMENTS_AND_SPACE, '')
-    return (
-      /^(?:create|drop|alter|reindex)\b/i.test(text) || /;\s*(?:create|drop|alter)\b/i.test(text)
-    )
-  })
+  return request.statements.some(({ sql }) => beginsWithVerb(sql))
+}
+
+/** Looks behind each semicolon, those in strings too: to refuse one too many does no harm. */
+function beginsWithVerb(sql: string): boolean {
+  // One expression for all of it would take a time that grows with the square of the text.
+  for (let at = 0; at >= 0; at = sql.indexOf(';', at)) {
+    at = endOfGap(sql, at)
+    SCHEMA_VERB.lastIndex = at
+    if (SCHEMA_VERB.test(sql)) return true
+  }
+  return false
+}
+
+function endOfGap(sql: string, start: number): number {
+  let at = start
+  for (;;) {
+    SPACE_OR_COMMENT.lastIndex = at
+    if (!SPACE_OR_COMMENT.test(sql)) return at
+    at = SPACE_OR_COMMENT.lastIndex
+  }
 }
