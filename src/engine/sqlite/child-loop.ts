@@ -41,13 +41,13 @@ export function serveFrames(
  * else here gets a turn: a second thread waits for the end of the lifeline.
  */
 export function endWithParent(): void {
+  // Not a blocking read: a thread inside one can't be ended, and then neither could this process,
+  // however it tries (`exit`, an uncaught exception and the end of `main` all wait for the thread).
   const source = `
-    const { readSync } = require('node:fs')
-    try {
-      while (readSync(${LIFELINE_FD}, new Uint8Array(1)) > 0);
-    } finally {
-      process.kill(process.pid, 'SIGKILL')
-    }`
+    const { Socket } = require('node:net')
+    const end = () => process.kill(process.pid, 'SIGKILL')
+    const lifeline = new Socket({ fd: ${LIFELINE_FD}, readable: true, writable: false })
+    lifeline.on('error', end).on('close', end).resume()`
   const resourceLimits = { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 2, stackSizeMb: 1 }
   new Worker(source, { eval: true, resourceLimits }).unref()
 }

@@ -21,7 +21,7 @@ class Echo {
   constructor(directory: string, program = ECHO) {
     const register = new ChildRegister(join(directory, 'engine.pids'), '0123456789abcdef')
     this.child = new EngineChild(
-      { kind: 'writer', directory, register, watchParent: false, program },
+      { kind: 'writer', directory, register, watchParent: true, program },
       {
         onFrame: body => {
           this.frames.push(Buffer.from(body))
@@ -186,6 +186,16 @@ test('a child that exits and one that is killed by someone else are told apart',
 
   assert.deepEqual(leaving.exits, ['ended with exit code 3'])
   assert.deepEqual(killed.exits, ['ended by SIGKILL'])
+})
+
+test('the guard does not hold a child that ends by itself', async () => {
+  using directory = temporaryDirectory()
+  await using echo = new Echo(directory.path)
+  echo.send('exit-guarded 3')
+
+  await waitFor('its end', () => echo.exits.length > 0)
+
+  assert.deepEqual(echo.exits, ['ended with exit code 3'])
 })
 
 test('a program that is not there ends as a child with a reason', async () => {
