@@ -183,9 +183,9 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a leader without a quorum goes on leading',
     mode: 'raft-only',
-    file: 'src/raft/progress.ts',
-    find: 'this.inflights.isFull\n    }',
-    replace: 'this.inflights.isFull || true\n    }',
+    file: 'src/raft/election.ts',
+    find: 'if (!core.tracker.isQuorumActive()) {',
+    replace: 'if (!core.tracker.isQuorumActive() && core.id < 0) {',
   },
   // The driver, the log on disk.
   {
@@ -216,13 +216,6 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'src/wal/log-writer.ts',
     find: '      next => disk.rename(unfinishedPath, path, next),\n      next => disk.syncDirectory(directory, next),\n',
     replace: '      next => disk.rename(unfinishedPath, path, next),\n',
-  },
-  {
-    name: 'a torn tail is not cleared',
-    mode: 'whole',
-    file: 'src/wal/log-writer.ts',
-    find: '      next => this.#clear(tail.endOffset, tail.dirtyEndOffset, next),\n',
-    replace: '',
   },
   // The replica.
   {

@@ -160,21 +160,27 @@ export class RaftCluster implements RaftSurroundings {
     const { delayMsMin, delayMsMean } = this.swarm
     const mean = this.#isCalm ? 1 : delayMsMean
     const delayMs = delayMsMin + this.#network.exponential(mean)
-    this.world.after(delayMs, () => {
-      // A connection dies with the process at its end: nothing reaches the next life.
-      const isThere = target.life === life && target.isRunning
-      if (!isThere || this.#cuts.has(`${message.from}>${target.id}`)) {
-        this.#reportLost(message)
-        return
-      }
-      target.process.after(0, () => {
-        this.world.note(message.type, target.id, message.from, message.index, () =>
-          describeMessage(message),
-        )
-        if (message.type === 'snapshot') this.#reportSnapshot(message, true)
-        target.receive(message)
-      })
-    })
+    this.world.after(delayMs, () => this.#arrive(message, target, life))
+  }
+
+  #arrive(message: Message, target: SimRaftNode, life: number): void {
+    // A connection dies with the process at its end: nothing reaches the next life.
+    const isThere = target.life === life && target.isRunning
+    if (!isThere || this.#cuts.has(`${message.from}>${target.id}`)) {
+      this.#reportLost(message)
+      return
+    }
+    const { pausedUntilMs, isPaused } = target.process
+    if (isPaused) {
+      const waitMs = pausedUntilMs - this.world.nowMs
+      this.world.after(waitMs, () => this.#arrive(message, target, life))
+      return
+    }
+    const { type, from, index } = message
+    target.heard(from)
+    this.world.note(type, target.id, from, index, () => describeMessage(message))
+    if (type === 'snapshot') this.#reportSnapshot(message, true)
+    target.receive(message)
   }
 
   #reportLost(message: Message): void {

@@ -24,7 +24,10 @@ import { SimRaftStorage, type StorageBatch } from './raft-storage.ts'
 import type { RaftSwarm } from './raft-swarm.ts'
 import { SimProcess } from './sim-process.ts'
 import { hashBytes, mix, type SimRandom } from './sim-random.ts'
-import type { World } from './world.ts'
+import { check, type World } from './world.ts'
+
+/** Election timeouts for which a leader may go on without a quorum. */
+const CHECK_QUORUM_TIMEOUTS_MAX = 8
 
 /** What the node needs of the cluster around it. */
 export interface RaftSurroundings {
@@ -54,6 +57,11 @@ export class SimRaftNode {
   #isAppending = false
   #applyQueue: Message[] = []
   #isApplying = false
+
+  /** Ticks of this life, and at which of them each node was last heard. */
+  #ticks = 0
+  #ledSince = 0
+  readonly #heardAt = new Map<RaftId, number>()
 
   /** The state machine: a hash over everything applied, and up to where. */
   #appliedIndex = 0
@@ -103,6 +111,9 @@ export class SimRaftNode {
     assert(this.#core === undefined, `node ${this.id} runs already`)
     const { swarm, world } = this.#around
     this.#life++
+    this.#ticks = 0
+    this.#ledSince = 0
+    this.#heardAt.clear()
     this.#process = new SimProcess(world)
     const { metadata, data } = this.#storage.base
     this.#appliedIndex = metadata.index
@@ -196,8 +207,38 @@ export class SimRaftNode {
   #planTick(): void {
     this.#process.after(this.#tickMs, () => {
       this.#planTick()
+      this.#ticks++
       this.act(core => core.tick())
+      this.#checkHasQuorum()
     })
+  }
+
+  /** A message of `from` has come in. */
+  heard(from: RaftId): void {
+    this.#heardAt.set(from, this.#ticks)
+  }
+
+  /**
+   * Thesis 6.2: "a leader steps down if an election timeout elapses without a successful round of
+   * heartbeats to a majority". Here it may take two, and more while transfers and changes of
+   * membership begin the count anew.
+   */
+  #checkHasQuorum(): void {
+    const { checkQuorum, electionTicks } = this.#around.swarm
+    const { role, confState, term, leadTransferee } = this.core.status()
+    if (!checkQuorum || role !== 'leader' || leadTransferee !== NO_ID) {
+      this.#ledSince = this.#ticks
+      return
+    }
+    const since = this.#ticks - CHECK_QUORUM_TIMEOUTS_MAX * electionTicks
+    if (since < this.#ledSince) return
+    for (const half of [confState.voters, confState.votersOutgoing]) {
+      const active = half.filter(id => id === this.id || (this.#heardAt.get(id) ?? 0) >= since)
+      check(
+        half.length === 0 || active.length > half.length / 2,
+        () => `${this.id} leads term ${term} and has long heard only ${active.join()}`,
+      )
+    }
   }
 
   #planReady(): void {
@@ -334,6 +375,7 @@ export class SimRaftNode {
       this.#around.world.note('membership', this.id, entry.index, 0, () => describe(change))
       confState = this.core.applyConfChange(change)
       this.#around.invariants.membershipApplied(this.id, entry.index, confState)
+      this.#ledSince = this.#ticks
     }
     // Together, and only now: the core may have asked for a snapshot to feed a new member with.
     this.#confState = confState

@@ -42,8 +42,29 @@ export interface RaftSwarm {
   readonly partitionWeight: number
 }
 
+/**
+ * A fast network over slow disks, where processes die all the time: what was said is ahead of what is
+ * kept.
+ */
+const SLOW_DISKS: Partial<RaftSwarm> = {
+  asyncStorageWrites: true,
+  flushMsMean: 50,
+  delayMsMin: 0,
+  delayMsMean: 0.3,
+  faultMsMean: 5,
+  crashWeight: 20,
+  changeWeight: 0,
+  compactWeight: 0,
+  applyMsMean: 0.1,
+}
+
 /** `nodes` fixes the number of voters; otherwise it is drawn too. */
 export function drawRaftSwarm(random: SimRandom, nodes?: number): RaftSwarm {
+  const swarm = drawFreely(random, nodes)
+  return random.chance(0.15) ? { ...swarm, ...SLOW_DISKS } : swarm
+}
+
+function drawFreely(random: SimRandom, nodes: number | undefined): RaftSwarm {
   const voterCount = nodes ?? random.pick([1, 2, 3, 3, 3, 3, 4, 5, 5])
   const isProduction = random.chance(0.85)
   const maxSizePerMessageBytes = random.pick([0, 0, 20, 200, NO_LIMIT])

@@ -131,20 +131,21 @@ export class Workload {
     const from = this.#oldest(options, beganAt, beganAtMs)
     const answer = this.#expect(node, next)
     const timeoutMs = this.#random.pick([100, READ_TIMEOUT_MS])
-    node.replica.query(readAll(database), { ...options, timeoutMs }, outcome => {
-      if (!answer.isHeard()) return
-      if (outcome.type === 'ok') {
+    node.process.after(0, () => {
+      node.replica.query(readAll(database), { ...options, timeoutMs }, outcome => {
+        if (!answer.isHeard()) return
+        if (outcome.type === 'failed') {
+          this.#refuseOddErrors(outcome.error)
+          oracle.missing(outcome.error.code, database, from)
+          return answer.end(0)
+        }
         const { index, results } = outcome.value
         const what = (): string =>
           `${JSON.stringify(options)} begun at ${beganAtMs} is of ${index}, at least ${from}`
         world.note('read', node.id, index, from, what)
         oracle.read({ database, from, newest: index }, results)
-        answer.end(index)
-      } else {
-        this.#refuseOddErrors(outcome.error)
-        oracle.missing(outcome.error.code, database, from)
-        answer.end(0)
-      }
+        return answer.end(index)
+      })
     })
   }
 
@@ -152,10 +153,12 @@ export class Workload {
     const { oracle } = this.#parts
     const answer = this.#expect(node, next)
     const options = { consistency: 'local', timeoutMs: READ_TIMEOUT_MS } as const
-    node.digest({ database }, options, (index, digest) => {
-      if (!answer.isHeard()) return
-      if (digest !== undefined) oracle.digest(database, index, digest)
-      answer.end(0)
+    node.process.after(0, () => {
+      node.digest({ database }, options, (index, digest) => {
+        if (!answer.isHeard()) return
+        if (digest !== undefined) oracle.digest(database, index, digest)
+        answer.end(0)
+      })
     })
   }
 
@@ -187,11 +190,14 @@ export class Workload {
   ): void {
     const answer = this.#expect(node, next)
     const timeoutMs = this.#random.pick([50, 500, 3000])
-    node.replica.execute(request, timeoutMs, outcome => {
-      if (!answer.isHeard()) return
-      if (outcome.type === 'failed') this.#refuseOddErrors(outcome.error)
-      judge(outcome)
-      answer.end(outcome.type === 'ok' ? outcome.index : 0)
+    // A paused node gets it when it goes on, perhaps before it hears that it leads no more.
+    node.process.after(0, () => {
+      node.replica.execute(request, timeoutMs, outcome => {
+        if (!answer.isHeard()) return
+        if (outcome.type === 'failed') this.#refuseOddErrors(outcome.error)
+        judge(outcome)
+        answer.end(outcome.type === 'ok' ? outcome.index : 0)
+      })
     })
   }
 
