@@ -54,7 +54,7 @@ export const OPTIONS = {
   logFillBytes:         { type: 'whole', unit: 'bytes', default: MIB, min: 0, max: 256 * MIB, scope: 'node', about: 'Zeros written ahead in a file of the log, so that a flush need not grow it; 0 for none.' },
   // Writes.
   writeTimeoutMs:       { type: 'whole', unit: 'ms', default: 10_000, min: 10, max: 600_000, scope: 'node', about: 'Deadline of a write that names none.' },
-  maxExecuteMs:         { type: 'whole', unit: 'ms', default: 10_000, min: 100, max: 600_000, scope: 'node', about: 'A batch of writes that executes longer is stopped with STATEMENT_TIMEOUT.' },
+  maxExecuteMs:         { type: 'whole', unit: 'ms', default: 5000, min: 100, max: 600_000, scope: 'node', about: 'A batch of writes that executes longer, or past the deadlines of all its requests, is stopped with STATEMENT_TIMEOUT.' },
   maxBatchRequests:     { type: 'whole', unit: 'count', default: 512, min: 1, max: 100_000, scope: 'node', about: 'Requests that share one entry of the log.' },
   maxBatchBytes:        { type: 'whole', unit: 'bytes', default: 4 * MIB, min: KIB, max: 64 * MIB, scope: 'node', about: 'Bytes of the requests that share one entry of the log.' },
   maxQueuedRequests:    { type: 'whole', unit: 'count', default: 10_000, min: 1, max: 1_000_000, scope: 'node', about: 'Writes that wait for the writer; more are OVERLOADED.' },

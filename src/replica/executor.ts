@@ -199,12 +199,18 @@ export class Executor {
     for (const batch of [...this.#orphaned.values(), ...this.#settling]) endOverdue(batch, now)
     const open = this.#open
     if (open?.state === 'replicating') endOverdue(open, now)
-    const { maxExecuteMs } = this.#parts.options
-    if (open?.state === 'executing' && now - open.startedMs > maxExecuteMs) {
-      const message = `it ran longer than ${maxExecuteMs} ms and was stopped; nothing was logged`
-      this.#session.kill(new DbError('STATEMENT_TIMEOUT', message, { details: { maxExecuteMs } }))
-    }
+    if (open?.state === 'executing') this.#endLongExecution(open, now)
     this.#pump()
+  }
+
+  /** Only the end of its process stops a statement: when it is over the limit, or nobody waits. */
+  #endLongExecution(batch: Batch, now: number): void {
+    const { maxExecuteMs } = this.#parts.options
+    const latestMs = Math.max(...batch.requests.map(({ deadlineMs }) => deadlineMs))
+    const limitMs = Math.min(maxExecuteMs, latestMs - batch.startedMs)
+    if (now - batch.startedMs <= limitMs) return
+    const message = `it ran longer than ${Math.round(limitMs)} ms and was stopped; nothing was logged`
+    this.#session.kill(new DbError('STATEMENT_TIMEOUT', message, { details: { maxExecuteMs } }))
   }
 
   /** No new work; what is in flight goes on. True once nothing is. */

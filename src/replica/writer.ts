@@ -9,6 +9,8 @@ import type { Engine, Writer, WriterMessage, WriterReply } from '../engine/engin
 
 const RESTART_MS_MIN = 10
 const RESTART_MS_MAX = 2000
+/** A WAL of gigabytes is recovered in seconds; a writer that takes longer than this hangs. */
+const OPEN_MS_MAX = 120_000
 /** Deaths in a row without one entry applied in between: the log itself kills the engine. */
 const DEATHS_MAX = 8
 
@@ -32,6 +34,7 @@ export class WriterSession {
   #state: 'opening' | 'ready' | 'down' = 'down'
   #fault: DbError | undefined
   #restartTimer: Timer | undefined
+  #openTimer: Timer | undefined
   #deaths = 0
   #isStopped = false
   #lastError = ''
@@ -60,6 +63,10 @@ export class WriterSession {
       onExit: reason => this.#onExit(reason),
     })
     this.#writer.send({ type: 'open' })
+    this.#openTimer = this.#clock.setTimer(OPEN_MS_MAX, () => {
+      const message = `the SQL process did not open its files within ${OPEN_MS_MAX} ms`
+      this.kill(new DbError('ENGINE_RESTARTED', message))
+    })
   }
 
   /** Only while `state` is ready. */
@@ -76,6 +83,7 @@ export class WriterSession {
   stop(): void {
     this.#isStopped = true
     this.#restartTimer?.cancel()
+    this.#openTimer?.cancel()
   }
 
   /** Something was applied: the writer is alive and the log is not what kills it. */
@@ -92,6 +100,7 @@ export class WriterSession {
       return
     }
     if (reply.type === 'opened') {
+      this.#openTimer?.cancel()
       this.#state = 'ready'
       this.build = reply.build
       this.#handler.onOpened(reply)
@@ -102,6 +111,7 @@ export class WriterSession {
 
   #onExit(reason: string): void {
     const wasReady = this.#state === 'ready'
+    this.#openTimer?.cancel()
     this.#writer = undefined
     this.#state = 'down'
     if (this.#isStopped) return

@@ -363,6 +363,18 @@ test('a batch that executes too long ends the writer; alone, its request is told
   assert.equal(bench.code(1), 'STATEMENT_TIMEOUT')
 })
 
+test('a batch that nobody waits for any more is stopped', () => {
+  const bench = Bench.leader()
+  bench.submit(1, 300)
+  bench.clock.pass(301)
+  bench.executor.sweep()
+  assert.equal(bench.engine.isKilled, true)
+
+  bench.engine.die()
+
+  assert.equal(bench.code(1), 'STATEMENT_TIMEOUT')
+})
+
 test('a full disk is told to everybody who waits, and leadership is given away', () => {
   const bench = Bench.leader()
   bench.submit(1)
