@@ -1,4 +1,5 @@
 /** A batch of requests from its execution to its answers, and the errors in which it may end. */
+import type { BoundedQueue } from '../base/bounded-queue.ts'
 import { DbError } from '../base/errors.ts'
 import type { Divergence, RequestResult } from '../engine/engine.ts'
 import type { ProposalNumber } from '../log/log.ts'
@@ -36,6 +37,30 @@ export interface Application {
 
 /** A frame between nodes holds 32 MiB: a larger entry would stay in the leader's log for ever. */
 export const ENTRY_BYTES_MAX = 31 * 1024 * 1024
+
+/**
+ * Everything that waits, up to the limits; a request over a limit goes alone. Those that waited past
+ * their deadline are answered.
+ */
+export function gather(
+  queue: BoundedQueue<Pending>,
+  limits: { readonly maxBatchRequests: number; readonly maxBatchBytes: number },
+  now: number,
+): Pending[] {
+  const requests: Pending[] = []
+  let sizeBytes = 0
+  while (requests.length < limits.maxBatchRequests) {
+    const next = queue.peek()
+    if (next === undefined) break
+    sizeBytes += queue.peekSizeBytes()
+    if (requests.length > 0 && (next.isAlone || sizeBytes > limits.maxBatchBytes)) break
+    queue.shift()
+    if (next.deadlineMs <= now) answerOverdue(next)
+    else requests.push(next)
+    if (next.isAlone && requests.length > 0) break
+  }
+  return requests
+}
 
 /** Answers with an error. */
 export function fail(done: WriteCallback, error: DbError): void {

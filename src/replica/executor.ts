@@ -23,6 +23,7 @@ import {
   failBatch,
   end,
   ENTRY_BYTES_MAX,
+  gather,
   notLeader,
   type Pending,
   tooLarge,
@@ -526,9 +527,9 @@ export class Executor {
 
   #lead(): void {
     if (this.#queue.count === 0 || this.#parts.isPaused()) return
-    const requests = this.#gather()
+    const { clock, random, counters, options } = this.#parts
+    const requests = gather(this.#queue, options, clock.monotonicMs())
     if (requests.length === 0) return
-    const { clock, random, counters } = this.#parts
     this.#batchNumber += 1
     counters.batches += 1
     this.#nowMs = Math.max(this.#nowMs, clock.wallMs())
@@ -550,25 +551,6 @@ export class Executor {
       seed: random.bytes(16),
       requests: requests.map(({ body }) => body),
     })
-  }
-
-  /** Everything that waits, up to the limits; a request over a limit goes alone. */
-  #gather(): Pending[] {
-    const { maxBatchRequests, maxBatchBytes } = this.#parts.options
-    const now = this.#parts.clock.monotonicMs()
-    const requests: Pending[] = []
-    let sizeBytes = 0
-    while (requests.length < maxBatchRequests) {
-      const next = this.#queue.peek()
-      if (next === undefined) break
-      sizeBytes += this.#queue.peekSizeBytes()
-      if (requests.length > 0 && (next.isAlone || sizeBytes > maxBatchBytes)) break
-      this.#queue.shift()
-      if (next.deadlineMs <= now) answerOverdue(next)
-      else requests.push(next)
-      if (next.isAlone && requests.length > 0) break
-    }
-    return requests
   }
 
   /** Gives up the open batch: the engine forgets it, its clients hear `error`. */
