@@ -91,9 +91,8 @@ export class Cluster implements NodeSurroundings {
     return node
   }
 
-  /** For scripted runs: all nodes run, nobody asks anything and nothing fails. */
+  /** For scripted runs: all nodes run, and nothing happens but what the script does. */
   start(): void {
-    this.#isCalm = true
     for (const node of this.nodes) node.start()
   }
 

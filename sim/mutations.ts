@@ -86,25 +86,11 @@ export const MUTATIONS: readonly Mutation[] = [
       '  return core.log.maybeCommit({ index, term: core.log.termOrZero(index) })',
   },
   {
-    name: 'a follower commits beyond what the message proves',
-    mode: 'raft-only',
-    file: 'src/raft/raft-log.ts',
-    find: 'this.commitTo(Math.min(leaderCommit, lastNewIndex))',
-    replace: 'this.commitTo(Math.min(leaderCommit, this.lastIndex()))',
-  },
-  {
     name: 'a heartbeat commits beyond the match',
     mode: 'raft-only',
     file: 'src/raft/sending.ts',
     find: 'const commit = Math.min(progress.match, core.log.committed)',
     replace: 'const commit = Math.min(progress.next - 1, core.log.committed)',
-  },
-  {
-    name: 'a late report of replaced entries counts',
-    mode: 'raft-only',
-    file: 'src/raft/unstable-log.ts',
-    find: '    if (here !== term) {\n',
-    replace: '    if (here === undefined) {\n',
   },
   {
     name: 'the leader counts itself before its disk',

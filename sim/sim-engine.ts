@@ -32,8 +32,10 @@ export interface SimEngineOptions {
   readonly pipeMs: number
   /** The writer dies instead of taking a message, or after it and before its reply. */
   readonly deathProbability: number
-  /** Pages in WALs at which a checkpoint is due. */
+  /** Pages in WALs at which a checkpoint is due, when the writer looks at them. */
   readonly walPagesMax: number
+  /** A checkpoint before a message, as if one were due: the writer itself looks seldom. */
+  readonly checkpointProbability: number
 }
 
 export interface SimEngineParts {
@@ -222,8 +224,11 @@ class SimWriter implements Writer {
 
   #handle(message: WriterMessage): void {
     const { world, node, random, process, options } = this.#parts
-    const { deathProbability, pipeMs } = options()
+    const { deathProbability, checkpointProbability, pipeMs } = options()
     if (random.chance(deathProbability)) return this.#die('died before it took a message')
+    // While a batch is open it does nothing.
+    const isDue = message.type !== 'open' && random.chance(checkpointProbability)
+    if (isDue) this.#sqlite.handle({ type: 'checkpoint' })
     const reply = this.#sqlite.handle(message)
     this.#noteApplied(message, reply)
     world.note(`sql ${message.type}`, node, indexOf(message), 0, () => describe(message, reply))

@@ -91,6 +91,7 @@ export const PLAIN: Swarm = {
     pipeMs: 0.1,
     deathProbability: 0,
     walPagesMax: 10_000,
+    checkpointProbability: 0,
   },
   faultMsMean: 1000,
   weights: {
@@ -137,7 +138,8 @@ export function drawSwarm(random: SimRandom, nodes?: number): Swarm {
       readerMsMean: random.pick([0.1, 1, 20]),
       pipeMs: random.pick([0.01, 0.5]),
       deathProbability: random.pick([0, 0, 0.003, 0.02]),
-      walPagesMax: random.pick([2, 20, 20, 10_000]),
+      walPagesMax: random.pick([2, 20, 10_000]),
+      checkpointProbability: random.pick([0, 0.02, 0.1, 0.5]),
     },
     faultMsMean: random.pick([20, 60, 60, 200]),
     weights: drawWeights(random),
