@@ -49,7 +49,7 @@ export const ERRORS = {
   NOT_LEADER:          { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1290, 'HY000'], about: 'This node does not lead and does not forward this write; details name the leader.' },
   NO_LEADER:           { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1290, 'HY000'], about: 'Nobody leads right now: an election is on its way or a majority is away.' },
   STALE_READ:          { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1105, 'HY000'], about: 'This node is older than the read asked for and did not catch up in time.' },
-  OVERLOADED:          { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1040, '08004'], about: 'A bounded queue or the connection limit is full, or replicas lag. Back off and send again.' },
+  OVERLOADED:          { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1040, '08004'], about: 'A bounded queue, the connection limit or the limit of open files is full, or replicas lag. Back off and send again.' },
   DIVERGED:            { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1105, 'HY000'], about: 'This replica computed something else than the others and serves nothing until it is healed.' },
   SHUTTING_DOWN:       { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1053, '08S01'], about: 'This node is stopping. Ask another one.' },
   // Fate unknown.

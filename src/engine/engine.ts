@@ -70,7 +70,10 @@ export type WriterReply =
       /** Entries up to here have surely been applied by every file. Replay begins after it. */
       readonly appliedIndex: number
       readonly durableIndex: number
-      /** Newest `nowMs` seen in an entry; a leader's clock never goes below it. */
+      /**
+       * Newest `nowMs` of the entries up to `appliedIndex`; those replayed after it bring theirs. A
+       * leader's clock never goes below any of them.
+       */
       readonly nowMs: number
       /** Build of the SQL engine: must be equal on all nodes. */
       readonly build: string

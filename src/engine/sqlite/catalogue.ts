@@ -99,6 +99,11 @@ export class Catalogue {
     return this.#nowMs
   }
 
+  /** How many databases there are. */
+  get size(): number {
+    return this.#databases.size
+  }
+
   /** Index of the entry that made a database, undefined if there is none of this name. */
   madeBy(name: string): number | undefined {
     return this.#databases.get(name)

@@ -15,22 +15,54 @@ const HEADER_WRITE_VERSION = 18
 const HEADER_READ_VERSION = 19
 const WAL_VERSION = 2
 
+/** A WAL is its header and frames, each a page of 4096 bytes with a header of its own. */
+const WAL_HEADER_BYTES = 32
+const WAL_FRAME_BYTES = 4096 + 24
+
 /** How long a connection waits for what it can't share: the recovery after a writer's death. */
 const WAIT_MS = 5000
 
 /** The writer's connection. Nothing but a checkpoint's COMMIT is flushed: the log is our memory. */
 export function openForWriting(path: string): DatabaseSync {
   const database = new DatabaseSync(path, { ...OPTIONS, timeout: WAIT_MS })
-  database.exec(
-    'PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;' +
-      'PRAGMA cache_size = -65536; PRAGMA recursive_triggers = OFF',
-  )
-  return database
+  return orClosed(database, () => {
+    database.exec(
+      'PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;' +
+        'PRAGMA cache_size = -65536; PRAGMA recursive_triggers = OFF',
+    )
+    return database
+  })
 }
 
 /** A reader's connection. It can't write, whatever SQL is given to it. */
 export function openForReading(path: string): DatabaseSync {
   return new DatabaseSync(path, { ...OPTIONS, readOnly: true, timeout: WAIT_MS })
+}
+
+/** What `prepare` gives. If it throws, the connection is closed: nobody else would do it. */
+export function orClosed<T>(database: DatabaseSync, prepare: () => T): T {
+  try {
+    return prepare()
+  } catch (error) {
+    database.close()
+    throw error
+  }
+}
+
+/** Whether a file that begins like this is one of SQLite's. */
+export function isDatabaseHead(head: Uint8Array): boolean {
+  return new TextDecoder('latin1').decode(head) === DATABASE_HEAD
+}
+
+/** What every database file begins with. */
+const DATABASE_HEAD = 'SQLite format 3\0'
+/** Its length. */
+export const DATABASE_HEAD_BYTES = DATABASE_HEAD.length
+
+/** Pages that a WAL of this size may hold, for a file that isn't open. */
+export function walPagesOfSize(sizeBytes: number): WalPages {
+  const pages = Math.ceil(Math.max(0, sizeBytes - WAL_HEADER_BYTES) / WAL_FRAME_BYTES)
+  return { inLog: pages, waiting: pages }
 }
 
 /** The bytes of a database file in WAL mode that holds what `sql` makes. */

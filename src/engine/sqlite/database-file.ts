@@ -11,6 +11,7 @@ import {
   checkpoint,
   databaseImage,
   openForWriting,
+  orClosed,
   prepareWalPages,
   readCheckpoint,
 } from './connection.ts'
@@ -64,10 +65,13 @@ export class DatabaseFile {
     this.path = path
     this.madeBy = madeBy
     this.database = openForWriting(path)
-    const { applied, nowMs } = readFileState(this.database)
-    this.#applied = applied
-    this.#nowMs = nowMs
-    this.#own = prepareOwn(this.database)
+    const { state, own } = orClosed(this.database, () => ({
+      state: readFileState(this.database),
+      own: prepareOwn(this.database),
+    }))
+    this.#applied = state.applied
+    this.#nowMs = state.nowMs
+    this.#own = own
     this.determinism.install(this.database)
     this.authorizer.install(this.database)
     this.statements = new StatementCache(this.database, this.authorizer)

@@ -12,6 +12,7 @@ import { decodeRequest } from '../request.ts'
 import { refuseName } from './catalogue.ts'
 import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
+import { DATABASES_MAX, ENTRY_DATABASES_MAX } from './limits.ts'
 import type { RequestRunner, RunOptions, RunOutcome } from './request-runner.ts'
 import { isSameOutcome } from './request-runner.ts'
 import { isSolo } from './solo.ts'
@@ -98,9 +99,19 @@ export class ExecuteBatch {
         break
       }
       assert(request.type === 'statements', 'what is not solo has statements')
+      if (this.#isOneDatabaseTooMany(request.database)) break
       results.push(this.#runRequest(request, bytes, ordinal))
     }
     return { taken: results.length, results }
+  }
+
+  /** A batch that touches many databases goes into several entries: each file of one stays open. */
+  #isOneDatabaseTooMany(database: string): boolean {
+    if (this.#begun.size < ENTRY_DATABASES_MAX) return false
+    const madeBy = this.#files.catalogue.madeBy(database)
+    if (madeBy === undefined) return false
+    for (const file of this.#begun.keys()) if (file.madeBy === madeBy) return false
+    return true
   }
 
   /** The entry's bytes, undefined if nothing is to be repeated by others. */
@@ -148,8 +159,9 @@ export class ExecuteBatch {
     const exists = this.#files.catalogue.madeBy(database) !== undefined
     if (type === 'drop-database') return exists ? undefined : unknownDatabase(database)
     const refusal = refuseName(database)
-    if (refusal !== undefined || !exists) return refusal
-    return new DbError('DATABASE_EXISTS', `there is a database ${database} already`)
+    if (refusal !== undefined) return refusal
+    if (exists) return new DbError('DATABASE_EXISTS', `there is a database ${database} already`)
+    return this.#files.catalogue.size < DATABASES_MAX ? undefined : tooManyDatabases()
   }
 
   #runRequest(request: StatementsRequest, bytes: Uint8Array, ordinal: number): RequestResult {
@@ -242,6 +254,14 @@ function decode(bytes: Uint8Array): WriteRequest | DbError {
 
 function failed(error: RequestError): RequestResult {
   return { type: 'failed', error }
+}
+
+function tooManyDatabases(): DbError {
+  return new DbError(
+    'TOO_LARGE',
+    `a cluster has at most ${DATABASES_MAX} databases; drop one, or use tables of one database`,
+    { details: { limit: DATABASES_MAX } },
+  )
 }
 
 function unknownDatabase(database: string): DbError {

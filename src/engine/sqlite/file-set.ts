@@ -8,8 +8,10 @@ import { DbError } from '../../base/errors.ts'
 import type { RequestError } from '../engine.ts'
 import { Catalogue, databaseFileName, SYSTEM_FILE } from './catalogue.ts'
 import type { WalPages } from './connection.ts'
+import { DATABASE_HEAD_BYTES, isDatabaseHead, walPagesOfSize } from './connection.ts'
 import { DatabaseFile, newDatabaseImage } from './database-file.ts'
 import type { FileSystem } from './file-system.ts'
+import { RecentlyUsed } from './recently-used.ts'
 import { LocalFault } from './sql-errors.ts'
 
 export interface FileSetOptions {
@@ -18,6 +20,8 @@ export interface FileSetOptions {
   readonly fileSystem: FileSystem
   /** Pages that may wait in WALs, of all files together, before a checkpoint is due. */
   readonly walPagesMax: number
+  /** Files that may be open at once; more only while transactions or readers hold them. */
+  readonly openFilesMax: number
   /** Called with each path once everything in it survives a power cut. */
   readonly onFlushed: (path: string) => void
 }
@@ -33,7 +37,7 @@ export class FileSet {
   readonly #options: FileSetOptions
   readonly #catalogue: Catalogue
   /** Open files by the entry that made them. */
-  readonly #open = new Map<number, DatabaseFile>()
+  readonly #open = new RecentlyUsed<number, DatabaseFile>()
   /** Files that hold something that a power cut could take: by the entry that made them. */
   readonly #dirty = new Set<number>()
   /** Those of them that changed since their WALs were looked at, and what the looks said. */
@@ -83,29 +87,34 @@ export class FileSet {
       const madeBy = Number(DATABASE_FILE.exec(name)?.[1] ?? Number.NaN)
       if (Number.isNaN(madeBy)) continue
       if (known.has(madeBy)) {
-        if (name.endsWith('-wal')) this.#noteChange(madeBy)
+        // An empty one is what a reader leaves.
+        const isWal = name.endsWith('-wal')
+        if (isWal && fileSystem.sizeBytes(join(directory, name)) > 0) this.#noteChange(madeBy)
       } else if (isFlushed) fileSystem.remove(join(directory, name))
       else this.#dropped.push(madeBy)
     }
     for (const madeBy of known) {
-      if (fileSystem.sizeBytes(this.#path(madeBy)) > 0) continue
-      throw new DbError('CORRUPT', `the file ${this.#path(madeBy)} of a database is missing`)
+      // Opening them all would take long, and more descriptors than there are.
+      const path = this.#path(madeBy)
+      if (isDatabaseHead(fileSystem.head(path, DATABASE_HEAD_BYTES))) continue
+      throw new DbError('CORRUPT', `the file ${path} of a database is missing or garbled`)
     }
   }
 
-  /** Newest moment of an entry in any file. */
-  newestNowMs(): number {
-    let newest = this.#catalogue.nowMs
-    for (const [, madeBy] of this.#catalogue.entries()) {
-      newest = Math.max(newest, this.#file(madeBy).nowMs)
-    }
-    return newest
+  /** Newest moment of the entries up to the floor. The replay of the others tells theirs. */
+  get nowMs(): number {
+    return this.#catalogue.nowMs
+  }
+
+  /** How many databases' files are open. */
+  get openCount(): number {
+    return this.#open.size
   }
 
   /** The file of a database, undefined if there is none of this name. */
   find(name: string): DatabaseFile | undefined {
     const madeBy = this.#catalogue.madeBy(name)
-    return madeBy === undefined ? undefined : this.#file(madeBy)
+    return madeBy === undefined ? undefined : (this.#open.use(madeBy) ?? this.#openFile(madeBy))
   }
 
   /** A transaction of this file is about to end: it is not what was flushed any more. */
@@ -137,7 +146,7 @@ export class FileSet {
     const madeBy = this.#catalogue.madeBy(name)
     assert(madeBy !== undefined, `there is no database ${name} to drop`)
     this.#catalogue.remove(name, index)
-    this.#open.get(madeBy)?.close()
+    this.#open.peek(madeBy)?.close()
     this.#open.delete(madeBy)
     this.#noteFlushed(madeBy)
     this.#dropped.push(madeBy)
@@ -158,8 +167,11 @@ export class FileSet {
     }
   }
 
-  /** Checkpoints if the WALs have grown to where one is due. `applied`: last entry in the files. */
-  checkpointIfDue(applied: number): void {
+  /**
+   * Checkpoints if the WALs have grown to where one is due. `applied`: last entry in the files;
+   * `nowMs`: newest moment of an entry up to it.
+   */
+  checkpointIfDue(applied: number, nowMs: number): void {
     if (this.#changeCount < CHANGES_BETWEEN_LOOKS) return
     this.#changeCount = 0
     const { waiting, inLog } = this.#sumWalPages()
@@ -168,43 +180,43 @@ export class FileSet {
     // Readers that overlap keep a WAL growing for ever; far over the limit, wait for a gap in them.
     // One that stays is waited for seldom.
     const waits = inLog > walPagesMax * 4
-    const isDone = this.#checkpoint(applied, waits ? 'TRUNCATE' : 'PASSIVE')
+    const isDone = this.#checkpoint(applied, nowMs, waits ? 'TRUNCATE' : 'PASSIVE')
     const more = waits ? walPagesMax : walPagesMax / 4
     this.#walPagesDue = isDone ? walPagesMax : this.#sumWalPages().waiting + more
   }
 
   /** Makes everything up to `applied` survive a power cut, as far as readers let it. */
-  checkpoint(applied: number): void {
-    if (this.#checkpoint(applied, 'PASSIVE')) this.#walPagesDue = this.#options.walPagesMax
+  checkpoint(applied: number, nowMs: number): void {
+    if (this.#checkpoint(applied, nowMs, 'PASSIVE')) this.#walPagesDue = this.#options.walPagesMax
   }
 
   /** Open transactions are rolled back. */
   close(): void {
-    for (const file of this.#open.values()) file.close()
+    for (const [, file] of this.#open.entries()) file.close()
     this.#open.clear()
     this.#catalogue.close()
   }
 
-  #checkpoint(applied: number, mode: 'PASSIVE' | 'TRUNCATE'): boolean {
+  #checkpoint(applied: number, nowMs: number, mode: 'PASSIVE' | 'TRUNCATE'): boolean {
     const { directory, onFlushed } = this.#options
     for (const madeBy of this.#dirty) {
-      const file = this.#file(madeBy)
-      if (!file.checkpoint(mode)) continue
-      this.#noteFlushed(madeBy)
-      onFlushed(file.path)
+      this.#flush(this.#open.peek(madeBy) ?? this.#openFile(madeBy), mode)
     }
     if (this.#dirty.size > 0) return false
-    if (!this.#catalogue.raiseFloor(applied, this.#newestOpenNowMs())) return false
+    if (!this.#catalogue.raiseFloor(applied, nowMs)) return false
     onFlushed(join(directory, SYSTEM_FILE))
     this.#durableIndex = this.#catalogue.floor
     this.#removeDropped()
     return true
   }
 
-  #newestOpenNowMs(): number {
-    let newest = this.#catalogue.nowMs
-    for (const file of this.#open.values()) newest = Math.max(newest, file.nowMs)
-    return newest
+  /** True if everything committed in the file survives a power cut now. */
+  #flush(file: DatabaseFile, mode: 'PASSIVE' | 'TRUNCATE'): boolean {
+    if (!this.#dirty.has(file.madeBy)) return true
+    if (!file.checkpoint(mode)) return false
+    this.#noteFlushed(file.madeBy)
+    this.#options.onFlushed(file.path)
+    return true
   }
 
   #removeDropped(): void {
@@ -229,7 +241,7 @@ export class FileSet {
   }
 
   #sumWalPages(): WalPages {
-    for (const madeBy of this.#changed) this.#walPages.set(madeBy, this.#file(madeBy).walPages())
+    for (const madeBy of this.#changed) this.#walPages.set(madeBy, this.#walPagesOf(madeBy))
     this.#changed.clear()
     let inLog = 0
     let waiting = 0
@@ -240,12 +252,31 @@ export class FileSet {
     return { inLog, waiting }
   }
 
-  #file(madeBy: number): DatabaseFile {
-    const open = this.#open.get(madeBy)
-    if (open !== undefined) return open
+  #walPagesOf(madeBy: number): WalPages {
+    const open = this.#open.peek(madeBy)
+    if (open !== undefined) return open.walPages()
+    return walPagesOfSize(this.#options.fileSystem.sizeBytes(`${this.#path(madeBy)}-wal`))
+  }
+
+  #openFile(madeBy: number): DatabaseFile {
+    this.#makeRoom()
     const file = new DatabaseFile(this.#path(madeBy), madeBy)
-    this.#open.set(madeBy, file)
+    this.#open.add(madeBy, file)
     return file
+  }
+
+  /**
+   * Closes files until there is room for one more, the longest unused first. One in a transaction
+   * stays, and so does one that a reader keeps from being flushed: the last to close a file flushes
+   * it whole, whoever waits, and what is closed must need no second look to be durable.
+   */
+  #makeRoom(): void {
+    for (const [madeBy, file] of this.#open.entries()) {
+      if (this.#open.size < this.#options.openFilesMax) return
+      if (file.database.isTransaction || !this.#flush(file, 'PASSIVE')) continue
+      this.#open.delete(madeBy)
+      file.close()
+    }
   }
 
   #path(madeBy: number): string {

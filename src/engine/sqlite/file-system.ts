@@ -9,6 +9,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
   statSync,
@@ -20,6 +21,8 @@ export interface FileSystem {
   list(directory: string): readonly string[]
   /** Undefined if the file isn't there. */
   read(path: string): Uint8Array | undefined
+  /** The first bytes of a file; fewer if it is shorter, none if it isn't there. */
+  head(path: string, sizeBytes: number): Uint8Array
   /** Makes or replaces the file. Survives a power cut only after `sync` and `syncDirectory`. */
   write(path: string, bytes: Uint8Array): void
   sync(path: string): void
@@ -48,6 +51,21 @@ export const nodeFileSystem: FileSystem = {
     } catch (error) {
       if (isMissing(error)) return undefined
       throw error
+    }
+  },
+  head(path, sizeBytes) {
+    let descriptor: number
+    try {
+      descriptor = openSync(path, 'r')
+    } catch (error) {
+      if (isMissing(error)) return new Uint8Array(0)
+      throw error
+    }
+    try {
+      const bytes = new Uint8Array(sizeBytes)
+      return bytes.subarray(0, readSync(descriptor, bytes))
+    } finally {
+      closeSync(descriptor)
     }
   },
   write(path, bytes) {

@@ -1,5 +1,9 @@
 /** Bounds of what one statement or request may cost a node, the same on all nodes. */
 
+/** Most databases of a cluster. Each costs every node a file, and every start a look at it. */
+export const DATABASES_MAX = 10_000
+/** Most databases that one entry writes to: their files are open and in transactions together. */
+export const ENTRY_DATABASES_MAX = 32
 /** Longest SQL text in UTF-16 units. */
 export const SQL_LENGTH_MAX = 1024 * 1024
 /** Largest value or row. */

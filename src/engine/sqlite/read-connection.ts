@@ -32,9 +32,14 @@ export class ReadConnection {
 
   constructor(path: string) {
     this.database = openForReading(path)
-    this.#begin = this.database.prepare('BEGIN')
-    this.#end = this.database.prepare('ROLLBACK')
-    this.#state = this.database.prepare('SELECT applied, schema FROM lockstep_meta')
+    try {
+      this.#begin = this.database.prepare('BEGIN')
+      this.#end = this.database.prepare('ROLLBACK')
+      this.#state = this.database.prepare('SELECT applied, schema FROM lockstep_meta')
+    } catch (error) {
+      this.database.close()
+      throw error
+    }
     this.#determinism.install(this.database)
     this.#authorizer.install(this.database)
     this.#statements = new StatementCache(this.database, this.#authorizer)

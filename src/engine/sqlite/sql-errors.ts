@@ -11,6 +11,7 @@ const ERROR = 1
 const ABORT = 4
 const CORRUPT = 11
 const FULL = 13
+const CANTOPEN = 14
 const TOOBIG = 18
 const CONSTRAINT = 19
 const MISMATCH = 20
@@ -74,6 +75,11 @@ export function classifyFailure(thrown: unknown, refusal: string | undefined): S
     case CORRUPT:
       if (CORRUPT_ROWS.has(errcode)) return statement(make('SQL_ERROR'))
       return { type: 'corrupt', error: make('CORRUPT') }
+    case CANTOPEN:
+      return {
+        type: 'local',
+        error: make('OVERLOADED', noFiles(`${message}, SQLite code ${errcode}`)),
+      }
     case NOTADB:
       return { type: 'local', error: make('CORRUPT') }
     default:
@@ -120,6 +126,11 @@ export class LocalFault extends Error {
 }
 
 const FULL_CODES = new Set(['ENOSPC', 'EDQUOT'])
+const NO_FILES_CODES = new Set(['EMFILE', 'ENFILE'])
+
+function noFiles(reason: string): string {
+  return `this node can't open a file (${reason}); its limit of open files may be too low`
+}
 
 /** The error to report if what was thrown is this node's fault; undefined if it is a bug. */
 export function localFaultOf(thrown: unknown): RequestError | undefined {
@@ -132,8 +143,17 @@ export function localFaultOf(thrown: unknown): RequestError | undefined {
   }
   if (!(thrown instanceof Error) || !('syscall' in thrown) || !('code' in thrown)) return undefined
   const systemCode = String(thrown.code)
+  const details = { systemCode }
+  if (NO_FILES_CODES.has(systemCode)) {
+    return { code: 'OVERLOADED', message: noFiles(thrown.message), details }
+  }
   const code = FULL_CODES.has(systemCode) ? 'DISK_FULL' : 'INTERNAL'
-  return { code, message: thrown.message, details: { systemCode } }
+  return { code, message: thrown.message, details }
+}
+
+/** Whether SQLite could not open a file, as when the process has no descriptor left for it. */
+export function isCantOpen(thrown: unknown): boolean {
+  return isSqliteError(thrown) && (thrown.errcode & 0xff) === CANTOPEN
 }
 
 /** Whether the driver refused what it was given, without asking SQLite. */

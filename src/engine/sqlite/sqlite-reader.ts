@@ -19,8 +19,18 @@ import type { FileSystem } from './file-system.ts'
 import { nodeFileSystem } from './file-system.ts'
 import { currentGeneration } from './generation.ts'
 import { ReadConnection } from './read-connection.ts'
-import { classifyFailure, isSqliteError, withDetails } from './sql-errors.ts'
+import { RecentlyUsed } from './recently-used.ts'
+import {
+  classifyFailure,
+  isCantOpen,
+  isSqliteError,
+  localFaultOf,
+  withDetails,
+} from './sql-errors.ts'
 import { digestDatabase } from './table-digest.ts'
+
+/** Connections that a reader keeps: three descriptors each, and up to 2 MB of pages. */
+const CONNECTIONS_MAX = 64
 
 export interface SqliteReaderOptions {
   /** The engine's directory, the same as the writer's. */
@@ -30,6 +40,8 @@ export interface SqliteReaderOptions {
   readonly nowMs?: () => number
   /** 16 bytes for the chance of a query; the machine's if not given. */
   readonly seed?: () => Uint8Array
+  /** Databases that a reader stays connected to, 64 if not given. */
+  readonly connectionsMax?: number
 }
 
 interface Opened {
@@ -39,8 +51,11 @@ interface Opened {
 
 export class SqliteReader {
   readonly #options: SqliteReaderOptions
-  readonly #connections = new Map<string, { madeBy: number; connection: ReadConnection }>()
+  /** By the entry that made the database. */
+  readonly #connections = new RecentlyUsed<number, ReadConnection>()
   #opened: Opened | undefined
+  /** What the catalogue said when it was last seen to change. */
+  #databases: ReadonlyMap<string, number> | undefined
 
   constructor(options: SqliteReaderOptions) {
     this.#options = options
@@ -83,6 +98,11 @@ export class SqliteReader {
     }
   }
 
+  /** How many databases it is connected to. */
+  get connections(): number {
+    return this.#connections.size
+  }
+
   /** Names of the databases as of now, sorted; none before the writer has opened its files. */
   databases(): readonly string[] {
     const opened = this.#open()
@@ -90,8 +110,7 @@ export class SqliteReader {
   }
 
   close(): void {
-    for (const { connection } of this.#connections.values()) connection.close()
-    this.#connections.clear()
+    this.#closeDownTo(0)
     this.#opened?.catalogue.close()
     this.#opened = undefined
   }
@@ -101,20 +120,49 @@ export class SqliteReader {
     if (opened === undefined) {
       throw new DbError('NOT_READY', 'the databases of this node are not open yet')
     }
-    const madeBy = opened.catalogue.databases().get(database)
-    const kept = this.#connections.get(database)
-    if (kept !== undefined) {
-      if (kept.madeBy === madeBy) return kept.connection
-      // It was dropped, and perhaps made again in another file.
-      kept.connection.close()
-      this.#connections.delete(database)
-    }
+    const databases = opened.catalogue.databases()
+    if (databases !== this.#databases) this.#closeDropped(databases)
+    const madeBy = databases.get(database)
     if (madeBy === undefined) {
       throw new DbError('UNKNOWN_DATABASE', `there is no database ${database}; create it first`)
     }
-    const connection = new ReadConnection(join(opened.directory, databaseFileName(madeBy)))
-    this.#connections.set(database, { madeBy, connection })
+    return this.#connections.use(madeBy) ?? this.#connectTo(opened, madeBy)
+  }
+
+  #connectTo(opened: Opened, madeBy: number): ReadConnection {
+    // No query runs now, so that none is in the way of closing.
+    this.#closeDownTo((this.#options.connectionsMax ?? CONNECTIONS_MAX) - 1)
+    const path = join(opened.directory, databaseFileName(madeBy))
+    let connection: ReadConnection
+    try {
+      connection = new ReadConnection(path)
+    } catch (error) {
+      if (!isCantOpen(error) || this.#connections.size === 0) throw error
+      // The machine gives fewer descriptors than were reckoned with: with all back, it may do.
+      this.#closeDownTo(0)
+      connection = new ReadConnection(path)
+    }
+    this.#connections.add(madeBy, connection)
     return connection
+  }
+
+  /** Files of dropped databases take space until nobody has them open. */
+  #closeDropped(databases: ReadonlyMap<string, number>): void {
+    this.#databases = databases
+    const known = new Set(databases.values())
+    for (const [madeBy, connection] of this.#connections.entries()) {
+      if (known.has(madeBy)) continue
+      connection.close()
+      this.#connections.delete(madeBy)
+    }
+  }
+
+  #closeDownTo(count: number): void {
+    for (const [madeBy, connection] of this.#connections.entries()) {
+      if (this.#connections.size <= Math.max(0, count)) return
+      connection.close()
+      this.#connections.delete(madeBy)
+    }
   }
 
   #open(): Opened | undefined {
@@ -128,8 +176,11 @@ export class SqliteReader {
 }
 
 function readError(thrown: unknown, refusal: string | undefined): RequestError {
-  if (!isSqliteError(thrown) && !(thrown instanceof DbError)) throw thrown
-  return classifyFailure(thrown, refusal).error
+  if (isSqliteError(thrown) || thrown instanceof DbError)
+    return classifyFailure(thrown, refusal).error
+  const error = localFaultOf(thrown)
+  if (error === undefined) throw thrown
+  return error
 }
 
 function randomSeed(): Uint8Array {

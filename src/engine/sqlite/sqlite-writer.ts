@@ -27,6 +27,8 @@ import { localFaultOf, toRequestError } from './sql-errors.ts'
 
 /** Pages of 4096 bytes that the WALs may hold together before they are checkpointed. */
 const WAL_PAGES_MAX = 10_000
+/** Files of databases that stay open: three descriptors each, and up to 64 MB of pages. */
+const OPEN_FILES_MAX = 64
 
 export interface SqliteWriterOptions {
   /** The engine's directory; made if it isn't there. */
@@ -34,6 +36,11 @@ export interface SqliteWriterOptions {
   readonly fileSystem?: FileSystem
   /** Pages in WALs at which a checkpoint is due. */
   readonly walPagesMax?: number
+  /**
+   * Databases that stay open, 64 if not given; the longest unused is flushed and closed. There are
+   * more only while one entry writes to so many, or readers keep them from being flushed.
+   */
+  readonly openFilesMax?: number
   /** Called with each path once everything in it survives a power cut. */
   readonly onFlushed?: (path: string) => void
   /** Only for tests of divergence: what this replica runs in place of a text. */
@@ -79,7 +86,7 @@ export class SqliteWriter {
    */
   maintain(): void {
     if (this.#state !== 'open' || this.#batch !== undefined) return
-    this.#guard(() => this.#files.checkpointIfDue(this.#appliedIndex))
+    this.#guard(() => this.#files.checkpointIfDue(this.#appliedIndex, this.#nowMs))
   }
 
   /** Undefined if there is a fault, or was one before: then nothing is done any more. */
@@ -94,6 +101,11 @@ export class SqliteWriter {
       this.close()
       return undefined
     }
+  }
+
+  /** How many databases' files are open now. */
+  get openFiles(): number {
+    return this.#openFiles?.openCount ?? 0
   }
 
   /** Lets go of all files; open transactions are rolled back. */
@@ -119,7 +131,7 @@ export class SqliteWriter {
         return this.#apply(message.entries)
       case 'checkpoint':
         if (this.#batch === undefined && this.#state === 'open') {
-          this.#files.checkpoint(this.#appliedIndex)
+          this.#files.checkpoint(this.#appliedIndex, this.#nowMs)
         }
         return { type: 'checkpointed', durableIndex: this.#files.durableIndex }
       default:
@@ -134,12 +146,13 @@ export class SqliteWriter {
       directory,
       fileSystem: this.#fileSystem,
       walPagesMax: this.#options.walPagesMax ?? WAL_PAGES_MAX,
+      openFilesMax: this.#options.openFilesMax ?? OPEN_FILES_MAX,
       onFlushed: this.#onFlushed,
     })
     this.#state = 'open'
     this.#files.open()
     this.#appliedIndex = this.#files.floor
-    this.#nowMs = this.#files.newestNowMs()
+    this.#nowMs = this.#files.nowMs
     return {
       type: 'opened',
       appliedIndex: this.#appliedIndex,

@@ -56,6 +56,10 @@ export class CrashingFiles implements FileSystem {
     return nodeFileSystem.read(path)
   }
 
+  head(path: string, sizeBytes: number): Uint8Array {
+    return nodeFileSystem.head(path, sizeBytes)
+  }
+
   sizeBytes(path: string): number {
     return nodeFileSystem.sizeBytes(path)
   }

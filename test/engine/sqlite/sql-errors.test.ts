@@ -50,7 +50,8 @@ test('what is wrong with this node is told apart from what is wrong with a state
     [266, 'INTERNAL'],
     [7, 'INTERNAL'],
     [5, 'INTERNAL'],
-    [14, 'INTERNAL'],
+    [14, 'OVERLOADED'],
+    [270, 'OVERLOADED'],
     [26, 'CORRUPT'],
   ] as const
   for (const [errcode, code] of local) {
@@ -80,4 +81,8 @@ test('what ends a writer says why', () => {
   const system = (code: string): Error => Object.assign(new Error(code), { code, syscall: 'write' })
   assert.equal(localFaultOf(system('ENOSPC'))?.code, 'DISK_FULL')
   assert.equal(localFaultOf(system('EIO'))?.code, 'INTERNAL')
+  for (const code of ['EMFILE', 'ENFILE']) {
+    assert.equal(localFaultOf(system(code))?.code, 'OVERLOADED', code)
+  }
+  assert.equal(localFaultOf(sqliteError(14))?.code, 'OVERLOADED')
 })

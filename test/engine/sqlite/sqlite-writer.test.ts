@@ -184,8 +184,18 @@ test('the newest moment of any entry is known after a restart', () => {
   leader.nowMs = NOW_MS + 3000
   leader.write(on('e', 'DELETE FROM t'))
 
+  // The floor tells of what is below it, the replay of what is above.
+  using killed = leader.copy()
+  assert.equal(killed.opened.appliedIndex, 0)
+  killed.follow(leader)
+  leader.checkpoint()
   using reopened = leader.crash()
   assert.equal(reopened.opened.nowMs, NOW_MS + 7000)
+  for (const replica of [killed, reopened]) {
+    const moment = replica.execute(request("SELECT unixepoch('subsec') * 1000")).results[0]
+    assert(moment?.type === 'ok')
+    assert.deepEqual(moment.results[0]?.rows, [[NOW_MS + 7000]])
+  }
 })
 
 test('an error of the disk while a checkpoint is due is a fault, told with the next reply', () => {
