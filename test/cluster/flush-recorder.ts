@@ -112,7 +112,10 @@ syncBuiltinESMExports()
 
 function noteFile(descriptor: number, end: number): void {
   const { ino } = fs.fstatSync(descriptor)
-  fs.writeFileSync(join(notes, fileNote(ino)), String(end))
+  const name = fileNote(ino)
+  // What an earlier life of the node has flushed stays flushed.
+  const before = fs.existsSync(join(notes, name)) ? Number(readNote(name)) : 0
+  leaveNote(name, String(Math.max(before, end)))
 }
 
 function noteDirectory(descriptor: number): void {
@@ -120,7 +123,7 @@ function noteDirectory(descriptor: number): void {
   if (!fs.fstatSync(descriptor).isDirectory()) return
   const names: Record<string, number> = {}
   for (const name of fs.readdirSync(path)) names[name] = fs.statSync(join(path, name)).ino
-  fs.writeFileSync(join(notes, directoryNote(path)), JSON.stringify(names))
+  leaveNote(directoryNote(path), JSON.stringify(names))
 }
 
 function noteCheckpoint(path: string, frames: number): void {
@@ -129,8 +132,16 @@ function noteCheckpoint(path: string, frames: number): void {
   fs.readSync(descriptor, header, 0, WAL_HEADER_BYTES, 0)
   fs.closeSync(descriptor)
   const end = frames === 0 ? 0 : WAL_HEADER_BYTES + frames * WAL_FRAME_BYTES
-  fs.writeFileSync(
-    join(notes, walNote(path)),
-    JSON.stringify({ header: header.toString('hex'), end }),
-  )
+  leaveNote(walNote(path), JSON.stringify({ header: header.toString('hex'), end }))
+}
+
+/** Whole or not at all: the process may be killed in the middle. */
+function leaveNote(name: string, text: string): void {
+  const path = join(notes, name)
+  fs.writeFileSync(`${path}-${process.pid}`, text)
+  fs.renameSync(`${path}-${process.pid}`, path)
+}
+
+function readNote(name: string): string {
+  return fs.readFileSync(join(notes, name), 'utf8')
 }
