@@ -206,9 +206,12 @@ export class Replica implements Disposable {
     return statSync(join(this.directory, 'gen-1', 'db-1.sqlite-wal')).size
   }
 
-  /** Begins a read transaction on `d` and leaves it open until the returned function is called. */
-  holdReadTransaction(): () => void {
-    return this.#hold('db-1.sqlite', 'lockstep_meta')
+  /**
+   * Begins a read transaction on the database that entry `madeBy` made, `d` if not given, and leaves
+   * it open until the returned function is called.
+   */
+  holdReadTransaction(madeBy = 1): () => void {
+    return this.#hold(`db-${madeBy}.sqlite`, 'lockstep_meta')
   }
 
   /** The same on the catalogue. */
