@@ -110,6 +110,9 @@ export class Reads {
     const refused = refusal() ?? (this.#isFull() ? overloaded(this.waitingCount) : undefined)
     if (refused !== undefined) return done({ type: 'failed', error: refused })
     const goWhenApplied = (index: number): void => {
+      // While the round was under way this replica may have stopped, or found that it is wrong.
+      const error = refusal()
+      if (error !== undefined) return done({ type: 'failed', error })
       this.#whenApplied(index, deadlineMs, error => {
         if (error !== undefined) return done({ type: 'failed', error })
         go(Math.max(1, deadlineMs - clock.monotonicMs()), this.#parts.appliedIndex())

@@ -99,6 +99,8 @@ export class ManualLog implements ReplicatedLog {
   /** Whether a node was thought fit at the last transfer. */
   mayLead: (raftId: number) => boolean = () => false
   compactedTo = 0
+  /** How far the leader knows each other one's log to reach. */
+  matchIndexes: Readonly<Record<number, number>> = {}
   #listener: (event: LogEvent) => void = () => {}
 
   constructor(raftId = 1) {
@@ -127,7 +129,7 @@ export class ManualLog implements ReplicatedLog {
           isConnected: true,
           lastContactMs: 0,
           retries: 0,
-          matchIndex: undefined,
+          matchIndex: this.matchIndexes[raftId],
           progress: undefined,
         })),
     }
@@ -174,7 +176,7 @@ export class ManualLog implements ReplicatedLog {
   }
 
   /** Commits another's entry, or a no-op. */
-  commitForeign(type: 'data' | 'noop', data = new Uint8Array(0)): number {
+  commitForeign(type: 'data' | 'noop', data: Uint8Array = new Uint8Array(0)): number {
     const index = this.entries.length + 1
     this.entries.push({ index, term: this.term, type, data })
     this.commitIndex = index
