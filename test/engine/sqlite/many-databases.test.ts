@@ -1,5 +1,6 @@
 /** More databases than may be open: the writer and the readers close the longest unused. */
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { existsSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -21,6 +22,7 @@ import {
   success,
   tamperFile,
 } from './replica.ts'
+import { temporaryDirectory } from './support.ts'
 
 // Thousands of files are flushed here, and what a flush costs is not the question.
 if (existsSync('/dev/shm')) process.env['TMPDIR'] = '/dev/shm'
@@ -262,4 +264,16 @@ test('a file that can not be opened is a fault of this node, and nothing is logg
   const applied = late.writer.handle({ type: 'apply', entries })
   assert(applied.type === 'fault', JSON.stringify(applied))
   assert.equal(applied.error.code, 'OVERLOADED')
+})
+
+test('a node with few descriptors serves more databases than it could hold open', () => {
+  using directory = temporaryDirectory()
+  const main = new URL('../../fixtures/many-databases-main.ts', import.meta.url).pathname
+  // 120 databases are 360 descriptors in the writer alone, and 64 of them are 192.
+  const limited = ['-c', 'ulimit -n 256 && exec "$0" "$@"', process.execPath]
+  const run = spawnSync('sh', [...limited, main, directory.path, '120'], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  })
+  assert.equal(run.status, 0, run.stderr)
 })
