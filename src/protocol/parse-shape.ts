@@ -25,6 +25,20 @@ function describe(issue: z.core.$ZodIssue, path: string): string {
     const inside = field === '' ? '' : ` in ${field}`
     return `unknown field "${issue.keys.join('", "')}"${inside}`
   }
-  const problem = issue.message.replace(/^Invalid (?:input|option|string): /, '')
+  const problem = problemOf(issue)
   return field === '' ? problem : `${field}: ${problem}`
+}
+
+function problemOf(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'too_small') return `must ${limit(issue.origin, 'least', issue.minimum)}`
+  if (issue.code === 'too_big') return `must ${limit(issue.origin, 'most', issue.maximum)}`
+  return issue.message.replace(/^Invalid (?:input|option|string): /, '')
+}
+
+/** All limits are inclusive. */
+function limit(origin: string, end: 'least' | 'most', bound: number | bigint): string {
+  const unit = { array: 'element', string: 'character' }[origin]
+  if (unit === undefined) return `be at ${end} ${bound}`
+  if (end === 'least' && bound === 1) return 'not be empty'
+  return `have at ${end} ${bound} ${unit}${bound === 1 ? '' : 's'}`
 }

@@ -157,7 +157,7 @@ export class ExecuteBatch {
   #refuseCatalogueChange(request: WriteRequest): DbError | undefined {
     const { type, database } = request
     const exists = this.#files.catalogue.madeBy(database) !== undefined
-    if (type === 'drop-database') return exists ? undefined : unknownDatabase(database)
+    if (type === 'drop-database') return exists ? undefined : nothingToDrop(database)
     const refusal = refuseName(database)
     if (refusal !== undefined) return refusal
     if (exists) return new DbError('DATABASE_EXISTS', `there is a database ${database} already`)
@@ -266,6 +266,11 @@ function tooManyDatabases(): DbError {
 
 function unknownDatabase(database: string): DbError {
   return new DbError('UNKNOWN_DATABASE', `there is no database ${database}; create it first`)
+}
+
+/** Who wants to be rid of it is not to be told to create it. */
+function nothingToDrop(database: string): DbError {
+  return new DbError('UNKNOWN_DATABASE', `there is no database ${database}`)
 }
 
 /** The disk has space, so that a table was full: the client's to hear. */

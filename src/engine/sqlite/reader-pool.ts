@@ -429,10 +429,12 @@ function failure(code: RequestError['code'], message: string): ReadResult {
 }
 
 function timedOut(job: Job): ReadResult {
-  const message = `the read was stopped at its deadline of ${job.timeoutMs} ms`
+  // What is left of a deadline has fractions, which nobody asked for.
+  const timeoutMs = Math.round(job.timeoutMs)
+  const message = `the read was stopped at its deadline of ${timeoutMs} ms`
   return {
     type: 'failed',
-    error: { code: 'QUERY_TIMEOUT', message, details: { timeoutMs: job.timeoutMs } },
+    error: { code: 'QUERY_TIMEOUT', message, details: { timeoutMs } },
   }
 }
 

@@ -162,6 +162,23 @@ test('a read at its deadline is killed with its reader and its neighbours are ru
   assert.equal(results.get('neighbour'), 'neighbour!')
 })
 
+test('what is left of a deadline is told in whole milliseconds', () => {
+  const { pool, clock } = fixture()
+  const results: ReadResult[] = []
+  pool.run(Buffer.from('slow'), 493.852181000002, result => results.push(result))
+  clock.advance(600)
+  assert.deepEqual(results, [
+    {
+      type: 'failed',
+      error: {
+        code: 'QUERY_TIMEOUT',
+        message: 'the read was stopped at its deadline of 494 ms',
+        details: { timeoutMs: 494 },
+      },
+    },
+  ])
+})
+
 test('a read that never came to run fails at its deadline too', () => {
   const { run, reader, clock, results } = fixture({ readersMax: 1 })
   reader(0).becomeReady()
