@@ -39,8 +39,8 @@ export interface Application {
 export const ENTRY_BYTES_MAX = 31 * 1024 * 1024
 
 /**
- * Everything that waits, up to the limits; a request over a limit goes alone. Those that waited past
- * their deadline are answered.
+ * Everything that waits, up to the limits; a request over a limit goes alone. Those that waited
+ * past their deadline are answered.
  */
 export function gather(
   queue: BoundedQueue<Pending>,

@@ -210,7 +210,8 @@ export class Executor {
     const latestMs = Math.max(...batch.requests.map(({ deadlineMs }) => deadlineMs))
     const limitMs = Math.min(maxExecuteMs, latestMs - batch.startedMs)
     if (now - batch.startedMs <= limitMs) return
-    const message = `it ran longer than ${Math.round(limitMs)} ms and was stopped; nothing was logged`
+    const took = `it ran longer than ${Math.round(limitMs)} ms`
+    const message = `${took} and was stopped; nothing was logged`
     this.#session.kill(new DbError('STATEMENT_TIMEOUT', message, { details: { maxExecuteMs } }))
   }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { BoundedQueue } from '../../src/base/bounded-queue.ts'
 import { DbError } from '../../src/base/errors.ts'
 import {
   answerOverdue,
@@ -9,6 +10,7 @@ import {
   endOverdue,
   ENTRY_BYTES_MAX,
   failBatch,
+  gather,
   notLeader,
   type Pending,
   tooLarge,
@@ -83,6 +85,44 @@ test('what waited too long in the queue was surely not applied', () => {
   answerOverdue(pending)
   assert.deepEqual(heard, ['OVERLOADED'])
   assert.equal(new DbError('OVERLOADED', '').fate, 'not-applied')
+})
+
+/** Gathers from what waits at time 100; gives what is gathered and what is left, by number. */
+function gathered(
+  waiting: readonly { deadlineMs?: number; sizeBytes?: number; isAlone?: boolean }[],
+): { taken: number[]; left: number[]; heard: string[] } {
+  const queue = new BoundedQueue<Pending>({ countMax: 100, sizeBytesMax: 1000 })
+  const all = waiting.map(({ deadlineMs = 200, sizeBytes = 1, isAlone = false }) => {
+    const asked = ask(deadlineMs)
+    asked.pending.isAlone = isAlone
+    queue.push(asked.pending, sizeBytes)
+    return asked
+  })
+  const numbers = (some: Iterable<Pending>): number[] =>
+    [...some].map(pending => all.findIndex(asked => asked.pending === pending))
+  const taken = numbers(gather(queue, { maxBatchRequests: 3, maxBatchBytes: 10 }, 100))
+  return { taken, left: numbers(queue.values()), heard: all.flatMap(({ heard }) => heard) }
+}
+
+test('what waits is gathered in order, up to a count and a size', () => {
+  assert.deepEqual(gathered([]), { taken: [], left: [], heard: [] })
+  assert.deepEqual(gathered([{}, {}, {}, {}]).taken, [0, 1, 2])
+  const sized = gathered([{ sizeBytes: 6 }, { sizeBytes: 4 }, { sizeBytes: 1 }])
+  assert.deepEqual([sized.taken, sized.left], [[0, 1], [2]])
+})
+
+test('a request over the size, or that must be alone, goes alone', () => {
+  assert.deepEqual(gathered([{ sizeBytes: 50 }, {}]).taken, [0])
+  assert.deepEqual(gathered([{}, { sizeBytes: 50 }, {}]).taken, [0])
+  assert.deepEqual(gathered([{ isAlone: true }, {}]).taken, [0])
+  assert.deepEqual(gathered([{}, { isAlone: true }, {}]).taken, [0])
+})
+
+test('who waited past the deadline is told, and holds up nobody', () => {
+  const late = { deadlineMs: 100 }
+  const { taken, left, heard } = gathered([late, {}, { ...late, isAlone: true }, late, {}])
+  assert.deepEqual({ taken, left, heard }, { taken: [1], left: [2, 3, 4], heard: ['OVERLOADED'] })
+  assert.deepEqual(gathered([late, { ...late, isAlone: true }, late, {}]).taken, [3])
 })
 
 test('an entry that no frame could carry is refused with the limit', () => {
