@@ -1,5 +1,5 @@
 /**
- * `node sim/mutate.ts [--only TEXT] [--seconds N]`: puts each mutation into a copy of the product and
+ * `npm run mutate -- [--only TEXT] [--seconds N]`: puts each mutation into a copy of the product and
  * runs seeds until one fails. Prints the table of docs/internals/testing.md.
  */
 import { spawnSync } from 'node:child_process'
