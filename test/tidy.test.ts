@@ -37,7 +37,7 @@ const COLUMNS_MAX = 100
 const DOORS = ['src/client/index.ts'] // package.json "exports"
 /** Tests of a whole folder, or of several files together. */
 const UNPAIRED =
-  /thesis|scenarios|checklist|crash|fuzz|suite|traps|recovery|codecs|faults|random|durability|examples/
+  /thesis|scenarios|checklist|crash|fuzz|suite|traps|recovery|codecs|faults|random|durability|examples|many-databases/
 /** Programs: started, not imported. */
 const ENTRIES = [
   'src/cli/main.ts',
