@@ -286,7 +286,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'the durable index rises without a checkpoint',
     mode: 'whole',
     file: 'src/engine/sqlite/file-set.ts',
-    find: '      if (!file.checkpoint(mode)) continue\n',
+    find: '    if (!file.checkpoint(mode)) return false\n',
     replace: '',
   },
   {
