@@ -68,6 +68,8 @@ export class Faults {
         return this.#pause(node)
       case 'partition':
         return this.#partition()
+      case 'isolate':
+        return this.#isolate(nodes.find(({ role }) => role === 'leader') ?? node)
       case 'cut':
         return node === other ? undefined : network.cut(node.id, other.id)
       case 'heal':
@@ -89,6 +91,16 @@ export class Faults {
     const durationMs = this.#random.exponential(PAUSE_MS_MEAN)
     this.#parts.world.note('pause', node.id, Math.round(durationMs))
     node.process.pause(durationMs)
+  }
+
+  #isolate(node: SimNode): void {
+    const { world, nodes, network } = this.#parts
+    world.note('isolate', node.id)
+    for (const other of nodes) {
+      if (other === node) continue
+      network.cut(node.id, other.id)
+      network.cut(other.id, node.id)
+    }
   }
 
   /** Two sides; now and then only one of them does not hear the other. */

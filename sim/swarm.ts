@@ -39,6 +39,8 @@ export interface FaultWeights {
   readonly restart: number
   readonly pause: number
   readonly partition: number
+  /** The leader alone on its side. */
+  readonly isolate: number
   readonly cut: number
   readonly heal: number
   readonly reset: number
@@ -101,6 +103,7 @@ export const PLAIN: Swarm = {
     restart: 1,
     pause: 0,
     partition: 0,
+    isolate: 0,
     cut: 0,
     heal: 0,
     reset: 0,
@@ -203,6 +206,7 @@ function drawWeights(random: SimRandom): FaultWeights {
     restart: 12,
     pause: often(0, 1, 4),
     partition: often(0, 2, 5),
+    isolate: often(0, 2, 5),
     cut: often(0, 2, 5),
     heal: often(4, 10),
     reset: often(0, 3),

@@ -304,12 +304,31 @@ class Client {
       [8, () => this.#read(node, database, 'session', next)],
       [10, () => this.#read(node, database, 'local', next)],
       [3, () => this.#workload.digest(node, database, next)],
+      [4, () => this.#burst(node, database, next)],
       [2, () => this.#changePassing(node, () => next(0))],
     ]
     let point = random.below(kinds.reduce((sum, [weight]) => sum + weight, 0))
     for (const [weight, act] of kinds) {
       point -= weight
       if (point < 0) return act()
+    }
+  }
+
+  /** Several writes and reads at once, so that they share a batch: all want the same name and key. */
+  #burst(node: SimNode, database: string, next: (index: number) => void): void {
+    const key = this.#key()
+    const action = this.#drawAction()
+    let left = 0
+    let newest = 0
+    const ended = (index: number): void => {
+      newest = Math.max(newest, index)
+      if (--left === 0) next(newest)
+    }
+    const count = this.#random.between(2, 5)
+    for (let request = 0; request < count; request++) {
+      left++
+      if (this.#random.chance(0.3)) this.#workload.readByWriting(node, database, key, ended)
+      else this.#workload.write(node, database, action, ended)
     }
   }
 
