@@ -15,10 +15,14 @@ const ROOT = join(import.meta.dirname, '..')
 const DEFAULT_SECONDS = 60
 
 interface Verdict {
-  readonly seed: number | undefined
+  /** By what; undefined if nothing failed. */
+  readonly found: string | undefined
   readonly seconds: number
   readonly message: string
 }
+
+/** The first line of output that says what is wrong. */
+const COMPLAINT = /^(?:Violation|AssertionError|DbError|\w*Error|✖)(?: \[\w+\])?:? (.*)$/m
 
 /** Applies a mutation to the product under `root`. Throws if it doesn't fit any more. */
 function apply(mutation: Mutation, root: string): void {
@@ -29,7 +33,7 @@ function apply(mutation: Mutation, root: string): void {
 }
 
 function copyProduct(root: string): void {
-  for (const folder of ['src', 'sim'])
+  for (const folder of ['src', 'sim', 'test/sim'])
     cpSync(join(ROOT, folder), join(root, folder), { recursive: true })
   cpSync(join(ROOT, 'package.json'), join(root, 'package.json'))
   symlinkSync(join(ROOT, 'node_modules'), join(root, 'node_modules'))
@@ -40,27 +44,29 @@ function judge(mutation: Mutation, seconds: number): Verdict {
   try {
     copyProduct(root)
     apply(mutation, root)
-    const mode = mutation.mode === 'raft-only' ? ['--raft-only'] : []
     const startedMs = performance.now()
-    const run = spawnSync(
-      process.execPath,
-      ['sim/main.ts', ...mode, '--first-seed', '1', '--minutes', String(seconds / 60)],
-      { cwd: root, encoding: 'utf8', maxBuffer: 64 << 20, timeout: seconds * 4000 },
-    )
+    const run = spawnSync(process.execPath, argumentsFor(mutation, seconds), {
+      cwd: root,
+      encoding: 'utf8',
+      maxBuffer: 64 << 20,
+      timeout: seconds * 4000,
+    })
+    const isFound = run.status !== 0
     return {
-      seed: toSeed(/^seed (\d+) failed/m.exec(run.stdout)?.[1]),
+      found: isFound ? `seed ${/^seed (\d+) failed/m.exec(run.stdout)?.[1] ?? ''}` : undefined,
       seconds: (performance.now() - startedMs) / 1000,
-      message:
-        /^(?:Violation|AssertionError|DbError|\w+Error): (.*)$/m.exec(run.stdout)?.[1] ??
-        run.stderr,
+      message: COMPLAINT.exec(run.stdout)?.[1] ?? run.stderr,
     }
   } finally {
     rmSync(root, { recursive: true, force: true })
   }
 }
 
-function toSeed(text: string | undefined): number | undefined {
-  return text === undefined ? undefined : Number(text)
+function argumentsFor({ mode }: Mutation, seconds: number): string[] {
+  if (mode === 'scripted')
+    return ['--test', 'test/sim/cluster.test.ts', 'test/sim/regressions.test.ts']
+  const flags = mode === 'raft-only' ? ['--raft-only'] : []
+  return ['sim/main.ts', ...flags, '--first-seed', '1', '--minutes', String(seconds / 60)]
 }
 
 function main(): void {
@@ -69,17 +75,22 @@ function main(): void {
   })
   const seconds = Number(values.seconds ?? DEFAULT_SECONDS)
   let missed = 0
-  console.log('| what is wrong | simulation | first seed | seconds | what it says |')
-  console.log('| --- | --- | ---: | ---: | --- |')
+  console.log('| what is wrong | how | found by | seconds | what it says |')
+  console.log('| --- | --- | --- | ---: | --- |')
   for (const mutation of MUTATIONS) {
     if (!mutation.name.includes(values.only)) continue
     const verdict = judge(mutation, seconds)
-    if (verdict.seed === undefined) missed++
-    const message = verdict.message.replaceAll('|', ';').slice(0, 100)
-    const seed = verdict.seed ?? 'not found'
-    console.log(
-      `| ${mutation.name} | ${mutation.mode} | ${seed} | ${verdict.seconds.toFixed(1)} | ${message} |`,
-    )
+    if (verdict.found === undefined) missed++
+    const by = mutation.mode === 'scripted' && verdict.found !== undefined ? 'test' : verdict.found
+    const message = verdict.message.replaceAll('|', ';').slice(0, 100).trim()
+    const cells = [
+      mutation.name,
+      mutation.mode,
+      by ?? 'not found',
+      verdict.seconds.toFixed(1),
+      message,
+    ]
+    console.log(`| ${cells.join(' | ')} |`)
   }
   console.log(`\n${missed} not found`)
   process.exitCode = missed === 0 ? 0 : 1

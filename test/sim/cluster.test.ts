@@ -108,6 +108,33 @@ test('a leader cut off from the others acknowledges nothing and serves no linear
   cluster.recover()
 })
 
+test('a deposed leader that has not heard of it says nothing about its data', () => {
+  // Else it would take nothing at all, since it has heard of no engine for so long.
+  using cluster = plainCluster({ replica: { ...PLAIN.replica, maxApplyLagMs: 60_000 } })
+  const old = cluster.runUntilLeader()
+  const [one, two] = others(cluster, old)
+  assert(one !== undefined && two !== undefined)
+  // Stopped while the others go on, then cut off: it still believes that it leads.
+  old.process.pause(3000)
+  for (const other of [one, two]) {
+    cluster.network.cut(old.id, other.id)
+    cluster.network.cut(other.id, old.id)
+  }
+  const ready = (): SimNode | undefined =>
+    [one, two].find(node => node.replica.status().isReadyToWrite)
+  cluster.runUntil('a successor', () => ready() !== undefined)
+  assert(cluster.write(ready() ?? one, FIRST, { type: 'bump', key: 0 }) > 0)
+  assert(old.process.isPaused && old.role === 'leader')
+
+  // The judge knows what is committed: an answer from the old state would end the run.
+  let answer: number | undefined
+  cluster.workload.readByWriting(old, FIRST, 0, index => (answer = index))
+  cluster.runUntil('an answer', () => answer !== undefined)
+
+  assert.equal(answer, 0)
+  cluster.recover()
+})
+
 test('everything acknowledged is there after all machines lost power at once', () => {
   using cluster = plainCluster()
   const leader = cluster.runUntilLeader()
