@@ -28,6 +28,8 @@ import { ReadRounds } from './read-rounds.ts'
 
 /** How long a follower may hear later of a commit index, if no entries follow anyway. */
 const NOTICE_DELAY_MS = 2
+/** The same while proposals come so fast that the next one is sure to be there before. */
+const NOTICE_DELAY_MS_BUSY = 8
 /**
  * Committed entries are handed over in pages of about so much: at a start all of the log is
  * committed, and may be larger than the memory. After a full page whatever else waits gets a turn.
@@ -79,6 +81,9 @@ export class RaftLog implements ReplicatedLog {
   /** Commit indexes to tell to followers, by follower, until the timer or an append takes them. */
   readonly #notices = new Map<number, Message>()
   #noticeTimer: Timer | undefined
+  #proposedAtMs = 0
+  /** Between the last two proposals of this node. */
+  #proposalIntervalMs = Infinity
   #pageTimer: Timer | undefined
   /** Open proposals of the current term by their index. */
   readonly #proposals = new Map<number, ProposalNumber>()
@@ -142,6 +147,9 @@ export class RaftLog implements ReplicatedLog {
     if (this.#isStopped || role !== 'leader' || currentTerm !== term) return undefined
     const result = this.#node.propose(data)
     if (result.type !== 'appended') return undefined
+    const now = this.#parts.clock.monotonicMs()
+    this.#proposalIntervalMs = now - this.#proposedAtMs
+    this.#proposedAtMs = now
     const proposal = this.#nextProposal
     this.#nextProposal += 1
     this.#proposals.set(result.lastIndex, proposal)
@@ -364,7 +372,7 @@ export class RaftLog implements ReplicatedLog {
       return
     }
     // Whatever else goes to a follower as append tells it the commit index too.
-    if (message.type === 'append') this.#notices.delete(message.to)
+    if (message.type === 'append') this.#dropNotice(message.to)
     this.#transmit(message)
   }
 
@@ -381,9 +389,17 @@ export class RaftLog implements ReplicatedLog {
     )
   }
 
+  #dropNotice(to: number): void {
+    if (!this.#notices.delete(to) || this.#notices.size > 0) return
+    this.#noticeTimer?.cancel()
+    this.#noticeTimer = undefined
+  }
+
   #hold(message: Message): void {
     this.#notices.set(message.to, message)
-    this.#noticeTimer ??= this.#parts.clock.setTimer(NOTICE_DELAY_MS, () => {
+    const isBusy = this.#proposalIntervalMs < NOTICE_DELAY_MS_BUSY
+    const delayMs = isBusy ? NOTICE_DELAY_MS_BUSY : NOTICE_DELAY_MS
+    this.#noticeTimer ??= this.#parts.clock.setTimer(delayMs, () => {
       this.#noticeTimer = undefined
       if (this.#isStopped) return
       const notices = [...this.#notices.values()]

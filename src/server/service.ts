@@ -55,7 +55,7 @@ export interface Service {
   readonly version: string
   readonly startedAtMs: number
   readonly nodeId: string
-  /** Undefined until the cluster is founded; nothing below is asked before. */
+  /** Undefined until the cluster is founded and the replica runs; nothing below is asked before. */
   identity(): NodeIdentity | undefined
   /** Undefined until the replica runs. */
   status(): ReplicaStatus | undefined

@@ -236,7 +236,7 @@ function proof(exchange: Exchange, identity: NodeIdentity, index: number): strin
 
 function founded(service: Service): NodeIdentity {
   const identity = service.identity()
-  if (identity !== undefined && service.status() !== undefined) return identity
+  if (identity !== undefined) return identity
   const message = `node ${service.nodeId} is starting or waits for its cluster to be founded`
   throw new DbError('NOT_READY', message)
 }
