@@ -60,7 +60,13 @@ async function main(argv: readonly string[]): Promise<number> {
     console.log('none failed')
     return 0
   }
-  printFailure(failure, recipeOf(options, failure.seed))
+  const recipe = recipeOf(options, failure.seed)
+  // Once more, with everything kept that helps to understand it; and the trace must be the same.
+  const again = options.jobs === 1 ? failure : runSeed(recipe, { keptCount: 400, isVerbose: false })
+  printFailure(again.failure === undefined ? failure : again, recipe)
+  if (again.hash !== failure.hash) {
+    console.log(`NOT DETERMINISTIC: trace hash ${failure.hash}, then ${again.hash}`)
+  }
   return 1
 }
 

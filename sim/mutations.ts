@@ -213,7 +213,7 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   {
     name: 'an empty entry counts as applied before a commit under way',
-    mode: 'whole',
+    mode: 'scripted',
     file: 'src/replica/executor.ts',
     find: 'this.#applications.length === 0 && this.#commitsUnderWay === 0',
     replace: 'this.#applications.length === 0',

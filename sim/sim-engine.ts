@@ -32,6 +32,8 @@ export interface SimEngineOptions {
   readonly pipeMs: number
   /** The writer dies instead of taking a message, or after it and before its reply. */
   readonly deathProbability: number
+  /** The writer can't do what a message asks, for its disk is full, says so and ends. */
+  readonly faultProbability: number
   /** Pages in WALs at which a checkpoint is due, when the writer looks at them. */
   readonly walPagesMax: number
   /** A checkpoint before a message, as if one were due: the writer itself looks seldom. */
@@ -223,9 +225,14 @@ class SimWriter implements Writer {
   }
 
   #handle(message: WriterMessage): void {
-    const { world, node, random, process, options } = this.#parts
-    const { deathProbability, checkpointProbability, pipeMs } = options()
+    const { world, node, random, options } = this.#parts
+    const { deathProbability, faultProbability, checkpointProbability } = options()
     if (random.chance(deathProbability)) return this.#die('died before it took a message')
+    if (random.chance(faultProbability)) {
+      const error = { code: 'DISK_FULL', message: 'the simulated disk is full' } as const
+      this.#reply({ type: 'fault', error })
+      return this.#die('a local fault')
+    }
     // While a batch is open it does nothing.
     const isDue = message.type !== 'open' && random.chance(checkpointProbability)
     if (isDue) this.#sqlite.handle({ type: 'checkpoint' })
@@ -233,11 +240,16 @@ class SimWriter implements Writer {
     this.#noteApplied(message, reply)
     world.note(`sql ${message.type}`, node, indexOf(message), 0, () => describe(message, reply))
     if (random.chance(deathProbability)) return this.#die('died before its reply was sent')
-    process.after(pipeMs, () => {
-      // A reply that was sent arrives even if the writer died since; one that was killed is not heard.
+    this.#reply(reply)
+    if (reply.type === 'fault') this.#die('a local fault')
+  }
+
+  /** A reply that was sent arrives even if the writer died since; one that was killed is not heard. */
+  #reply(reply: WriterReply): void {
+    const { process, options } = this.#parts
+    process.after(options().pipeMs, () => {
       if (!this.#isGone) this.#handler.onReply(reply)
     })
-    if (reply.type === 'fault') this.#die('a local fault')
   }
 
   #noteApplied(message: WriterMessage, reply: WriterReply): void {

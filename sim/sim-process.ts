@@ -10,6 +10,7 @@ export class SimProcess implements EventOwner {
   readonly #world: World
   #isAlive = true
   #pausedUntilMs = 0
+  #pausedMs = 0
 
   constructor(world: World) {
     this.#world = world
@@ -32,8 +33,15 @@ export class SimProcess implements EventOwner {
     return this.#world.after(delayMs, callback, this)
   }
 
+  /** For how long it was paused, and will be, all in all. */
+  get pausedMs(): number {
+    return this.#pausedMs
+  }
+
   pause(durationMs: number): void {
-    this.#pausedUntilMs = Math.max(this.#pausedUntilMs, this.#world.nowMs + durationMs)
+    const fromMs = Math.max(this.#pausedUntilMs, this.#world.nowMs)
+    this.#pausedUntilMs = Math.max(fromMs, this.#world.nowMs + durationMs)
+    this.#pausedMs += this.#pausedUntilMs - fromMs
   }
 
   kill(): void {

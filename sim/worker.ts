@@ -6,6 +6,10 @@ import type { Recipe } from './options.ts'
 import { runSeed } from './run-seed.ts'
 import { QUIET } from './world.ts'
 
+// Errors are made by the thousand here, as answers to clients, and nobody looks at their stacks: a run
+// that fails is done again where somebody does.
+Error.stackTraceLimit = 0
+
 const port = must(parentPort, 'parent port')
 port.on('message', (recipes: readonly Recipe[]) => {
   for (const recipe of recipes) port.postMessage(runSeed(recipe, QUIET))

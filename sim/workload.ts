@@ -12,7 +12,7 @@ import { failingRequest, FAILING_KINDS, readAll, readByWriting, requestOf } from
 import type { SimNode } from './sim-node.ts'
 import type { SimRandom } from './sim-random.ts'
 import type { Swarm } from './swarm.ts'
-import { Violation, type World } from './world.ts'
+import { check, Violation, type World } from './world.ts'
 
 export interface WorkloadParts {
   readonly world: World
@@ -31,6 +31,9 @@ const BACKOFF_MS_MEAN = 30
 
 /** Wakes a client whose node has died and will never answer. */
 const DEAD_NODE_POLL_MS = 50
+
+/** How much later than its deadline an answer may come from a process that wasn't paused. */
+const LATENESS_MS_MAX = 1000
 
 export class Workload {
   readonly #parts: WorkloadParts
@@ -129,8 +132,8 @@ export class Workload {
     const beganAt = oracle.model.index
     const beganAtMs = world.nowMs
     const from = this.#oldest(options, beganAt, beganAtMs)
-    const answer = this.#expect(node, next)
     const timeoutMs = this.#random.pick([100, READ_TIMEOUT_MS])
+    const answer = this.#expect(node, timeoutMs, next)
     node.process.after(0, () => {
       node.replica.query(readAll(database), { ...options, timeoutMs }, outcome => {
         if (!answer.isHeard()) return
@@ -151,7 +154,7 @@ export class Workload {
 
   digest(node: SimNode, database: string, next: (index: number) => void): void {
     const { oracle } = this.#parts
-    const answer = this.#expect(node, next)
+    const answer = this.#expect(node, READ_TIMEOUT_MS, next)
     const options = { consistency: 'local', timeoutMs: READ_TIMEOUT_MS } as const
     node.process.after(0, () => {
       node.digest({ database }, options, (index, digest) => {
@@ -188,8 +191,8 @@ export class Workload {
     next: (index: number) => void,
     judge: WriteCallback,
   ): void {
-    const answer = this.#expect(node, next)
     const timeoutMs = this.#random.pick([50, 500, 3000])
+    const answer = this.#expect(node, timeoutMs, next)
     // A paused node gets it when it goes on, perhaps before it hears that it leads no more.
     node.process.after(0, () => {
       node.replica.execute(request, timeoutMs, outcome => {
@@ -204,10 +207,14 @@ export class Workload {
   /** An answer that a node owes, unless its process ends: then the client goes on without. */
   #expect(
     node: SimNode,
+    timeoutMs: number,
     next: (index: number) => void,
   ): { isHeard: () => boolean; end: (index: number) => void } {
-    const { world } = this.#parts
+    const { world, swarm } = this.#parts
     const { process } = node
+    const beganAtMs = world.nowMs
+    const pausedBeforeMs = process.pausedMs
+    const allowedMs = timeoutMs / (1 - swarm.clockSkew) + LATENESS_MS_MAX
     let isOver = false
     this.#pendingCount++
     const end = (index: number): void => {
@@ -217,8 +224,13 @@ export class Workload {
     }
     const watch = (): void => {
       if (isOver) return
-      if (process.isAlive) world.after(DEAD_NODE_POLL_MS, watch)
-      else end(0)
+      if (!process.isAlive) return end(0)
+      const awakeMs = world.nowMs - beganAtMs - (process.pausedMs - pausedBeforeMs)
+      check(
+        process.isPaused || awakeMs <= allowedMs,
+        () => `node ${node.id} owes an answer for ${awakeMs} ms, the deadline was ${timeoutMs} ms`,
+      )
+      return void world.after(DEAD_NODE_POLL_MS, watch)
     }
     world.after(DEAD_NODE_POLL_MS, watch)
     return {
