@@ -88,6 +88,15 @@ export function endOverdue(batch: Batch, now: number): void {
   }
 }
 
+/** Ends those whose deadline has passed while a batch of which nothing is logged waits for proof. */
+export function endUnconfirmed(batch: Batch, now: number): void {
+  for (const request of batch.requests) {
+    if (request.deadlineMs > now) continue
+    const message = 'no majority confirmed in time that this node leads; nothing was applied'
+    end(request, new DbError('NO_LEADER', message))
+  }
+}
+
 /** Ends a request that waited too long to be executed. */
 export function answerOverdue(pending: Pending): void {
   const message = 'the write waited in the queue past its deadline and was not executed'

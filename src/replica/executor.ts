@@ -19,6 +19,7 @@ import {
   type Batch,
   diverged,
   endOverdue,
+  endUnconfirmed,
   fail,
   failBatch,
   end,
@@ -79,7 +80,8 @@ export class Executor {
   #commitsUnderWay = 0
   /** Numbers of batches that were given up while the engine executed them. */
   readonly #abandoned = new Set<number>()
-  #confirming = 0
+  /** Batches of which nothing is logged, waiting for a proof of leadership. */
+  readonly #confirming = new Set<Batch>()
   #divergence: Divergence | undefined
   #isStopping = false
   /** When this node last was no leader, or had an engine that was ready. */
@@ -198,6 +200,7 @@ export class Executor {
       if (waiting.deadlineMs <= now) answerOverdue(waiting)
     while ((this.#queue.peek()?.deadlineMs ?? Infinity) <= now) this.#queue.shift()
     for (const batch of [...this.#orphaned.values(), ...this.#settling]) endOverdue(batch, now)
+    for (const batch of this.#confirming) endUnconfirmed(batch, now)
     const open = this.#open
     if (open?.state === 'replicating') endOverdue(open, now)
     if (open?.state === 'executing') this.#endLongExecution(open, now)
@@ -226,7 +229,7 @@ export class Executor {
       this.#open === undefined &&
       this.#orphaned.size === 0 &&
       this.#settling.length === 0 &&
-      this.#confirming === 0 &&
+      this.#confirming.size === 0 &&
       this.#queue.count === 0
     )
   }
@@ -262,6 +265,7 @@ export class Executor {
     )
     for (const batch of this.#orphaned.values()) failBatch(batch, lost)
     this.#orphaned.clear()
+    for (const batch of this.#confirming) failBatch(batch, notLeader())
     if (this.#open !== undefined) {
       // Executed on a state that others may have left behind: undo it before anything is applied.
       this.#abandon(this.#open, this.#open.state === 'executing' ? notLeader() : lost)
@@ -407,10 +411,10 @@ export class Executor {
     const index = this.#dispatched
     this.#session.send({ type: 'rollback', batch: batch.number })
     this.#open = undefined
-    this.#confirming += 1
+    this.#confirming.add(batch)
     const timeoutMs = Math.max(...batch.requests.map(({ deadlineMs }) => deadlineMs), 0)
     this.#parts.log.readIndex(timeoutMs - this.#parts.clock.monotonicMs(), outcome => {
-      this.#confirming -= 1
+      this.#confirming.delete(batch)
       const isSameReign = this.#role === 'leader' && this.#term === batch.term
       if (typeof outcome !== 'number') failBatch(batch, outcome)
       else if (!isSameReign) failBatch(batch, notLeader())

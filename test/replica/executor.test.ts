@@ -174,6 +174,35 @@ test('a read index that another leader confirms does not vouch for what this one
   assert.equal(bench.code(1), 'NOT_LEADER')
 })
 
+test('who waits for that proof past the deadline is told, also beside one with more time', () => {
+  const bench = Bench.leader()
+  bench.submit(1, 10_000)
+  bench.executed(1, [OK])
+  bench.submit(2, 10_000)
+  bench.submit(3, 300)
+  bench.log.commitProposal()
+  bench.committed(1, 2)
+  bench.executed(2, [DUPLICATE, DUPLICATE], null)
+
+  bench.clock.pass(301)
+  bench.executor.sweep()
+
+  assert.equal(bench.code(2), 'nothing')
+  assert.equal(bench.code(3), 'NO_LEADER')
+  bench.log.answerRound(2)
+  assert.equal(bench.code(2), 'SQL_CONSTRAINT')
+})
+
+test('who waits for that proof is told at once when leadership is lost', () => {
+  const bench = Bench.leader()
+  bench.submit(1)
+  bench.executed(1, [DUPLICATE], null)
+
+  bench.log.become('follower', 3, 2)
+
+  assert.equal(bench.code(1), 'NOT_LEADER')
+})
+
 test('a leader executes nothing before it has applied everything up to its own term', () => {
   const bench = new Bench()
   bench.engine.open()
@@ -490,4 +519,23 @@ test('a proposal that the log rejects surely is not applied', () => {
   assert.equal(bench.code(1), 'NOT_LEADER')
   assert.equal(bench.heard.get(1)?.type, 'failed')
   assert(new DbError('NOT_LEADER', '').fate === 'not-applied')
+})
+
+test('who waits for a proof of leadership is answered at their own deadline', () => {
+  const bench = Bench.leader()
+  bench.submit(9)
+  bench.submit(1, 100)
+  bench.submit(2, 5000)
+  bench.executed(1, [OK])
+  bench.log.commitProposal()
+  bench.committed(1, 2)
+  bench.executed(2, [DUPLICATE, DUPLICATE], null)
+
+  bench.clock.pass(101)
+  bench.executor.sweep()
+
+  assert.equal(bench.code(1), 'NO_LEADER')
+  assert.equal(bench.code(2), 'nothing')
+  bench.log.answerRound(2)
+  assert.equal(bench.code(2), 'SQL_CONSTRAINT')
 })
