@@ -33,9 +33,9 @@ export class SimProcess implements EventOwner {
     return this.#world.after(delayMs, callback, this)
   }
 
-  /** For how long it was paused, and will be, all in all. */
+  /** For how long it has been paused, all in all. */
   get pausedMs(): number {
-    return this.#pausedMs
+    return this.#pausedMs - Math.max(0, this.#pausedUntilMs - this.#world.nowMs)
   }
 
   pause(durationMs: number): void {

@@ -133,7 +133,7 @@ export class Workload {
     const beganAtMs = world.nowMs
     const from = this.#oldest(options, beganAt, beganAtMs)
     const timeoutMs = this.#random.pick([100, READ_TIMEOUT_MS])
-    const answer = this.#expect(node, timeoutMs, next)
+    const answer = this.#expect(node, options.consistency, timeoutMs, next)
     node.process.after(0, () => {
       node.replica.query(readAll(database), { ...options, timeoutMs }, outcome => {
         if (!answer.isHeard()) return
@@ -154,7 +154,7 @@ export class Workload {
 
   digest(node: SimNode, database: string, next: (index: number) => void): void {
     const { oracle } = this.#parts
-    const answer = this.#expect(node, READ_TIMEOUT_MS, next)
+    const answer = this.#expect(node, 'digest', READ_TIMEOUT_MS, next)
     const options = { consistency: 'local', timeoutMs: READ_TIMEOUT_MS } as const
     node.process.after(0, () => {
       node.digest({ database }, options, (index, digest) => {
@@ -192,7 +192,7 @@ export class Workload {
     judge: WriteCallback,
   ): void {
     const timeoutMs = this.#random.pick([50, 500, 3000])
-    const answer = this.#expect(node, timeoutMs, next)
+    const answer = this.#expect(node, request.type, timeoutMs, next)
     // A paused node gets it when it goes on, perhaps before it hears that it leads no more.
     node.process.after(0, () => {
       node.replica.execute(request, timeoutMs, outcome => {
@@ -207,6 +207,7 @@ export class Workload {
   /** An answer that a node owes, unless its process ends: then the client goes on without. */
   #expect(
     node: SimNode,
+    what: string,
     timeoutMs: number,
     next: (index: number) => void,
   ): { isHeard: () => boolean; end: (index: number) => void } {
@@ -228,7 +229,9 @@ export class Workload {
       const awakeMs = world.nowMs - beganAtMs - (process.pausedMs - pausedBeforeMs)
       check(
         process.isPaused || awakeMs <= allowedMs,
-        () => `node ${node.id} owes an answer for ${awakeMs} ms, the deadline was ${timeoutMs} ms`,
+        () =>
+          `node ${node.id} owes an answer (${what}) since ${beganAtMs}, for ${awakeMs} ms; ` +
+          `the deadline was ${timeoutMs} ms`,
       )
       return void world.after(DEAD_NODE_POLL_MS, watch)
     }
