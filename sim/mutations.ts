@@ -222,10 +222,10 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'a failed request is answered without proof of leadership',
     mode: 'scripted',
     file: 'src/replica/executor.ts',
-    find: '    this.#open = undefined\n    this.#confirming += 1\n',
+    find: '    this.#open = undefined\n    this.#confirming.add(batch)\n',
     replace:
       '    this.#open = undefined\n    this.#answer(batch, index)\n    this.#pump()\n' +
-      '    if (index >= 0) return\n    this.#confirming += 1\n',
+      '    if (index >= 0) return\n    this.#confirming.add(batch)\n',
   },
   {
     name: 'a failed request is answered before its batch is committed',

@@ -88,7 +88,7 @@ export function endOverdue(batch: Batch, now: number): void {
   }
 }
 
-/** Ends those whose deadline has passed while a batch of which nothing is logged waits for proof. */
+/** Ends those whose deadline passes while a batch of which nothing is logged waits for proof. */
 export function endUnconfirmed(batch: Batch, now: number): void {
   for (const request of batch.requests) {
     if (request.deadlineMs > now) continue
