@@ -4,10 +4,10 @@
 export type Fate = 'not-applied' | 'unknown'
 
 /**
- * What a caller may do next: give up, send the same again, send it to the leader, or, only if the
- * write carried a request id, send it again under the same id.
+ * What a caller may do next: give up, send the same again, send it to the leader, send it again
+ * under the same request id (only if the write carried one), or run the whole transaction again.
  */
-export type Retry = 'never' | 'same' | 'leader' | 'same-id'
+export type Retry = 'never' | 'same' | 'leader' | 'same-id' | 'transaction'
 
 interface ErrorRow {
   readonly fate: Fate
@@ -44,6 +44,13 @@ export const ERRORS = {
   SQL_ERROR:           { fate: 'not-applied', retry: 'never',   http: 400, mysql: [1105, 'HY000'], about: 'Anything else that the engine says about the statement; its own code is in details.' },
   STATEMENT_TIMEOUT:   { fate: 'not-applied', retry: 'never',   http: 504, mysql: [3024, 'HY000'], about: 'A write ran longer than its limit and was stopped before it was logged. Make it smaller.' },
   QUERY_TIMEOUT:       { fate: 'not-applied', retry: 'same',    http: 504, mysql: [3024, 'HY000'], about: 'A read ran past its deadline and was stopped.' },
+  // Request ids and transactions.
+  REQUEST_ID_REUSED:   { fate: 'not-applied', retry: 'never',   http: 409, mysql: [1105, 'HY000'], about: 'The same request id came before with another body. Give every write an id of its own.' },
+  REQUEST_CANCELLED:   { fate: 'not-applied', retry: 'never',   http: 409, mysql: [1105, 'HY000'], about: 'The fate of this request id was asked for before it arrived: it has not been applied and never will be.' },
+  REQUEST_EXPIRED:     { fate: 'unknown',     retry: 'never',   http: 409, mysql: [1105, 'HY000'], about: 'The request id is older than those remembered, so that nobody can tell any more whether it was applied; it was not executed now. Look before you write again.' },
+  TRANSACTION_CONFLICT: { fate: 'not-applied', retry: 'transaction', http: 409, mysql: [1213, '40001'], about: 'While the transaction was idle others changed what it had read or written. It is rolled back; run it again from its beginning.' },
+  TRANSACTION_LOST:    { fate: 'not-applied', retry: 'transaction', http: 409, mysql: [1213, '40001'], about: 'The transaction is not open here: the leader changed, or it was ended before. It is rolled back; run it again from its beginning.' },
+  TRANSACTION_EXPIRED: { fate: 'not-applied', retry: 'transaction', http: 409, mysql: [1205, 'HY000'], about: 'The transaction was left alone longer than its lease, or was open longer than allowed. It is rolled back; run it again and keep it short.' },
   // The cluster.
   NOT_READY:           { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1105, 'HY000'], about: 'The node is starting, founding its cluster or catching up. Try again or ask another node.' },
   NOT_LEADER:          { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1290, 'HY000'], about: 'This node does not lead and does not forward this write; details name the leader.' },
@@ -51,6 +58,13 @@ export const ERRORS = {
   STALE_READ:          { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1105, 'HY000'], about: 'This node is older than the read asked for and did not catch up in time.' },
   OVERLOADED:          { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1040, '08004'], about: 'A bounded queue, the connection limit or the limit of open files is full, or replicas lag. Back off and send again.' },
   DIVERGED:            { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1105, 'HY000'], about: 'This replica computed something else than the others and serves nothing until it is healed.' },
+  DISPUTED:            { fate: 'not-applied', retry: 'never',   http: 503, mysql: [1105, 'HY000'], about: 'Replicas computed different things and no majority agrees: writes are stopped until an operator decides which node is right.' },
+  UNKNOWN_NODE:        { fate: 'not-applied', retry: 'never',   http: 404, mysql: [1105, 'HY000'], about: 'The cluster has no member of this name.' },
+  MEMBERS_REFUSED:     { fate: 'not-applied', retry: 'never',   http: 409, mysql: [1105, 'HY000'], about: 'This change of the members makes no sense or would endanger the cluster; the message says why.' },
+  MEMBERS_BUSY:        { fate: 'not-applied', retry: 'same',    http: 409, mysql: [1105, 'HY000'], about: 'Another change of the members is under way, or the node to promote is still behind. Try again.' },
+  REMOVED:             { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1105, 'HY000'], about: 'This node was removed from its cluster and serves nothing. Join again with an empty directory and a new id.' },
+  WRONG_HISTORY:       { fate: 'not-applied', retry: 'never',   http: 409, mysql: [1105, 'HY000'], about: 'The token or request id comes from another history of the data, before it was restored or recovered. Begin anew without it.' },
+  SNAPSHOT_FAILED:     { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1105, 'HY000'], about: 'A snapshot of the data could not be made, sent or installed; nothing was changed.' },
   SHUTTING_DOWN:       { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1053, '08S01'], about: 'This node is stopping. Ask another one.' },
   // Fate unknown.
   LEADERSHIP_LOST:     { fate: 'unknown',     retry: 'same-id', http: 504, mysql: [1105, 'HY000'], about: 'The leader was deposed after it had sent the write out. It may or may not take effect: look before you write again.' },

@@ -30,6 +30,8 @@ export function nextStep(
   const delayMs = backoffMs(attempt, chance)
   switch (error.retry) {
     case 'never':
+    // Sending one request of a transaction again would not bring back those before it.
+    case 'transaction':
       return GIVE_UP
     case 'same':
       return { type: 'again', target: 'other-node', delayMs }
