@@ -207,25 +207,23 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a leader whose engine restarted waits for an entry for ever',
     mode: 'whole',
-    file: 'src/replica/executor.ts',
+    file: 'src/replica/applying.ts',
     find: 'this.#dispatchedTerm = hasAll ? term : 0',
     replace: 'this.#dispatchedTerm = 0',
   },
   {
     name: 'an empty entry counts as applied before a commit under way',
     mode: 'scripted',
-    file: 'src/replica/executor.ts',
+    file: 'src/replica/applying.ts',
     find: 'this.#applications.length === 0 && this.#commitsUnderWay === 0',
     replace: 'this.#applications.length === 0',
   },
   {
     name: 'a failed request is answered without proof of leadership',
     mode: 'scripted',
-    file: 'src/replica/executor.ts',
-    find: '    this.#open = undefined\n    this.#confirming.add(batch)\n',
-    replace:
-      '    this.#open = undefined\n    this.#answer(batch, index)\n    this.#pump()\n' +
-      '    if (index >= 0) return\n    this.#confirming.add(batch)\n',
+    file: 'src/replica/answering.ts',
+    find: '    this.#confirming.add(batch)\n',
+    replace: '    this.#answer(batch, index)\n    if (index >= 0) return () => {}\n',
   },
   {
     name: 'a failed request is answered before its batch is committed',
@@ -237,13 +235,15 @@ export const MUTATIONS: readonly Mutation[] = [
       '    batch.requests.forEach((request, at) => {\n' +
       '      const result = batch.results[at]\n' +
       "      if (result?.type !== 'failed') return\n" +
-      '      end(request, new DbError(result.error.code, result.error.message))\n    })\n',
+      '      const { done } = request\n      request.done = undefined\n' +
+      '      if (done !== undefined)\n' +
+      '        fail(done, new DbError(result.error.code, result.error.message))\n    })\n',
   },
   {
     name: 'a leader executes before it has applied everything',
     mode: 'whole',
-    file: 'src/replica/executor.ts',
-    find: '      this.#dispatched === this.#commitIndex &&\n      this.#dispatchedTerm === this.#term &&\n',
+    file: 'src/replica/applying.ts',
+    find: '      this.#dispatched === this.#commitIndex &&\n      this.#dispatchedTerm === term &&\n',
     replace: '',
   },
   {

@@ -27,14 +27,6 @@ export interface Batch {
   sizeBytes: number
 }
 
-/** Entries handed to the engine while following, until it says that they are applied. */
-export interface Application {
-  readonly lastIndex: number
-  readonly lastTerm: number
-  /** Last index of an entry with data, 0 if there is none and the engine isn't asked. */
-  readonly dataIndex: number
-}
-
 /** A frame between nodes holds 32 MiB: a larger entry would stay in the leader's log for ever. */
 export const ENTRY_BYTES_MAX = 31 * 1024 * 1024
 

@@ -8,32 +8,28 @@
  * settling (its index is known; answered once the engine has applied that far).
  */
 import { assert, must } from '../base/assert.ts'
-import { BoundedQueue } from '../base/bounded-queue.ts'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random } from '../base/ports.ts'
 import type { Divergence, Engine, WriterReply } from '../engine/engine.ts'
 import type { LogEvent, ProposalNumber, ReplicatedLog, Role } from '../log/log.ts'
+import { Answers } from './answering.ts'
+import { Applier } from './applying.ts'
 import {
-  answerOverdue,
-  type Application,
   type Batch,
   diverged,
   endOverdue,
-  endUnconfirmed,
   fail,
   failBatch,
-  end,
   ENTRY_BYTES_MAX,
-  gather,
   notLeader,
   type Pending,
   tooLarge,
 } from './batch.ts'
 import type { ReplicaCounters, ReplicaOptions, WriteCallback } from './types.ts'
+import { WaitingWrites } from './waiting.ts'
 import { WriterSession } from './writer.ts'
 import type { Opened } from './writer.ts'
 
-const APPLICATIONS_IN_FLIGHT_MAX = 2
 /** A leader whose engine has not been ready for so long should not lead. */
 const UNFIT_MS = 5000
 
@@ -58,30 +54,17 @@ export interface ExecutorParts {
 export class Executor {
   readonly #parts: ExecutorParts
   readonly #session: WriterSession
-  readonly #queue: BoundedQueue<Pending>
+  readonly #applier: Applier
+  readonly #waiting: WaitingWrites
+  readonly #answers: Answers
   #role: Role = 'follower'
   #term = 0
-  #commitIndex = 0
-  /** Last entry handed to the engine, and its term. */
-  #dispatched = 0
-  #dispatchedTerm = 0
-  #applied = 0
   #durable = 0
   #nowMs = 0
   #batchNumber = 0
   #open: Batch | undefined
-  /**
-   * Batches whose writer died after they were proposed, by proposal: their entry may yet commit.
-   */
-  readonly #orphaned = new Map<ProposalNumber, Batch>()
-  #settling: Batch[] = []
-  #applications: Application[] = []
-  /** `commit` messages that this writer has not answered. */
-  #commitsUnderWay = 0
   /** Numbers of batches that were given up while the engine executed them. */
   readonly #abandoned = new Set<number>()
-  /** Batches of which nothing is logged, waiting for a proof of leadership. */
-  readonly #confirming = new Set<Batch>()
   #divergence: Divergence | undefined
   #isStopping = false
   /** When this node last was no leader, or had an engine that was ready. */
@@ -89,15 +72,19 @@ export class Executor {
 
   constructor(parts: ExecutorParts) {
     this.#parts = parts
-    this.#queue = new BoundedQueue({
-      countMax: parts.options.maxQueuedRequests,
-      sizeBytesMax: parts.options.maxQueuedBytes,
-    })
+    this.#waiting = new WaitingWrites(parts.options)
+    this.#answers = new Answers(parts.counters)
     this.#session = new WriterSession(parts.engine, parts.clock, parts.logger, {
       onOpened: opened => this.#onOpened(opened),
       onReply: reply => this.#onReply(reply),
       onLost: error => this.#onWriterLost(error),
       onHopeless: reason => parts.onFatal(reason),
+    })
+    this.#applier = new Applier({
+      log: parts.log,
+      maxApplyBytes: parts.options.maxApplyBytes,
+      apply: entries => this.#session.send({ type: 'apply', entries }),
+      onAdvanced: () => this.#onAdvanced(),
     })
   }
 
@@ -106,7 +93,7 @@ export class Executor {
   }
 
   get appliedIndex(): number {
-    return this.#applied
+    return this.#applier.applied
   }
 
   get durableIndex(): number {
@@ -130,11 +117,11 @@ export class Executor {
   }
 
   get queuedRequests(): number {
-    return this.#queue.count
+    return this.#waiting.count
   }
 
   get queuedBytes(): number {
-    return this.#queue.sizeBytes
+    return this.#waiting.sizeBytes
   }
 
   /** Leads, and has handed everything before its own term to the engine. */
@@ -143,11 +130,9 @@ export class Executor {
       this.#role === 'leader' &&
       this.#session.state === 'ready' &&
       this.#divergence === undefined &&
-      this.#dispatched === this.#commitIndex &&
-      this.#dispatchedTerm === this.#term &&
-      this.#applications.length === 0 &&
+      this.#applier.hasAllOf(this.#term) &&
       // An entry of ours that may yet be committed would come before what is executed now.
-      this.#orphaned.size === 0
+      !this.#answers.hasOrphans
     )
   }
 
@@ -168,11 +153,8 @@ export class Executor {
     if (this.#divergence !== undefined) return fail(done, diverged(this.#divergence))
     const deadlineMs = this.#parts.clock.monotonicMs() + timeoutMs
     const pending: Pending = { body, deadlineMs, isAlone: false, done }
-    if (!this.#queue.push(pending, body.byteLength)) {
-      const limits = { maxQueuedRequests: this.#parts.options.maxQueuedRequests }
-      const message = `${this.#queue.count} writes are waiting already; back off and send it again`
-      return fail(done, new DbError('OVERLOADED', message, { details: limits }))
-    }
+    const refusal = this.#waiting.add(pending)
+    if (refusal !== undefined) return fail(done, refusal)
     this.#parts.counters.requests += 1
     this.#pump()
   }
@@ -195,12 +177,8 @@ export class Executor {
   sweep(): void {
     const now = this.#parts.clock.monotonicMs()
     if (this.#role !== 'leader' || this.#session.state === 'ready') this.#fitAtMs = now
-    // Behind one with more time they keep their place, and are passed over when they are gathered.
-    for (const waiting of this.#queue.values())
-      if (waiting.deadlineMs <= now) answerOverdue(waiting)
-    while ((this.#queue.peek()?.deadlineMs ?? Infinity) <= now) this.#queue.shift()
-    for (const batch of [...this.#orphaned.values(), ...this.#settling]) endOverdue(batch, now)
-    for (const batch of this.#confirming) endUnconfirmed(batch, now)
+    this.#waiting.sweep(now)
+    this.#answers.sweep(now)
     const open = this.#open
     if (open?.state === 'replicating') endOverdue(open, now)
     if (open?.state === 'executing') this.#endLongExecution(open, now)
@@ -221,17 +199,11 @@ export class Executor {
   /** No new work; what is in flight goes on. True once nothing is. */
   stopAdmission(): void {
     this.#isStopping = true
-    this.#failQueue(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
+    this.#waiting.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
   }
 
   get isIdle(): boolean {
-    return (
-      this.#open === undefined &&
-      this.#orphaned.size === 0 &&
-      this.#settling.length === 0 &&
-      this.#confirming.size === 0 &&
-      this.#queue.count === 0
-    )
+    return this.#open === undefined && this.#answers.isIdle && this.#waiting.count === 0
   }
 
   /** Ends the session for good: everything still open has an unknown fate. */
@@ -239,10 +211,10 @@ export class Executor {
     this.#isStopping = true
     this.#session.stop()
     const error = new DbError('LEADERSHIP_LOST', 'this node stopped before the write was settled')
-    this.#failQueue(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
+    this.#waiting.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
     const open = this.#open
     if (open !== undefined) failBatch(open, open.state === 'executing' ? notLeader() : error)
-    for (const batch of [...this.#orphaned.values(), ...this.#settling]) failBatch(batch, error)
+    this.#answers.stop(error)
   }
 
   /** Lets the writer make everything applied durable, for compaction or a fast next start. */
@@ -263,61 +235,44 @@ export class Executor {
       'LEADERSHIP_LOST',
       `leadership was lost in term ${term} after the write was sent to the others`,
     )
-    for (const batch of this.#orphaned.values()) failBatch(batch, lost)
-    this.#orphaned.clear()
-    for (const batch of this.#confirming) failBatch(batch, notLeader())
+    this.#answers.leadershipLost(lost, notLeader())
     if (this.#open !== undefined) {
       // Executed on a state that others may have left behind: undo it before anything is applied.
       this.#abandon(this.#open, this.#open.state === 'executing' ? notLeader() : lost)
     }
-    if (role !== 'leader') this.#failQueue(notLeader())
+    if (role !== 'leader') this.#waiting.fail(notLeader())
     this.#pump()
   }
 
   #onCommitted(event: Extract<LogEvent, { type: 'committed' }>): void {
-    this.#commitIndex = event.commitIndex
+    this.#applier.committed(event.commitIndex)
     for (const { proposal, index } of event.own) this.#onOwnCommitted(proposal, index)
     this.#pump()
   }
 
   #onOwnCommitted(proposal: ProposalNumber, index: number): void {
-    const orphan = this.#orphaned.get(proposal)
+    const orphan = this.#answers.takeOrphan(proposal)
     if (orphan !== undefined) {
-      this.#orphaned.delete(proposal)
       this.#settle(orphan, index)
       return
     }
     const open = this.#open
     if (open?.proposal !== proposal) return
     assert(open.state === 'replicating', `batch ${open.number} was committed while ${open.state}`)
-    assert(index > this.#dispatched, `own entry ${index} after ${this.#dispatched} was dispatched`)
-    for (const entry of index > this.#dispatched + 1 ? this.#between(index) : []) {
-      assert(entry.type !== 'data', `entry ${entry.index} stands before the only open proposal`)
-    }
+    this.#applier.commitsOwn(index, open.term)
     this.#session.send({ type: 'commit', batch: open.number, index })
-    this.#commitsUnderWay += 1
-    this.#dispatched = index
-    this.#dispatchedTerm = open.term
     this.#open = undefined
     this.#settle(open, index)
   }
 
-  #between(index: number): ReturnType<ReplicatedLog['read']> {
-    const entries = this.#parts.log.read(this.#dispatched + 1, this.#parts.options.maxApplyBytes)
-    return entries.filter(entry => entry.index < index)
-  }
-
   #settle(batch: Batch, index: number): void {
-    batch.state = 'settling'
-    batch.index = index
-    this.#settling.push(batch)
+    this.#answers.settle(batch, index)
     this.#parts.onOwnCommit(index, batch.sizeBytes)
   }
 
   #onRejected(proposal: ProposalNumber): void {
     const error = new DbError('NOT_LEADER', 'the write was refused by the log; nothing was applied')
-    const orphan = this.#orphaned.get(proposal)
-    this.#orphaned.delete(proposal)
+    const orphan = this.#answers.takeOrphan(proposal)
     if (orphan !== undefined) failBatch(orphan, error)
     if (this.#open?.proposal === proposal) this.#abandon(this.#open, error)
     this.#pump()
@@ -326,21 +281,17 @@ export class Executor {
   // What the engine says.
 
   #onOpened(opened: Opened): void {
-    const { lastIndex, term, isCommitCurrent } = this.#parts.log.status()
+    const { lastIndex } = this.#parts.log.status()
     if (opened.appliedIndex > lastIndex) {
       const what = `the engine has applied ${opened.appliedIndex}, the log ends at ${lastIndex}`
       this.#parts.onFatal(`${what}: they are not of the same life of this node`)
       return
     }
-    this.#dispatched = opened.appliedIndex
-    // With nothing left to apply no entry will come to tell the term of the last one.
-    const hasAll = opened.appliedIndex === this.#commitIndex && isCommitCurrent
-    this.#dispatchedTerm = hasAll ? term : 0
-    this.#applied = opened.appliedIndex
+    this.#applier.opened(opened)
     this.#durable = opened.durableIndex
     this.#nowMs = Math.max(this.#nowMs, opened.nowMs)
     // The last writer may have ended after a checkpoint of what it never said to be committed.
-    this.#answerSettled()
+    this.#answers.applied(opened.appliedIndex)
     this.#parts.onApplied()
     this.#pump()
   }
@@ -351,13 +302,10 @@ export class Executor {
         this.#onExecuted(reply)
         return
       case 'committed': {
-        const batch = must(this.#settling[0], 'the batch that was committed')
+        const batch = must(this.#answers.nextToSettle, 'the batch that was committed')
         assert(batch.index === reply.index, `engine committed ${reply.index}, not ${batch.index}`)
         this.#durable = reply.durableIndex
-        this.#advance(reply.index)
-        // All batches were sent before the entries that came after a change of role.
-        this.#commitsUnderWay -= 1
-        if (this.#commitsUnderWay === 0) this.#advanceOverEmpty()
+        this.#applier.ownCommitted(reply.index)
         this.#pump()
         return
       }
@@ -378,7 +326,7 @@ export class Executor {
     assert(batch.number === reply.batch, `batch ${reply.batch} was executed, not ${batch.number}`)
     assert(reply.taken > 0 && reply.taken === reply.results.length, `took ${reply.taken}`)
     const left = batch.requests.slice(reply.taken)
-    this.#queue.unshift(left.map(value => ({ value, sizeBytes: value.body.byteLength })))
+    this.#waiting.putBack(left)
     batch.requests = batch.requests.slice(0, reply.taken)
     batch.results = reply.results
     if (reply.entry === undefined) {
@@ -408,17 +356,14 @@ export class Executor {
    * of leadership begun after the execution, in the same term.
    */
   #confirm(batch: Batch): void {
-    const index = this.#dispatched
     this.#session.send({ type: 'rollback', batch: batch.number })
     this.#open = undefined
-    this.#confirming.add(batch)
+    const confirmed = this.#answers.confirm(batch, this.#applier.dispatched)
     const timeoutMs = Math.max(...batch.requests.map(({ deadlineMs }) => deadlineMs), 0)
     this.#parts.log.readIndex(timeoutMs - this.#parts.clock.monotonicMs(), outcome => {
-      this.#confirming.delete(batch)
       const isSameReign = this.#role === 'leader' && this.#term === batch.term
-      if (typeof outcome !== 'number') failBatch(batch, outcome)
-      else if (!isSameReign) failBatch(batch, notLeader())
-      else this.#answer(batch, index)
+      if (typeof outcome !== 'number') confirmed(outcome)
+      else confirmed(isSameReign ? undefined : notLeader())
     })
     this.#pump()
   }
@@ -429,61 +374,40 @@ export class Executor {
       this.#diverge(reply.divergence, reply.index)
       return
     }
-    const first = must(this.#applications[0], 'the entries that were applied')
-    assert(first.dataIndex === reply.index, `applied ${reply.index}, not ${first.dataIndex}`)
-    this.#applications.shift()
     this.#parts.counters.appliedEntries += 1
-    this.#advance(first.lastIndex)
-    this.#advanceOverEmpty()
+    this.#applier.entriesApplied(reply)
     this.#pump()
-  }
-
-  /** Entries that the engine isn't asked to apply count once all before them are applied. */
-  #advanceOverEmpty(): void {
-    while (this.#applications[0]?.dataIndex === 0) {
-      this.#advance(must(this.#applications.shift()).lastIndex)
-    }
   }
 
   #diverge(divergence: Divergence, applied: number): void {
     this.#divergence = divergence
-    this.#applied = applied
+    this.#applier.divergedAfter(applied)
     this.#parts.logger.error({ ...divergence }, 'this replica computed something else')
-    this.#failQueue(diverged(divergence))
+    this.#waiting.fail(diverged(divergence))
     this.#parts.onDiverged(divergence)
   }
 
-  #advance(index: number): void {
-    this.#applied = index
+  #onAdvanced(): void {
     this.#session.progressed()
-    this.#answerSettled()
+    this.#answers.applied(this.#applier.applied)
     this.#parts.onApplied()
-  }
-
-  /** Answers the batches that the engine has applied. */
-  #answerSettled(): void {
-    while ((this.#settling[0]?.index ?? Infinity) <= this.#applied) {
-      const batch = must(this.#settling.shift())
-      this.#answer(batch, batch.index)
-    }
   }
 
   #onWriterLost(error: DbError): void {
     this.#parts.counters.engineRestarts += 1
-    this.#applications = []
-    this.#commitsUnderWay = 0
+    this.#applier.lost()
     this.#abandoned.clear()
     const batch = this.#open
     this.#open = undefined
     if (batch?.state === 'replicating') {
       // The entry is in the log and its answers are known: only the engine has to catch up.
-      this.#orphaned.set(batch.proposal, batch)
+      this.#answers.orphan(batch)
     } else if (batch !== undefined) {
       this.#retryAlone(batch, error)
     }
     if (error.code === 'DISK_FULL' || error.code === 'CORRUPT') {
       // This machine's fault, not the data's: let one lead whose disk works.
-      this.#failQueue(error)
+      this.#waiting.fail(error)
       this.#parts.log.transferLeadership()
     }
   }
@@ -495,8 +419,7 @@ export class Executor {
       return
     }
     for (const request of batch.requests) request.isAlone = true
-    const again = batch.requests.filter(({ done }) => done !== undefined)
-    this.#queue.unshift(again.map(value => ({ value, sizeBytes: value.body.byteLength })))
+    this.#waiting.putBack(batch.requests.filter(({ done }) => done !== undefined))
   }
 
   // What to do next.
@@ -504,36 +427,14 @@ export class Executor {
   #pump(): void {
     if (this.#session.state !== 'ready' || this.#divergence !== undefined) return
     if (this.#open !== undefined) return
-    this.#follow()
+    this.#applier.follow()
     if (this.#role === 'leader' && this.isReadyToWrite) this.#lead()
   }
 
-  #follow(): void {
-    const { log, options } = this.#parts
-    while (
-      this.#dispatched < this.#commitIndex &&
-      this.#applications.length < APPLICATIONS_IN_FLIGHT_MAX
-    ) {
-      const entries = log.read(this.#dispatched + 1, options.maxApplyBytes)
-      const last = must(entries.at(-1), `entry ${this.#dispatched + 1}`)
-      const data = entries.filter(({ type }) => type === 'data')
-      this.#dispatched = last.index
-      this.#dispatchedTerm = last.term
-      const isNextToApply = this.#applications.length === 0 && this.#commitsUnderWay === 0
-      if (data.length === 0 && isNextToApply) {
-        this.#advance(last.index)
-        continue
-      }
-      if (data.length > 0) this.#session.send({ type: 'apply', entries: data })
-      const dataIndex = data.at(-1)?.index ?? 0
-      this.#applications.push({ lastIndex: last.index, lastTerm: last.term, dataIndex })
-    }
-  }
-
   #lead(): void {
-    if (this.#queue.count === 0 || this.#parts.isPaused()) return
-    const { clock, random, counters, options } = this.#parts
-    const requests = gather(this.#queue, options, clock.monotonicMs())
+    if (this.#waiting.count === 0 || this.#parts.isPaused()) return
+    const { clock, random, counters } = this.#parts
+    const requests = this.#waiting.take(clock.monotonicMs())
     if (requests.length === 0) return
     this.#batchNumber += 1
     counters.batches += 1
@@ -566,24 +467,5 @@ export class Executor {
       this.#session.send({ type: 'rollback', batch: batch.number })
     }
     failBatch(batch, error)
-  }
-
-  #answer(batch: Batch, index: number): void {
-    batch.requests.forEach(({ done }, at) => {
-      const result = must(batch.results[at], 'the result of a request')
-      if (result.type === 'ok') {
-        done?.({ type: 'ok', index, results: result.results })
-        return
-      }
-      this.#parts.counters.failedRequests += 1
-      const { code, message, details = {} } = result.error
-      if (done !== undefined) fail(done, new DbError(code, message, { details }))
-    })
-  }
-
-  #failQueue(error: DbError): void {
-    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
-      end(next, error)
-    }
   }
 }

@@ -1,0 +1,108 @@
+/**
+ * Answers: the batches that the engine has executed and whose clients still wait. Each is answered
+ * when it is known what became of it: once the engine has applied its entry, or, if nothing of it
+ * is logged, once a proof of leadership begun after its execution has come.
+ */
+import { must } from '../base/assert.ts'
+import { DbError } from '../base/errors.ts'
+import type { ProposalNumber } from '../log/log.ts'
+import { type Batch, endOverdue, endUnconfirmed, fail, failBatch } from './batch.ts'
+import type { ReplicaCounters } from './types.ts'
+
+export class Answers {
+  readonly #counters: ReplicaCounters
+  /**
+   * Batches whose writer died after they were proposed, by proposal: their entry may yet commit.
+   */
+  readonly #orphaned = new Map<ProposalNumber, Batch>()
+  #settling: Batch[] = []
+  /** Batches of which nothing is logged, waiting for a proof of leadership. */
+  readonly #confirming = new Set<Batch>()
+
+  constructor(counters: ReplicaCounters) {
+    this.#counters = counters
+  }
+
+  get isIdle(): boolean {
+    return !this.hasOrphans && this.#settling.length === 0 && this.#confirming.size === 0
+  }
+
+  /** An entry of ours may yet be committed that the engine has forgotten. */
+  get hasOrphans(): boolean {
+    return this.#orphaned.size > 0
+  }
+
+  /** The writer died with the batch after it was proposed. */
+  orphan(batch: Batch): void {
+    this.#orphaned.set(batch.proposal, batch)
+  }
+
+  takeOrphan(proposal: ProposalNumber): Batch | undefined {
+    const orphan = this.#orphaned.get(proposal)
+    this.#orphaned.delete(proposal)
+    return orphan
+  }
+
+  /** The batch is committed as entry `index`. */
+  settle(batch: Batch, index: number): void {
+    batch.state = 'settling'
+    batch.index = index
+    this.#settling.push(batch)
+  }
+
+  /** The batch that the engine commits next. */
+  get nextToSettle(): Batch | undefined {
+    return this.#settling[0]
+  }
+
+  /** Answers the batches that the engine has applied. */
+  applied(index: number): void {
+    while ((this.#settling[0]?.index ?? Infinity) <= index) {
+      const batch = must(this.#settling.shift())
+      this.#answer(batch, batch.index)
+    }
+  }
+
+  /**
+   * Nothing of the batch is logged, but its answers speak of a state, as of entry `index`. They
+   * wait for a proof; the function returned is to be called with what came of it.
+   */
+  confirm(batch: Batch, index: number): (error: DbError | undefined) => void {
+    this.#confirming.add(batch)
+    return error => {
+      this.#confirming.delete(batch)
+      if (error !== undefined) failBatch(batch, error)
+      else this.#answer(batch, index)
+    }
+  }
+
+  /** Leadership was lost: what was proposed has an unknown fate, what was not is not applied. */
+  leadershipLost(lost: DbError, notLeader: DbError): void {
+    for (const batch of this.#orphaned.values()) failBatch(batch, lost)
+    this.#orphaned.clear()
+    for (const batch of this.#confirming) failBatch(batch, notLeader)
+  }
+
+  sweep(now: number): void {
+    for (const batch of [...this.#orphaned.values(), ...this.#settling]) endOverdue(batch, now)
+    for (const batch of this.#confirming) endUnconfirmed(batch, now)
+  }
+
+  /** The node stops: fates that are not known yet stay unknown. */
+  stop(error: DbError): void {
+    for (const batch of [...this.#orphaned.values(), ...this.#settling]) failBatch(batch, error)
+  }
+
+  #answer(batch: Batch, index: number): void {
+    batch.requests.forEach(({ done }, at) => {
+      const result = must(batch.results[at], 'the result of a request')
+      if (result.type === 'ok') {
+        done?.({ type: 'ok', index, results: result.results })
+        return
+      }
+      this.#counters.failedRequests += 1
+      const { code, message, details = {} } = result.error
+      if (done !== undefined) fail(done, new DbError(code, message, { details }))
+    })
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * Applier: how far the engine is in the log. It hands over what is committed, on every node, and on
+ * a leader it is told of the own batches that the engine commits by itself. An entry is dispatched
+ * exactly once per life of the writer, and only ever after the entry before it.
+ */
+import { assert, must } from '../base/assert.ts'
+import type { EngineEntry, WriterReply } from '../engine/engine.ts'
+import type { ReplicatedLog } from '../log/log.ts'
+import type { Opened } from './writer.ts'
+
+const APPLICATIONS_IN_FLIGHT_MAX = 2
+
+/** Entries handed to the engine while following, until it says that they are applied. */
+interface Application {
+  readonly lastIndex: number
+  readonly lastTerm: number
+  /** Last index of an entry with data, 0 if there is none and the engine isn't asked. */
+  readonly dataIndex: number
+}
+
+export interface ApplierParts {
+  readonly log: ReplicatedLog
+  readonly maxApplyBytes: number
+  readonly apply: (entries: readonly EngineEntry[]) => void
+  /** `applied` rose. */
+  readonly onAdvanced: () => void
+}
+
+export class Applier {
+  readonly #parts: ApplierParts
+  #commitIndex = 0
+  /** Last entry handed to the engine, and its term. */
+  #dispatched = 0
+  #dispatchedTerm = 0
+  #applied = 0
+  #applications: Application[] = []
+  /** `commit` messages that this writer has not answered. */
+  #commitsUnderWay = 0
+
+  constructor(parts: ApplierParts) {
+    this.#parts = parts
+  }
+
+  get applied(): number {
+    return this.#applied
+  }
+
+  get dispatched(): number {
+    return this.#dispatched
+  }
+
+  /** The engine has been handed all that is committed, up to an entry of `term`. */
+  hasAllOf(term: number): boolean {
+    return (
+      this.#dispatched === this.#commitIndex &&
+      this.#dispatchedTerm === term &&
+      this.#applications.length === 0
+    )
+  }
+
+  /** The log has committed up to `index`. */
+  committed(index: number): void {
+    this.#commitIndex = index
+  }
+
+  /** A new writer begins at what its files hold. */
+  opened(opened: Opened): void {
+    const { term, isCommitCurrent } = this.#parts.log.status()
+    this.#dispatched = opened.appliedIndex
+    // With nothing left to apply no entry will come to tell the term of the last one.
+    const hasAll = opened.appliedIndex === this.#commitIndex && isCommitCurrent
+    this.#dispatchedTerm = hasAll ? term : 0
+    this.#applied = opened.appliedIndex
+  }
+
+  /** The writer died, with all that it was told to apply. */
+  lost(): void {
+    this.#applications = []
+    this.#commitsUnderWay = 0
+  }
+
+  /** The engine is told to commit an own batch as entry `index`. */
+  commitsOwn(index: number, term: number): void {
+    assert(index > this.#dispatched, `own entry ${index} after ${this.#dispatched} was dispatched`)
+    for (const entry of index > this.#dispatched + 1 ? this.#between(index) : []) {
+      assert(entry.type !== 'data', `entry ${entry.index} stands before the only open proposal`)
+    }
+    this.#commitsUnderWay += 1
+    this.#dispatched = index
+    this.#dispatchedTerm = term
+  }
+
+  #between(index: number): ReturnType<ReplicatedLog['read']> {
+    const entries = this.#parts.log.read(this.#dispatched + 1, this.#parts.maxApplyBytes)
+    return entries.filter(entry => entry.index < index)
+  }
+
+  /** The engine has committed an own batch. */
+  ownCommitted(index: number): void {
+    this.#advance(index)
+    // All batches were sent before the entries that came after a change of role.
+    this.#commitsUnderWay -= 1
+    if (this.#commitsUnderWay === 0) this.#advanceOverEmpty()
+  }
+
+  /** The engine has applied entries up to one that it diverged at. */
+  divergedAfter(index: number): void {
+    this.#applied = index
+  }
+
+  entriesApplied(reply: Extract<WriterReply, { type: 'applied' }>): void {
+    const first = must(this.#applications[0], 'the entries that were applied')
+    assert(first.dataIndex === reply.index, `applied ${reply.index}, not ${first.dataIndex}`)
+    this.#applications.shift()
+    this.#advance(first.lastIndex)
+    this.#advanceOverEmpty()
+  }
+
+  /** Hands over what is committed and was not handed over yet. */
+  follow(): void {
+    const { log, maxApplyBytes } = this.#parts
+    while (
+      this.#dispatched < this.#commitIndex &&
+      this.#applications.length < APPLICATIONS_IN_FLIGHT_MAX
+    ) {
+      const entries = log.read(this.#dispatched + 1, maxApplyBytes)
+      const last = must(entries.at(-1), `entry ${this.#dispatched + 1}`)
+      const data = entries.filter(({ type }) => type === 'data')
+      this.#dispatched = last.index
+      this.#dispatchedTerm = last.term
+      const isNextToApply = this.#applications.length === 0 && this.#commitsUnderWay === 0
+      if (data.length === 0 && isNextToApply) {
+        this.#advance(last.index)
+        continue
+      }
+      if (data.length > 0) this.#parts.apply(data)
+      const dataIndex = data.at(-1)?.index ?? 0
+      this.#applications.push({ lastIndex: last.index, lastTerm: last.term, dataIndex })
+    }
+  }
+
+  /** Entries that the engine isn't asked to apply count once all before them are applied. */
+  #advanceOverEmpty(): void {
+    while (this.#applications[0]?.dataIndex === 0) {
+      this.#advance(must(this.#applications.shift()).lastIndex)
+    }
+  }
+
+  #advance(index: number): void {
+    this.#applied = index
+    this.#parts.onAdvanced()
+  }
+}
