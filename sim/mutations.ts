@@ -1,18 +1,7 @@
 /**
- * Bugs put into the product on purpose, one at a time: a simulation that doesn't find them proves
- * nothing. `sim/mutate.ts` runs them; a test sees to it that each still fits its file.
+ * All mutations. `sim/mutants.ts` runs them; a test sees to it that each still fits its file.
  */
-
-export interface Mutation {
-  /** What is wrong then, as one would say it of the product. */
-  readonly name: string
-  /** What is expected to find it: seeds of a simulation, or the scripted runs of test/sim. */
-  readonly mode: 'raft-only' | 'whole' | 'scripted'
-  readonly file: string
-  /** Stands exactly once in the file. */
-  readonly find: string
-  readonly replace: string
-}
+import type { Mutation } from './mutation.ts'
 
 /** In the order of docs/internals/testing.md. */
 export const MUTATIONS: readonly Mutation[] = [

@@ -1,0 +1,248 @@
+/**
+ * `npm run mutants -- [--only TEXT] [--seconds N] [--jobs N] [--first] [--write]`: puts each
+ * mutation into a copy of the product and asks every layer of tests whether it notices: the
+ * scenario scripts, the unit tests of its folder, and the simulation. Prints what survived;
+ * `--write` puts the table into docs/internals/testing.md.
+ */
+import { spawn } from 'node:child_process'
+import {
+  cpSync,
+  globSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+
+import { assert } from '../src/base/assert.ts'
+import { MUTATIONS } from './mutations.ts'
+import type { Mutation } from './mutation.ts'
+
+const ROOT = join(import.meta.dirname, '..')
+const PAGE = 'docs/internals/testing.md'
+const TABLE_BEGIN = '<!-- mutants: made by npm run mutants -- --write -->'
+const TABLE_END = '<!-- /mutants -->'
+const DEFAULT_SECONDS = 90
+/** Unit tests of a folder take seconds; a mutant that hangs them is noticed as well. */
+const TESTS_TIMEOUT_MS = 240_000
+const SCRIPTS = 'test/raft/scenarios.test.ts'
+const SCRIPTED_RUNS = ['test/sim/cluster.test.ts', 'test/sim/regressions.test.ts']
+
+const LAYERS = ['scripts', 'unit tests', 'simulation'] as const
+type Layer = (typeof LAYERS)[number]
+
+interface Verdict {
+  readonly isKilled: boolean
+  readonly seconds: number
+  /** What the layer says, if it noticed. */
+  readonly message: string
+}
+
+interface Judged {
+  readonly mutation: Mutation
+  /** A layer that has nothing to do with the mutated folder is not asked. */
+  readonly verdicts: ReadonlyMap<Layer, Verdict>
+}
+
+/** The first line of output that says what is wrong. */
+const COMPLAINT = /^\s*(?:Violation|AssertionError|DbError|\w*Error|✖)(?: \[\w+\])?:? (.*)$/m
+
+/** Applies a mutation to the product under `root`. Throws if it doesn't fit any more. */
+function apply(mutation: Mutation, root: string): void {
+  const path = join(root, mutation.file)
+  const parts = readFileSync(path, 'utf8').split(mutation.find)
+  assert(parts.length === 2, `"${mutation.name}" fits ${parts.length - 1} times`)
+  writeFileSync(path, parts.join(mutation.replace))
+}
+
+function copyProduct(root: string): void {
+  for (const name of [
+    'src',
+    'sim',
+    'test',
+    'docs',
+    'package.json',
+    'tsconfig.json',
+    '.ci',
+    'README.md',
+  ])
+    cpSync(join(ROOT, name), join(root, name), { recursive: true })
+  symlinkSync(join(ROOT, 'node_modules'), join(root, 'node_modules'))
+}
+
+/** What each layer runs for a mutation; undefined if it has no say. */
+function argumentsOf(layer: Layer, mutation: Mutation, seconds: number): string[] | undefined {
+  const folder = mutation.file.split('/')[1] ?? ''
+  switch (layer) {
+    case 'scripts':
+      return folder === 'raft' ? ['--test', SCRIPTS] : undefined
+    case 'unit tests':
+      return unitTests(mutation, folder)
+    case 'simulation': {
+      if (mutation.mode === 'scripted') return undefined
+      const flags = mutation.mode === 'raft-only' ? ['--raft-only'] : []
+      const until = ['--minutes', String(seconds / 60), '--jobs', '1']
+      return ['sim/main.ts', ...flags, '--first-seed', '1', ...until]
+    }
+    default:
+      return undefined
+  }
+}
+
+function unitTests(mutation: Mutation, folder: string): string[] | undefined {
+  const files = globSync(`test/${folder}/**/*.test.ts`, { cwd: ROOT }).sort()
+  const scripted = mutation.mode === 'scripted' ? SCRIPTED_RUNS : []
+  const all = [...files.filter(file => file !== SCRIPTS), ...scripted, ...(mutation.tests ?? [])]
+  return all.length === 0 ? undefined : ['--test', ...all]
+}
+
+function run(args: readonly string[], root: string, timeoutMs: number): Promise<Verdict> {
+  return new Promise(resolve => {
+    const startedMs = performance.now()
+    const env = { ...process.env, TZ: 'UTC' }
+    const child = spawn(process.execPath, args, { cwd: root, env, timeout: timeoutMs })
+    let output = ''
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text
+      })
+    }
+    child.on('close', code => {
+      const seed = /^seed (\d+) failed/m.exec(output)?.[1]
+      const complaint = (COMPLAINT.exec(output)?.[1] ?? '').trim()
+      const message = seed === undefined ? complaint : `seed ${seed}: ${complaint}`
+      resolve({ isKilled: code !== 0, seconds: (performance.now() - startedMs) / 1000, message })
+    })
+  })
+}
+
+/** A layer that fails without any mutation would kill them all, and prove nothing. */
+async function checkUnmutated(chosen: readonly Mutation[]): Promise<void> {
+  const root = mkdtempSync(join(tmpdir(), 'lockstep-mutant-'))
+  try {
+    copyProduct(root)
+    const asked = new Set<string>()
+    for (const mutation of chosen) {
+      for (const layer of ['scripts', 'unit tests'] as const) {
+        const args = argumentsOf(layer, mutation, 0)
+        if (args === undefined || asked.has(args.join(' '))) continue
+        asked.add(args.join(' '))
+        const { isKilled: isBroken, message } = await run(args, root, TESTS_TIMEOUT_MS)
+        assert(!isBroken, `fails without a mutation: ${args.join(' ')}: ${message}`)
+      }
+    }
+  } finally {
+    rmSync(root, { recursive: true, force: true })
+  }
+}
+
+async function judge(mutation: Mutation, options: Options): Promise<Judged> {
+  const root = mkdtempSync(join(tmpdir(), 'lockstep-mutant-'))
+  const verdicts = new Map<Layer, Verdict>()
+  try {
+    copyProduct(root)
+    apply(mutation, root)
+    for (const layer of LAYERS) {
+      const args = argumentsOf(layer, mutation, options.seconds)
+      if (args === undefined) continue
+      const timeoutMs = layer === 'simulation' ? options.seconds * 4000 : TESTS_TIMEOUT_MS
+      const verdict = await run(args, root, timeoutMs)
+      verdicts.set(layer, verdict)
+      if (verdict.isKilled && options.stopsAtFirst) break
+    }
+    return { mutation, verdicts }
+  } finally {
+    rmSync(root, { recursive: true, force: true })
+  }
+}
+
+interface Options {
+  readonly only: string
+  readonly seconds: number
+  readonly jobs: number
+  readonly stopsAtFirst: boolean
+  readonly writes: boolean
+}
+
+function readOptions(): Options {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string', default: '' },
+      seconds: { type: 'string', default: String(DEFAULT_SECONDS) },
+      jobs: { type: 'string', default: String(availableParallelism()) },
+      first: { type: 'boolean', default: false },
+      write: { type: 'boolean', default: false },
+    },
+  })
+  return {
+    only: values.only,
+    seconds: Number(values.seconds),
+    jobs: Number(values.jobs),
+    stopsAtFirst: values.first,
+    writes: values.write,
+  }
+}
+
+function isKilled({ verdicts }: Judged): boolean {
+  return [...verdicts.values()].some(verdict => verdict.isKilled)
+}
+
+const HEAD = [
+  '| what is wrong | scripts | unit tests | simulation | what it says |',
+  '| --- | --- | --- | --- | --- |',
+]
+
+function row(judged: Judged): string {
+  const { mutation, verdicts } = judged
+  const cells = LAYERS.map(layer => {
+    const verdict = verdicts.get(layer)
+    if (verdict === undefined) return '–'
+    if (!verdict.isKilled) return 'survives'
+    const seed = layer === 'simulation' ? /^seed \d+/.exec(verdict.message)?.[0] : undefined
+    return `${seed ?? 'killed'}, ${verdict.seconds.toFixed(0)} s`
+  })
+  // The simulation's complaint tells most of what the bug does.
+  const killers = [...verdicts.values()].filter(verdict => verdict.isKilled)
+  const message = (killers.at(-1)?.message ?? '').replace(/^seed \d+: /, '').replaceAll('|', ';')
+  return `| ${[mutation.name, ...cells, message.slice(0, 100).trim()].join(' | ')} |`
+}
+
+function writeTable(all: readonly Judged[]): void {
+  const path = join(ROOT, PAGE)
+  const page = readFileSync(path, 'utf8')
+  const begin = page.indexOf(TABLE_BEGIN)
+  const end = page.indexOf(TABLE_END)
+  assert(begin >= 0 && end > begin, `${PAGE} has no place for the table`)
+  const table = [...HEAD, ...all.map(row)].join('\n')
+  writeFileSync(path, `${page.slice(0, begin)}${TABLE_BEGIN}\n\n${table}\n\n${page.slice(end)}`)
+}
+
+async function main(): Promise<void> {
+  const options = readOptions()
+  const chosen = MUTATIONS.filter(({ name }) => name.includes(options.only))
+  assert(chosen.length > 0, `no mutation is called ${options.only}`)
+  await checkUnmutated(chosen)
+  const judged: Judged[] = []
+  const queue = [...chosen]
+  console.log(HEAD.join('\n'))
+  const worker = async (): Promise<void> => {
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const result = await judge(next, options)
+      judged.push(result)
+      console.log(row(result))
+    }
+  }
+  await Promise.all(Array.from({ length: options.jobs }, worker))
+  judged.sort((a, b) => chosen.indexOf(a.mutation) - chosen.indexOf(b.mutation))
+  if (options.writes) writeTable(judged)
+  const survivors = judged.filter(one => !isKilled(one))
+  for (const { mutation } of survivors) console.log(`SURVIVED: ${mutation.name}`)
+  console.log(`\n${judged.length} mutants, ${survivors.length} survived`)
+  process.exitCode = survivors.length === 0 ? 0 : 1
+}
+
+await main()
