@@ -2,9 +2,11 @@
  * All mutations. `sim/mutants.ts` runs them; a test sees to it that each still fits its file.
  */
 import type { Mutation } from './mutation.ts'
+import { CONSENSUS_MUTATIONS } from './mutations-consensus.ts'
 
 /** In the order of docs/internals/testing.md. */
 export const MUTATIONS: readonly Mutation[] = [
+  ...CONSENSUS_MUTATIONS,
   // Elections.
   {
     name: 'a vote ignores whose log is up to date',
