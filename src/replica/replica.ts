@@ -14,6 +14,7 @@ import { Forwarder } from './forward.ts'
 import { Reads } from './reads.ts'
 import { Reports } from './reports.ts'
 import { changesSchema } from './schema-change.ts'
+import { type HealRequest, Snapshots } from './snapshots.ts'
 import type {
   DigestAnswer,
   MemberReport,
@@ -48,6 +49,7 @@ export class Replica {
   readonly #reads: Reads
   readonly #forwarder: Forwarder
   readonly #reports: Reports
+  readonly #snapshots: Snapshots
   readonly #applyLag = new ApplyLag()
   readonly #counters: ReplicaCounters = {
     batches: 0,
@@ -100,6 +102,7 @@ export class Replica {
       maxWaiting: options.maxForwardedRequests,
       execute: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
     })
+    this.#snapshots = new Snapshots({ logger })
     this.#reports = new Reports({
       raftId: parts.raftId,
       peers,
@@ -153,6 +156,11 @@ export class Replica {
     done: (outcome: Outcome<DigestAnswer>) => void,
   ): void {
     this.#reads.digest(request, options, done)
+  }
+
+  /** Replaces this replica's data by a snapshot of a healthy member. */
+  heal(request: HealRequest): void {
+    this.#snapshots.heal(request)
   }
 
   /** Hands leadership to another node, but to none that computed something else. */
