@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { checkBank } from './bank.ts'
+import { checkCounter, checkExactlyOnce } from './exactly-once.ts'
+import type { ToldFate } from './exactly-once.ts'
+import { checkDigests, checkLag, checkLeaders, checkOrder, checkSessions } from './sights.ts'
+
+const beginnings = (complaints: readonly string[]): string[] =>
+  complaints.map(text => /^\w+/.exec(text)?.[0] ?? '')
+
+test('a row is there once if acknowledged, never if denied, at most once if unknown', () => {
+  const told = new Map<number, ToldFate>([
+    [1, 'ok'],
+    [2, 'not-applied'],
+    [3, 'unknown'],
+    [4, 'unknown'],
+  ])
+  assert.deepEqual(checkExactlyOnce(told, [1, 3]), [])
+  assert.deepEqual(beginnings(checkExactlyOnce(told, [3])), ['lost'])
+  assert.deepEqual(beginnings(checkExactlyOnce(told, [1, 2])), ['denied'])
+  assert.deepEqual(beginnings(checkExactlyOnce(told, [1, 1])), ['doubled'])
+  assert.deepEqual(beginnings(checkExactlyOnce(told, [1, 3, 3])), ['doubled'])
+  assert.deepEqual(beginnings(checkExactlyOnce(told, [1, 9])), ['invented'])
+})
+
+test('a counter stands between what surely and what possibly took effect', () => {
+  const told: ToldFate[] = ['ok', 'ok', 'unknown', 'not-applied']
+  for (const count of [2, 3]) assert.deepEqual(checkCounter(told, count), [])
+  for (const count of [1, 4]) assert.equal(checkCounter(told, count).length, 1)
+})
+
+test('money that appears, vanishes, is owed or lies in no account is noticed', () => {
+  const seen = (...balances: number[]): string[] => checkBank([{ balances, what: 'a' }], 3, 30)
+  assert.deepEqual(seen(10, 15, 5), [])
+  assert.equal(seen(10, 15, 6).length, 1)
+  assert.equal(seen(10, 15, 4).length, 1)
+  assert.equal(seen(40, -5, -5).length, 1)
+  assert.equal(seen(15, 15).length, 1)
+})
+
+test('a local read may miss what is younger than its lag, and nothing older', () => {
+  const writes = [
+    { key: 1, value: 1, endMs: 100 },
+    { key: 1, value: 2, endMs: 200 },
+    { key: 2, value: 9, endMs: 0 },
+  ]
+  const at = (startMs: number, value: number): string[] =>
+    checkLag(writes, [{ key: 1, value, startMs, maxLagMs: 50, what: 'a' }])
+  assert.deepEqual(at(250, 1), [])
+  assert.equal(at(251, 1).length, 1)
+  assert.deepEqual(at(251, 2), [])
+  assert.equal(at(160, 0).length, 1)
+})
+
+test('a session that goes back behind its own reads or writes is noticed', () => {
+  const write = (value: number) => ({ type: 'write', key: 1, value, what: 'w' }) as const
+  const read = (value: number) => ({ type: 'read', key: 1, value, what: 'r' }) as const
+  assert.deepEqual(checkSessions([[write(1), read(1), read(2), write(3), read(3)], [read(0)]]), [])
+  assert.equal(checkSessions([[write(2), read(1)]]).length, 1)
+  assert.equal(checkSessions([[read(2), read(1)]]).length, 1)
+})
+
+test('writes of one client out of their order are noticed, gaps are not', () => {
+  const row = (writer: number, value: number) => ({ writer, value })
+  assert.deepEqual(checkOrder([row(1, 1), row(2, 1), row(1, 4), row(2, 2)]), [])
+  assert.equal(checkOrder([row(1, 2), row(1, 1)]).length, 1)
+  assert.equal(checkOrder([row(1, 1), row(1, 1)]).length, 1)
+})
+
+test('two leaders are wrong in one term only', () => {
+  const sight = (nodeId: string, term: number) => ({ nodeId, term })
+  assert.deepEqual(checkLeaders([sight('n1', 1), sight('n2', 2), sight('n1', 1)]), [])
+  assert.equal(checkLeaders([sight('n1', 1), sight('n2', 1)]).length, 1)
+})
+
+test('two digests at one index must be equal, at two they may differ', () => {
+  const sight = (nodeId: string, index: number, digest: string) => {
+    return { nodeId, index, digest, database: 'a' }
+  }
+  assert.deepEqual(checkDigests([sight('n1', 1, 'x'), sight('n2', 2, 'y')]), [])
+  assert.deepEqual(checkDigests([sight('n1', 1, 'x'), sight('n2', 1, 'x')]), [])
+  assert.equal(checkDigests([sight('n1', 1, 'x'), sight('n2', 1, 'y')]).length, 1)
+})
