@@ -38,6 +38,8 @@ export interface NodeSettings {
   readonly address: string
   readonly join: readonly string[]
   readonly secret: string | undefined
+  /** Options of which all nodes should have the same values; nodes tell each other when not. */
+  readonly clusterOptions: Readonly<Record<string, number | string>>
   readonly version: string
   readonly http: HttpServerOptions
   readonly log: RaftLogOptions
@@ -160,13 +162,20 @@ export class Node implements Service {
     const transport = new TcpPeerTransport({
       facts: {
         clusterId: identity.clusterId,
+        historyId: identity.historyId,
         groupIds: [identity.groupId],
         nodeId: identity.nodeId,
         raftId: identity.raftId,
         incarnation: identity.incarnation,
+        address: this.#settings.address,
         build: this.#build,
+        options: this.#settings.clusterOptions,
         secret: this.#secret,
+      },
+      members: {
+        index: 0,
         members: identity.members,
+        nextRaftId: 1 + Math.max(...identity.members.map(member => member.raftId)),
       },
       limits: PEER_LIMITS,
       clock,

@@ -64,7 +64,9 @@ function optionsPage(): string {
     '`{ "nodeId": "n1", "electionTimeoutMs": 1000 }`. The command line wins over the environment,',
     'the environment over the file. Unknown names and values out of bounds are refused.',
     '',
-    'Options of scope *cluster* should be the same on every node.',
+    'Options of scope *cluster* should be the same on every node. Nodes compare them when they',
+    'connect and warn of differences. They go on all the same, so that a value can be changed by',
+    'restarting one node after the other.',
     '',
     ...table(['Flag', 'Variable', 'Meaning', 'Default', 'Values', 'Scope'], rows),
   ])

@@ -5,7 +5,7 @@ import type { LoggerOptions } from '../platform/logger.ts'
 import { defaultLogFormat } from '../platform/logger.ts'
 import { parseAddress } from '../platform/address.ts'
 import type { NodeSettings } from './node.ts'
-import type { Options } from './options.ts'
+import { OPTIONS, type OptionRow, type Options } from './options.ts'
 
 /** The version in package.json. */
 export function packageVersion(): string {
@@ -31,6 +31,7 @@ export function nodeSettings(options: Options): NodeSettings {
     address,
     join: options.join,
     secret: options.secret === '' ? undefined : options.secret,
+    clusterOptions: clusterOptions(options),
     version: packageVersion(),
     http: { ...options, host, port },
     log: {
@@ -50,6 +51,19 @@ export function nodeSettings(options: Options): NodeSettings {
     replica: options,
     maxReaders: options.maxReaders,
   }
+}
+
+/** The values that nodes compare when they meet; the secret is proved in another way. */
+function clusterOptions(options: Options): Record<string, number | string> {
+  const rows = Object.entries<OptionRow>(OPTIONS).filter(([, row]) => {
+    return row.scope === 'cluster' && !(row.type === 'text' && row.isSecret === true)
+  })
+  const values: Readonly<Record<string, unknown>> = options
+  return Object.fromEntries(rows.map(([name]) => [name, toPlain(values[name])]))
+}
+
+function toPlain(value: unknown): number | string {
+  return typeof value === 'number' ? value : String(value)
 }
 
 /** How the node's logger prints. */

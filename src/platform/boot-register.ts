@@ -5,7 +5,7 @@
  * are alive: then the one that came first is refused from there on, with a sentence.
  */
 import { DbError } from '../base/errors.ts'
-import type { PeerMember } from './handshake.ts'
+import type { PeerMember } from './roster.ts'
 
 /** Runs remembered per peer. A copy that shows up again is among the latest. */
 const REMEMBERED_MAX = 16

@@ -14,11 +14,14 @@
 import * as z from 'zod'
 import { DbError } from '../base/errors.ts'
 
-/** Version of the handshake and of the frames behind it that this build speaks. */
-export const PROTOCOL_VERSION = 1
+/**
+ * Version of the handshake and of the frames behind it that this build speaks. 2: members come and
+ * go, so that cards tell address and history, and entries carry request ids.
+ */
+export const PROTOCOL_VERSION = 2
 
 /** Oldest version that this build still speaks. */
-export const PROTOCOL_VERSION_OLDEST = 1
+export const PROTOCOL_VERSION_OLDEST = 2
 
 /** Largest text of one message. An identity takes less than a quarter of it. */
 const HANDSHAKE_BYTES_MAX = 4096
@@ -37,6 +40,12 @@ const card = z.object({
   incarnation: name,
   bootId: hex(16),
   build: z.string().max(300),
+  /** Of the data: another one after the cluster was recovered or restored. */
+  historyId: name,
+  /** Where the others reach this node. */
+  address: z.string().max(300),
+  /** Options that should be the same on every node. */
+  options: z.record(z.string().max(60), z.union([z.number(), z.string().max(100)])),
 })
 
 const message = z.discriminatedUnion('type', [
@@ -54,7 +63,13 @@ const message = z.discriminatedUnion('type', [
   z.object({ type: z.literal('proof'), mac }),
   /** `card` is the acceptor's card as text, because the MAC is made over these very bytes. */
   z.object({ type: z.literal('accept'), card: z.string(), mac }),
-  z.object({ type: z.literal('refuse'), code: z.string().max(40), message: z.string().max(1000) }),
+  /** With a MAC if the acceptor is sure who the dialer is: what lasts is believed only then. */
+  z.object({
+    type: z.literal('refuse'),
+    code: z.string().max(40),
+    message: z.string().max(1000),
+    mac: mac.optional(),
+  }),
 ])
 
 /** How a node introduces itself; nothing in it is secret. */

@@ -19,30 +19,28 @@ import {
   PROTOCOL_VERSION,
   PROTOCOL_VERSION_OLDEST,
 } from './handshake-messages.ts'
-
-/** A member as the founding of the cluster fixed it. */
-export interface PeerMember {
-  readonly raftId: number
-  readonly nodeId: string
-  readonly address: string
-  /** Random name of the disk that this member joined with. Another disk is another incarnation. */
-  readonly incarnation: string
-}
+import { otherDisk, type PeerMember, type Roster } from './roster.ts'
 
 /** What a node knows about itself and the others when it shakes hands. */
 export interface NodeFacts {
   readonly clusterId: string
+  /** Of the data: another one after the cluster was recovered or restored. */
+  readonly historyId: string
   readonly groupIds: readonly number[]
   readonly nodeId: string
   readonly raftId: number
   readonly incarnation: string
+  /** Where the others reach this node, host:port. */
+  readonly address: string
   /** Random name of this run of the process, 32 hexadecimal digits. */
   readonly bootId: string
   /** Names the SQL engine's exact build: replicas must compute the same. */
   readonly build: string
+  /** Options that should be the same on every node. */
+  readonly options: Readonly<Record<string, number | string>>
   /** Empty only if all addresses are loopback. */
   readonly secret: string
-  readonly members: readonly PeerMember[]
+  readonly roster: Roster
 }
 
 export type HandshakeStep =
@@ -54,6 +52,10 @@ export type HandshakeStep =
       readonly peer: PeerMember
       readonly bootId: string
       readonly lane: Lane
+      /** The version that both speak. */
+      readonly version: number
+      /** Options in which the other differs, as a sentence; empty if in none. */
+      readonly difference: string
     }
   /** `message`, if there is one, tells the other side before the connection ends. */
   | { readonly type: 'refused'; readonly message?: Uint8Array; readonly error: DbError }
@@ -70,6 +72,7 @@ export class DialerHandshake implements Handshake {
   readonly #lane: Lane
   readonly #transcript: Uint8Array[] = []
   #state: 'hello-sent' | 'proof-sent' | 'over' = 'hello-sent'
+  #version = 0
 
   /** The first message to send. */
   readonly hello: Uint8Array
@@ -106,11 +109,12 @@ export class DialerHandshake implements Handshake {
 
   #receiveChallenge(message: Uint8Array): HandshakeStep {
     const challenge = decodeMessage(message, 'challenge', 'refuse')
-    if (challenge.type === 'refuse') throw this.#refusal(challenge.code, challenge.message)
+    if (challenge.type === 'refuse') throw this.#refusal(challenge)
     const { version } = challenge
     if (version < PROTOCOL_VERSION_OLDEST || version > PROTOCOL_VERSION) {
       throw versionError(this.#peer.nodeId, version, version)
     }
+    this.#version = version
     this.#transcript.push(message)
     const mac = macOf(this.#facts.secret, 'dialer', this.#transcript)
     const proof = encodeMessage({ type: 'proof', mac: mac.toString('hex') })
@@ -121,19 +125,29 @@ export class DialerHandshake implements Handshake {
 
   #receiveAccept(message: Uint8Array): HandshakeStep {
     const accept = decodeMessage(message, 'accept', 'refuse')
-    if (accept.type === 'refuse') throw this.#refusal(accept.code, accept.message)
+    if (accept.type === 'refuse') throw this.#refusal(accept)
     this.#transcript.push(Buffer.from(accept.card))
     checkMac(this.#facts.secret, 'acceptor', this.#transcript, accept.mac, this.#peer.nodeId)
     const card = decodeCard(accept.card)
     const peer = checkCard(this.#facts, card)
     if (peer.raftId !== this.#peer.raftId) throw mixedUp(peer.nodeId, this.#peer.nodeId)
     this.#state = 'over'
-    return { type: 'done', peer, bootId: card.bootId, lane: this.#lane }
+    const difference = differenceOf(this.#facts, card)
+    const version = this.#version
+    return { type: 'done', peer, bootId: card.bootId, lane: this.#lane, version, difference }
   }
 
-  #refusal(code: string, message: string): DbError {
-    const known = Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'FORBIDDEN'
-    return new DbError(known, `node ${this.#peer.nodeId} refused: ${printable(message)}`)
+  #refusal(refusal: Refusal): DbError {
+    const { secret } = this.#facts
+    const { nodeId } = this.#peer
+    let code: ErrorCode = 'FORBIDDEN'
+    if (Object.hasOwn(ERRORS, refusal.code)) code = refusal.code as ErrorCode
+    // It ends this node for good, so nobody may say it who only sits on the line.
+    if (code === 'REMOVED') {
+      const parts = [...this.#transcript, refusalBytes(refusal)]
+      checkMac(secret, 'refusal', parts, refusal.mac ?? '00'.repeat(32), nodeId)
+    }
+    return new DbError(code, `node ${nodeId} refused: ${printable(refusal.message)}`)
   }
 }
 
@@ -143,7 +157,16 @@ export class AcceptorHandshake implements Handshake {
   readonly #nonce: Uint8Array
   readonly #checkBoot: (peer: PeerMember, bootId: string) => void
   readonly #transcript: Uint8Array[] = []
-  #hello: { readonly card: Card; readonly lane: Lane; readonly to: Card | PeerName } | undefined
+  #hello:
+    | {
+        readonly card: Card
+        readonly lane: Lane
+        readonly to: Card | PeerName
+        readonly version: number
+      }
+    | undefined
+  /** The dialer has proved that it knows the secret. */
+  #isProven = false
   #isOver = false
 
   /**
@@ -169,8 +192,17 @@ export class AcceptorHandshake implements Handshake {
     } catch (error) {
       this.#isOver = true
       if (!(error instanceof DbError)) throw error
-      return { type: 'refused', error, message: encodeRefusal(error) }
+      return { type: 'refused', error, message: this.#encodeRefusal(error) }
     }
+  }
+
+  /** The message that tells a dialer why it is not let in. */
+  #encodeRefusal(error: DbError): Uint8Array {
+    const refusal = { code: error.code, message: error.message.slice(0, 1000) }
+    if (!this.#isProven) return encodeMessage({ type: 'refuse', ...refusal })
+    const parts = [...this.#transcript, refusalBytes(refusal)]
+    const mac = macOf(this.#facts.secret, 'refusal', parts).toString('hex')
+    return encodeMessage({ type: 'refuse', ...refusal, mac })
   }
 
   #receiveHello(message: Uint8Array): HandshakeStep {
@@ -187,7 +219,7 @@ export class AcceptorHandshake implements Handshake {
       nonce: Buffer.from(this.#nonce).toString('hex'),
     })
     this.#transcript.push(message, challenge)
-    this.#hello = { card: hello.from, lane: hello.lane, to: hello.to }
+    this.#hello = { card: hello.from, lane: hello.lane, to: hello.to, version }
     return { type: 'send', message: challenge }
   }
 
@@ -195,8 +227,10 @@ export class AcceptorHandshake implements Handshake {
     const proof = decodeMessage(message, 'proof')
     const facts = this.#facts
     assert(this.#hello !== undefined, 'the hello came before the proof')
-    const { card, lane, to } = this.#hello
+    const { card, lane, to, version } = this.#hello
     checkMac(facts.secret, 'dialer', this.#transcript, proof.mac, card.nodeId)
+    this.#transcript.push(message)
+    this.#isProven = true
     const peer = checkCard(facts, card)
     if (to.raftId !== facts.raftId || to.nodeId !== facts.nodeId) {
       throw mixedUp(facts.nodeId, to.nodeId)
@@ -204,11 +238,13 @@ export class AcceptorHandshake implements Handshake {
     if (to.incarnation !== facts.incarnation) throw otherDisk(facts.nodeId)
     this.#checkBoot(peer, card.bootId)
     const own = JSON.stringify(cardOf(facts))
-    this.#transcript.push(message, Buffer.from(own))
+    this.#transcript.push(Buffer.from(own))
     const mac = macOf(facts.secret, 'acceptor', this.#transcript).toString('hex')
     this.#isOver = true
     const accept = encodeMessage({ type: 'accept', card: own, mac })
-    return { type: 'done', message: accept, peer, bootId: card.bootId, lane }
+    const difference = differenceOf(facts, card)
+    const { bootId } = card
+    return { type: 'done', message: accept, peer, bootId, lane, version, difference }
   }
 }
 
@@ -218,14 +254,48 @@ interface PeerName {
   readonly incarnation: string
 }
 
-/** The message that tells a dialer why it is not let in. */
-function encodeRefusal(error: DbError): Uint8Array {
-  return encodeMessage({ type: 'refuse', code: error.code, message: error.message.slice(0, 1000) })
+interface Refusal {
+  readonly code: string
+  readonly message: string
+  readonly mac?: string | undefined
+}
+
+function refusalBytes(refusal: Refusal): Uint8Array {
+  return Buffer.from(`${refusal.code}\0${refusal.message}`)
 }
 
 function cardOf(facts: NodeFacts): Card {
-  const { clusterId, groupIds, nodeId, raftId, incarnation, bootId, build } = facts
-  return { clusterId, groupIds: [...groupIds], nodeId, raftId, incarnation, bootId, build }
+  const { clusterId, historyId, nodeId, raftId, incarnation, address, bootId, build } = facts
+  const groupIds = [...facts.groupIds]
+  const options = { ...facts.options }
+  return {
+    clusterId,
+    historyId,
+    groupIds,
+    nodeId,
+    raftId,
+    incarnation,
+    address,
+    bootId,
+    build,
+    options,
+  }
+}
+
+/**
+ * A difference is told and not refused: while the nodes of a cluster are restarted one after the
+ * other with a new value, some have the old one, and they must go on together.
+ */
+function differenceOf(facts: NodeFacts, card: Card): string {
+  const names = Object.keys(facts.options).filter(name => {
+    return Object.hasOwn(card.options, name) && card.options[name] !== facts.options[name]
+  })
+  return names
+    .map(name => {
+      const [own, other] = [facts.options[name], card.options[name]]
+      return `${name} is ${own} on node ${facts.nodeId} and ${other} on node ${card.nodeId}`
+    })
+    .join('; ')
 }
 
 /** Each part behind its length, so that no two different transcripts give the same bytes. */
@@ -256,15 +326,9 @@ function checkMac(
 /** The member that the card names, if it is that member with its disk and our build of SQL. */
 function checkCard(facts: NodeFacts, card: Card): PeerMember {
   if (card.clusterId !== facts.clusterId) throw otherCluster(facts, card)
+  if (card.historyId !== facts.historyId) throw otherHistory(facts, card)
   if (card.raftId === facts.raftId || card.nodeId === facts.nodeId) throw sameId(facts, card)
-  const member = facts.members.find(member => member.raftId === card.raftId)
-  if (member === undefined || member.nodeId !== card.nodeId) {
-    throw new DbError(
-      'FORBIDDEN',
-      `node ${card.nodeId} (raft id ${card.raftId}) is not a member of this cluster`,
-    )
-  }
-  if (member.incarnation !== card.incarnation) throw otherDisk(card.nodeId)
+  const member = facts.roster.identify(card, facts.secret)
   if (!card.groupIds.some(groupId => facts.groupIds.includes(groupId))) {
     throw new DbError('FORBIDDEN', `node ${card.nodeId} serves no group that this node serves`)
   }
@@ -307,12 +371,12 @@ function sameId(facts: NodeFacts, card: Card): DbError {
   )
 }
 
-function otherDisk(nodeId: string): DbError {
+function otherHistory(facts: NodeFacts, card: Card): DbError {
   return new DbError(
     'FORBIDDEN',
-    `node ${nodeId} came with another data directory than the one it joined with: it was wiped, ` +
-      `or two nodes run as ${nodeId}; start it with its own data directory, ` +
-      'votes and entries it confirmed are in there',
+    `nodes ${card.nodeId} and ${facts.nodeId} have different histories of cluster ` +
+      `${facts.clusterId}: it was recovered or restored without one of them, which can only ` +
+      'join again with an empty directory under a new id',
   )
 }
 

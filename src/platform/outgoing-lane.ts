@@ -11,9 +11,10 @@ import { DbError, type ErrorCode } from '../base/errors.ts'
 import type { Clock, Lane, Logger, Random, Timer } from '../base/ports.ts'
 import { parseAddress } from './address.ts'
 import { encodeFrames, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, PING } from './frame.ts'
-import { DialerHandshake, type NodeFacts, type PeerMember } from './handshake.ts'
+import { DialerHandshake, type NodeFacts } from './handshake.ts'
 import { runHandshake } from './handshake-socket.ts'
 import { type PeerLimits, UPGRADE_PROTOCOL } from './peer-limits.ts'
+import type { PeerMember } from './roster.ts'
 
 export interface OutgoingLaneOptions {
   readonly facts: NodeFacts
@@ -28,6 +29,8 @@ export interface OutgoingLaneOptions {
   readonly onClosed: (reason: string) => void
   /** The peer showed life. */
   readonly onContact: () => void
+  /** An attempt failed, and not only because the peer is away. */
+  readonly onRefused: (error: DbError) => void
 }
 
 /** Codes of refusals that may pass by themselves. */
@@ -211,6 +214,7 @@ export class OutgoingLane {
     if (isNews && !this.#isPassing()) logger.warn(facts, 'a peer can not be used')
     else if (isNews) logger.info(facts, 'a peer can not be reached')
     this.#redialLater()
+    if (!this.#isPassing()) this.#options.onRefused(error)
   }
 
   #redialLater(): void {

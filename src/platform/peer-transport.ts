@@ -11,20 +11,25 @@ import type { DbError } from '../base/errors.ts'
 import type { Clock, Lane, Logger, PeerHandler, PeerTransport, Random } from '../base/ports.ts'
 import { checkSecretNeeded, isLoopbackHost } from './address.ts'
 import { BootRegister } from './boot-register.ts'
-import { AcceptorHandshake, type NodeFacts, type PeerMember } from './handshake.ts'
+import { AcceptorHandshake, type NodeFacts } from './handshake.ts'
 import { frameMessage } from './handshake-messages.ts'
 import { runHandshake } from './handshake-socket.ts'
 import { IncomingLane } from './incoming-lane.ts'
 import { OutgoingLane } from './outgoing-lane.ts'
 import { type PeerLimits, UPGRADE_PROTOCOL } from './peer-limits.ts'
+import { type MemberList, type PeerMember, Roster } from './roster.ts'
 
 export interface PeerTransportOptions {
-  /** The member list must name this node too. `bootId` is made by the transport. */
-  readonly facts: Omit<NodeFacts, 'bootId'>
+  /** `bootId` is made by the transport. */
+  readonly facts: Omit<NodeFacts, 'bootId' | 'roster'>
+  /** The newest members that this node has heard of. */
+  readonly members: MemberList
   readonly limits: PeerLimits
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
+  /** A member proved that this node was removed from the cluster. May be called several times. */
+  readonly onRemoved?: (error: DbError) => void
 }
 
 /** How the connections to one peer are. */
@@ -43,6 +48,8 @@ export interface TransportHealth {
 
 interface Peer {
   readonly member: PeerMember
+  /** Not in the list of members yet: newer than what this node knows. */
+  isGuest: boolean
   readonly outgoing: Readonly<Record<Lane, OutgoingLane>>
   readonly incoming: Map<Lane, IncomingLane>
   lastContactMs: number | undefined
@@ -55,15 +62,21 @@ const LINGER_MS = 1000
 const REFUSALS_LOGGED_MAX = 20
 const REFUSALS_LOGGED_MS = 60_000
 
+/** Strangers that may be members newer than what this node knows; one change brings at most two. */
+const GUESTS_MAX = 8
+
 export class TcpPeerTransport implements PeerTransport {
   readonly #options: PeerTransportOptions
   readonly #facts: NodeFacts
+  readonly #roster: Roster
   readonly #peers = new Map<number, Peer>()
   readonly #boots = new BootRegister()
   /** Sockets of callers, from the upgrade to their end. */
   readonly #sockets = new Set<Duplex>()
   /** Callers that have not proved themselves, oldest first, each with what ends it. */
   readonly #unproven = new Map<Duplex, () => void>()
+  /** Differences of options that were told already. */
+  readonly #differences = new Set<string>()
   #handler: PeerHandler | undefined
   #isStopped = false
   #refusalsLogged = 0
@@ -71,29 +84,35 @@ export class TcpPeerTransport implements PeerTransport {
 
   /** Throws UNAUTHENTICATED if there is no secret and an address can be reached from outside. */
   constructor(options: PeerTransportOptions) {
-    const { facts, random } = options
-    const own = facts.members.find(member => member.raftId === facts.raftId)
-    assert(
-      own?.nodeId === facts.nodeId && own.incarnation === facts.incarnation,
-      `the member list does not name node ${facts.nodeId} (raft id ${facts.raftId}) as it is`,
-    )
-    const addresses = facts.members.map(member => member.address)
+    const { facts, members, random } = options
+    const addresses = members.members.map(member => member.address)
     if (addresses.length > 1) checkSecretNeeded(facts.secret, addresses)
     this.#options = options
-    this.#facts = { ...facts, bootId: Buffer.from(random.bytes(16)).toString('hex') }
-    for (const member of facts.members) {
-      if (member.raftId !== facts.raftId) this.#peers.set(member.raftId, this.#createPeer(member))
+    this.#roster = new Roster(members)
+    const bootId = Buffer.from(random.bytes(16)).toString('hex')
+    this.#facts = { ...facts, bootId, roster: this.#roster }
+    this.#dialMembers()
+  }
+
+  /**
+   * The members have changed. Lanes to those that stay are left alone, the others are closed. What
+   * is older than what is known changes nothing.
+   */
+  setMembers(list: MemberList): void {
+    if (this.#isStopped || !this.#roster.update(list)) return
+    for (const [raftId, peer] of this.#peers) {
+      const member = this.#roster.member(raftId)
+      if (member !== undefined) peer.isGuest = false
+      if (this.#roster.wasRemoved(raftId)) this.#drop(peer)
     }
+    this.#dialMembers()
   }
 
   /** Starts to dial and to let peers in. */
   listen(handler: PeerHandler): void {
     assert(this.#handler === undefined, 'a transport has one handler')
     this.#handler = handler
-    for (const peer of this.#peers.values()) {
-      peer.outgoing.control.start()
-      peer.outgoing.data.start()
-    }
+    for (const peer of this.#peers.values()) start(peer)
   }
 
   send(to: number, lane: Lane, frame: Uint8Array): boolean {
@@ -191,7 +210,8 @@ export class TcpPeerTransport implements PeerTransport {
         isProvenOrGone = true
         this.#unproven.delete(socket)
         this.#boots.admit(step.peer, step.bootId)
-        this.#admit(must(this.#peers.get(step.peer.raftId)), step.lane, socket, rest)
+        this.#warnOf(step.difference)
+        this.#admit(this.#peerAt(step.peer), step.lane, socket, rest)
       },
     })
     if (!isProvenOrGone) this.#unproven.set(socket, giveUp)
@@ -206,7 +226,7 @@ export class TcpPeerTransport implements PeerTransport {
       socket,
       limits,
       clock,
-      onContact: () => this.#contact(peer),
+      onContact: () => this.#contact(raftId),
       onFrame: body => must(this.#handler).onFrame(raftId, lane, body),
       onClosed: error => {
         if (peer.incoming.get(lane) === incoming) peer.incoming.delete(lane)
@@ -216,14 +236,62 @@ export class TcpPeerTransport implements PeerTransport {
       },
     })
     peer.incoming.set(lane, incoming)
-    this.#contact(peer)
+    this.#contact(raftId)
     logger.debug({ peer: nodeId, lane }, 'a peer opened its lane')
     peer.outgoing.control.wake()
     peer.outgoing.data.wake()
     incoming.start(rest)
   }
 
-  #createPeer(member: PeerMember): Peer {
+  /** Has a peer for every member but this node, at the member's address. */
+  #dialMembers(): void {
+    for (const member of this.#roster.list.members) {
+      if (member.raftId !== this.#facts.raftId) this.#peerAt(member)
+    }
+  }
+
+  /** The peer, reached at the address that it has now: a member may have moved. */
+  #peerAt(member: PeerMember): Peer {
+    const { logger } = this.#options
+    const present = this.#peers.get(member.raftId)
+    if (present?.member.address === member.address) return present
+    if (present !== undefined) {
+      logger.info({ peer: member.nodeId, address: member.address }, 'a peer has moved')
+      this.#hangUp(present)
+    }
+    const isGuest = this.#roster.member(member.raftId) === undefined
+    if (isGuest) {
+      logger.info({ peer: member.nodeId, address: member.address }, 'a newer member called')
+      const guests = [...this.#peers.values()].filter(peer => peer.isGuest)
+      if (guests.length >= GUESTS_MAX) this.#drop(must(guests[0]))
+    }
+    const peer = this.#createPeer(member, isGuest, present?.incoming ?? new Map())
+    this.#peers.set(member.raftId, peer)
+    if (this.#handler !== undefined) start(peer)
+    return peer
+  }
+
+  /** Forgets a peer that is no member any more. */
+  #drop(peer: Peer): void {
+    this.#peers.delete(peer.member.raftId)
+    this.#hangUp(peer)
+    for (const lane of peer.incoming.values()) lane.close()
+  }
+
+  /** Ends the lanes to a peer, and says so: they don't come back. */
+  #hangUp(peer: Peer): void {
+    for (const lane of ['control', 'data'] as const) {
+      const { isOpen } = peer.outgoing[lane]
+      peer.outgoing[lane].stop()
+      if (!isOpen) continue
+      setImmediate(() => {
+        if (this.#isStopped) return
+        this.#handler?.onDisconnected(peer.member.raftId, lane, 'the members changed')
+      })
+    }
+  }
+
+  #createPeer(member: PeerMember, isGuest: boolean, incoming: Map<Lane, IncomingLane>): Peer {
     const createLane = (lane: Lane): OutgoingLane =>
       new OutgoingLane({
         ...this.#options,
@@ -232,19 +300,30 @@ export class TcpPeerTransport implements PeerTransport {
         lane,
         onOpen: retries => must(this.#handler).onConnected(member.raftId, lane, retries),
         onClosed: reason => must(this.#handler).onDisconnected(member.raftId, lane, reason),
-        onContact: () => this.#contact(peer),
+        onContact: () => this.#contact(member.raftId),
+        onRefused: error => {
+          if (error.code === 'REMOVED') this.#options.onRemoved?.(error)
+        },
       })
-    const peer: Peer = {
+    return {
       member,
+      isGuest,
       outgoing: { control: createLane('control'), data: createLane('data') },
-      incoming: new Map(),
+      incoming,
       lastContactMs: undefined,
     }
-    return peer
   }
 
-  #contact(peer: Peer): void {
-    peer.lastContactMs = this.#options.clock.monotonicMs()
+  #warnOf(difference: string): void {
+    if (difference === '' || this.#differences.has(difference)) return
+    this.#differences.add(difference)
+    const message = 'nodes differ in an option that should be the same on all of them'
+    this.#options.logger.warn({ difference }, message)
+  }
+
+  #contact(raftId: number): void {
+    const peer = this.#peers.get(raftId)
+    if (peer !== undefined) peer.lastContactMs = this.#options.clock.monotonicMs()
   }
 
   #endSoftly(socket: Duplex, lastBytes: string | Uint8Array): void {
@@ -267,4 +346,9 @@ export class TcpPeerTransport implements PeerTransport {
     if (this.#refusalsLogged > REFUSALS_LOGGED_MAX) return
     logger.warn({ from, error }, 'a caller was not let in as a peer')
   }
+}
+
+function start(peer: Peer): void {
+  peer.outgoing.control.start()
+  peer.outgoing.data.start()
 }

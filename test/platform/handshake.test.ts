@@ -9,8 +9,8 @@ import {
   DialerHandshake,
   type HandshakeStep,
   type NodeFacts,
-  type PeerMember,
 } from '../../src/platform/handshake.ts'
+import { type PeerMember, Roster } from '../../src/platform/roster.ts'
 
 const MEMBERS: PeerMember[] = [1, 2, 3].map(raftId => ({
   raftId,
@@ -19,9 +19,14 @@ const MEMBERS: PeerMember[] = [1, 2, 3].map(raftId => ({
   incarnation: `disk-${raftId}`,
 }))
 
+const ROSTER = new Roster({ index: 0, members: MEMBERS, nextRaftId: 4 })
+
 function facts(raftId: number, changes: Partial<NodeFacts> = {}): NodeFacts {
   return {
     clusterId: 'c1',
+    historyId: 'h1',
+    address: `127.0.0.1:${7000 + raftId}`,
+    options: { tickMs: 50 },
     groupIds: [1],
     nodeId: `n${raftId}`,
     raftId,
@@ -29,7 +34,7 @@ function facts(raftId: number, changes: Partial<NodeFacts> = {}): NodeFacts {
     bootId: `${raftId}`.repeat(32),
     build: 'sqlite 3.50',
     secret: 'the secret of the tests',
-    members: MEMBERS,
+    roster: ROSTER,
     ...changes,
   }
 }
@@ -93,6 +98,54 @@ test('members without a secret let each other in if all agree on having none', (
   assert.equal(acceptor?.type, 'done')
 })
 
+test('a member that is newer than what the other knows is let in, with its own address', () => {
+  const { dialer, acceptor } = shake(facts(4), facts(2))
+
+  assert(dialer?.type === 'done' && acceptor?.type === 'done')
+  const { nodeId, incarnation } = facts(4)
+  assert.deepEqual(acceptor.peer, { raftId: 4, nodeId, incarnation, address: '127.0.0.1:7004' })
+  assert.equal(acceptor.version, 2)
+})
+
+test('a member is reached where the members say, wherever it calls from', () => {
+  const { acceptor } = shake(facts(1, { address: '127.0.0.1:9999' }), facts(2))
+
+  assert(acceptor?.type === 'done')
+  assert.equal(acceptor.peer.address, '127.0.0.1:7001')
+})
+
+test('options that differ are told to both sides, and keep nobody out', () => {
+  const options = { tickMs: 20, another: 1 }
+  const { dialer, acceptor } = shake(facts(1, { options }), facts(2))
+
+  assert(dialer?.type === 'done' && acceptor?.type === 'done')
+  assert.equal(dialer.difference, 'tickMs is 20 on node n1 and 50 on node n2')
+  assert.equal(acceptor.difference, 'tickMs is 50 on node n2 and 20 on node n1')
+  const same = shake(facts(1), facts(2)).dialer
+  assert(same?.type === 'done')
+  assert.equal(same.difference, '')
+})
+
+test('nobody on the line can make a node believe that it was removed', () => {
+  const refuse = { type: 'refuse', code: 'REMOVED', message: 'go away' }
+  const later = new Roster({ index: 9, members: MEMBERS.slice(1), nextRaftId: 4 })
+  for (const forged of [refuse, { ...refuse, mac: '00'.repeat(32) }]) {
+    for (const target of [1, 3]) {
+      const text = Buffer.from(JSON.stringify(forged))
+      const replace: Tamper = (message, index) => (index === target ? text : message)
+      const { dialer } = shake(facts(1), facts(2), member(2), replace)
+      assert.equal(refusal(dialer).code, 'UNAUTHENTICATED')
+    }
+  }
+  const { dialer, messages } = shake(facts(1), facts(2, { roster: later }))
+  assert.equal(refusal(dialer).code, 'REMOVED')
+  // What is said before the dialer has proved itself carries no proof either.
+  const [, , , last] = messages
+  const recorded: Tamper = (message, index) => (index === 1 && last !== undefined ? last : message)
+  const replayed = shake(facts(1), facts(2), member(2), recorded)
+  assert.equal(refusal(replayed.dialer).code, 'UNAUTHENTICATED')
+})
+
 const REFUSALS: readonly {
   readonly who: string
   readonly dialer: NodeFacts
@@ -152,11 +205,32 @@ const REFUSALS: readonly {
     says: /n2 came with another data directory than the one it joined with/,
   },
   {
-    who: 'a node that is no member',
+    who: 'a node that was removed',
     dialer: facts(4),
+    acceptor: facts(2, { roster: new Roster({ index: 9, members: MEMBERS, nextRaftId: 5 }) }),
+    code: 'REMOVED',
+    says: /n4 was removed from the cluster/,
+  },
+  {
+    who: 'a newer node under the name of a member',
+    dialer: facts(4, { nodeId: 'n3' }),
     acceptor: facts(2),
     code: 'FORBIDDEN',
-    says: /n4 \(raft id 4\) is not a member/,
+    says: /n3 \(raft id 4\) is not a member/,
+  },
+  {
+    who: 'a node with the history from before a recovery',
+    dialer: facts(1, { historyId: 'h0' }),
+    acceptor: facts(2),
+    code: 'FORBIDDEN',
+    says: /n1 and n2 have different histories of cluster c1/,
+  },
+  {
+    who: 'a newer node that others could reach, in a cluster without a secret,',
+    dialer: facts(4, { secret: '', address: '192.0.2.7:7070' }),
+    acceptor: facts(2, { secret: '' }),
+    code: 'UNAUTHENTICATED',
+    says: /192\.0\.2\.7:7070 can be reached from other machines/,
   },
   {
     who: 'a node under the raft id of another',
@@ -210,7 +284,7 @@ test('a node that only speaks a newer protocol is refused and told to run the sa
 
   const { dialer, acceptor } = shake(facts(1), facts(2), member(2), newer)
 
-  assert.match(refusal(acceptor).message, /n1 speaks a newer protocol \(versions 8 to 9; here 1/)
+  assert.match(refusal(acceptor).message, /n1 speaks a newer protocol \(versions 8 to 9; here 2/)
   assert.match(refusal(dialer).message, /run the same release on every node/)
 })
 
@@ -222,12 +296,12 @@ test('a newer node that still speaks our version is met in that version', () => 
   const step = acceptor.receive(Buffer.from(JSON.stringify({ ...hello, version: 5, extra: {} })))
 
   assert(step.type === 'send')
-  assert.match(Buffer.from(step.message).toString(), /"challenge","version":1/)
+  assert.match(Buffer.from(step.message).toString(), /"challenge","version":2/)
 })
 
 test('a run of a peer that must not be let in is refused with the given sentence', () => {
   const { acceptor, dialer } = shake(facts(1), facts(2), member(2), undefined, () => {
-    throw refusal(shake(facts(4), facts(2)).acceptor)
+    throw refusal(shake(facts(3, { nodeId: 'n1' }), facts(2)).acceptor)
   })
 
   assert.equal(refusal(acceptor).code, 'FORBIDDEN')
@@ -267,11 +341,11 @@ test('a proof that was overheard is worth nothing in the next handshake', () => 
 
 test('an acceptor without the secret is not believed, also if it turns the proof round', () => {
   const dialer = new DialerHandshake(facts(1), member(2), 'data', nonce(1))
-  const challenge = { type: 'challenge', version: 1, nonce: '00'.repeat(32) }
+  const challenge = { type: 'challenge', version: 2, nonce: '00'.repeat(32) }
   const step = dialer.receive(Buffer.from(JSON.stringify(challenge)))
   assert(step.type === 'send')
   const { mac } = JSON.parse(Buffer.from(step.message).toString()) as { mac: string }
-  const { members: _members, secret: _secret, ...card } = facts(2)
+  const { roster: _roster, secret: _secret, ...card } = facts(2)
 
   const accept = { type: 'accept', card: JSON.stringify(card), mac }
   const last = dialer.receive(Buffer.from(JSON.stringify(accept)))
@@ -301,11 +375,11 @@ test('a dialer checks the card of whoever answers, also if it knows the secret',
   ]
   for (const [changes, says] of answers) {
     const dialer = new DialerHandshake(facts(1), member(2), 'data', nonce(1))
-    const challenge = { type: 'challenge', version: 1, nonce: '02'.repeat(32) }
+    const challenge = { type: 'challenge', version: 2, nonce: '02'.repeat(32) }
     const challengeText = Buffer.from(JSON.stringify(challenge))
     const step = dialer.receive(challengeText)
     assert(step.type === 'send')
-    const { members: _members, secret, ...own } = facts(2, changes)
+    const { roster: _roster, secret, ...own } = facts(2, changes)
     const card = JSON.stringify(own)
     const parts = [dialer.hello, challengeText, step.message, Buffer.from(card)]
     const accept = { type: 'accept', card, mac: macOf(secret, 'acceptor', parts) }

@@ -55,6 +55,7 @@ async function setUp(t: TestContext, limits: PeerLimits, name: Lane = 'data'): P
     onOpen: retries => events.push(`open after ${retries}`),
     onClosed: reason => events.push(`closed: ${reason}`),
     onContact: () => {},
+    onRefused: () => {},
   })
   t.after(async () => {
     lane.stop()
@@ -190,6 +191,7 @@ async function pausesTo(t: TestContext, address: string, count: number): Promise
     onOpen: () => {},
     onClosed: () => {},
     onContact: () => {},
+    onRefused: () => {},
   })
   t.after(() => lane.stop())
   lane.start()
@@ -243,6 +245,7 @@ test('an address where something else answers is named as such', async t => {
     onOpen: () => events.push('open'),
     onClosed: () => {},
     onContact: () => {},
+    onRefused: () => {},
   })
   t.after(() => other.stop())
   other.start()

@@ -5,9 +5,10 @@ import type { AddressInfo } from 'node:net'
 import { inspect } from 'node:util'
 import type { Lane, Logger, PeerHandler } from '../../src/base/ports.ts'
 import { SystemClock } from '../../src/platform/clock.ts'
-import type { NodeFacts, PeerMember } from '../../src/platform/handshake.ts'
+import type { NodeFacts } from '../../src/platform/handshake.ts'
 import { PEER_LIMITS, type PeerLimits } from '../../src/platform/peer-limits.ts'
 import { TcpPeerTransport } from '../../src/platform/peer-transport.ts'
+import { type MemberList, type PeerMember, Roster } from '../../src/platform/roster.ts'
 import { SystemRandom } from '../../src/platform/random.ts'
 
 export const SECRET = 'a-secret-that-must-never-be-logged-0123456789'
@@ -138,18 +139,27 @@ export function membersAt(ports: readonly Port[]): PeerMember[] {
 export function factsOf(members: readonly PeerMember[], raftId: number): Omit<NodeFacts, 'bootId'> {
   const own = members.find(member => member.raftId === raftId)
   assert(own !== undefined)
-  const { nodeId, incarnation } = own
+  const { nodeId, incarnation, address } = own
   const build = 'sqlite 3.50'
   return {
     clusterId: 'c1',
+    historyId: 'h1',
     groupIds: [1],
     nodeId,
     raftId,
     incarnation,
+    address,
     build,
+    options: { tickMs: 50 },
     secret: SECRET,
-    members,
+    roster: new Roster(listOf(members)),
   }
+}
+
+/** The list of these members, as their founding made it. */
+export function listOf(members: readonly PeerMember[], index = 0): MemberList {
+  const nextRaftId = 1 + Math.max(...members.map(({ raftId }) => raftId))
+  return { index, members, nextRaftId }
 }
 
 /** A node that runs: its port, its transport, what that reported and logged. */
@@ -158,6 +168,8 @@ export class PeerNode {
   readonly lines: LoggedLine[]
   readonly transport: TcpPeerTransport
   readonly port: Port
+  /** What members said who proved that this node was removed. */
+  readonly removals: string[] = []
 
   constructor(port: Port, facts: Omit<NodeFacts, 'bootId'>, limits: PeerLimits = FAST_LIMITS) {
     const { logger, lines } = memoryLogger()
@@ -165,7 +177,15 @@ export class PeerNode {
     this.port = port
     const clock = new SystemClock()
     const random = new SystemRandom()
-    this.transport = new TcpPeerTransport({ facts, limits, clock, random, logger })
+    this.transport = new TcpPeerTransport({
+      facts,
+      members: facts.roster.list,
+      limits,
+      clock,
+      random,
+      logger,
+      onRemoved: error => this.removals.push(error.message),
+    })
     port.transport = this.transport
     this.transport.listen(this.recorder)
   }

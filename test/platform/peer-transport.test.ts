@@ -14,6 +14,7 @@ import { SystemRandom } from '../../src/platform/random.ts'
 import {
   factsOf,
   FAST_LIMITS,
+  listOf,
   membersAt,
   memoryLogger,
   PeerNode,
@@ -398,6 +399,90 @@ async function ask(
   return { status: text.slice(9, 12) }
 }
 
+test('a member that is added is dialled, and one that is removed is told so', async t => {
+  const ports = await openPorts(t, 3)
+  const members = membersAt(ports)
+  const [a, b] = ports.slice(0, 2).map((port, index) => {
+    return new PeerNode(port, factsOf(members.slice(0, 2), index + 1))
+  })
+  assert(a !== undefined && b !== undefined && ports[2] !== undefined)
+  const c = new PeerNode(ports[2], factsOf(members, 3))
+  a.transport.setMembers(listOf(members, 5))
+  await waitFor(() => a.isConnectedTo(3) && c.isConnectedTo(1), 'the new member is there')
+
+  const { nextRaftId } = listOf(members)
+  const left = { index: 7, members: [members[0], members[2]].filter(m => m !== undefined) }
+  a.transport.setMembers({ ...left, nextRaftId })
+
+  await waitFor(() => b.removals.length > 0, 'the removed one is told')
+  assert.match(b.removals[0] ?? '', /n2 was removed from the cluster/)
+  assert.equal(a.transport.health(2), undefined)
+  assert(a.recorder.events.includes('disconnected 2 control'))
+  assert.equal(a.send(2, 'data', 'nobody'), false)
+  // An older list, as a node may replay it after a restart, brings nobody back.
+  a.transport.setMembers(listOf(members, 5))
+  assert.equal(a.transport.health(2), undefined)
+  assert(a.isConnectedTo(3), 'who stays keeps its lanes')
+})
+
+test('a node that is behind talks to members that it does not know yet', async t => {
+  const ports = await openPorts(t, 2)
+  const members = membersAt(ports)
+  const [portA, portB] = ports
+  assert(portA !== undefined && portB !== undefined && members[0] !== undefined)
+  const behind = new PeerNode(portA, factsOf([members[0]], 1))
+  const newer = new PeerNode(portB, factsOf(members, 2))
+
+  await waitFor(() => behind.isConnectedTo(2) && newer.isConnectedTo(1), 'both ways')
+  assert(newer.send(1, 'data', 'news') && behind.send(2, 'data', 'thanks'))
+  await waitFor(() => behind.recorder.texts('data').includes('news'), 'it hears the newer one')
+  await waitFor(() => newer.recorder.texts('data').includes('thanks'), 'and answers it')
+
+  behind.transport.setMembers(listOf(members, 3))
+  assert(behind.isConnectedTo(2), 'the lanes stay when the stranger becomes a member')
+  behind.transport.setMembers({ index: 4, members: [members[0]], nextRaftId: 3 })
+  assert.equal(behind.transport.health(2), undefined)
+})
+
+test('strangers with the secret take the place of older strangers, never of members', async t => {
+  const ports = await openPorts(t, 12)
+  const members = membersAt(ports)
+  const known = members.slice(0, 2)
+  const nodes = ports.map((port, index) => {
+    const seen = index < 2 ? known : members.filter(m => m.raftId === 1 || m.raftId === index + 1)
+    return new PeerNode(port, factsOf(seen, index + 1))
+  })
+  const [first] = nodes
+  assert(first !== undefined)
+
+  await waitFor(() => first.isConnectedTo(2), 'the member is there')
+  await waitFor(() => {
+    const lines = first.lines.filter(line => line.message === 'a newer member called')
+    return lines.length >= 10
+  }, 'all strangers called')
+
+  assert(first.isConnectedTo(2))
+  const strangers = members.slice(2).filter(m => first.transport.health(m.raftId) !== undefined)
+  assert(strangers.length <= 8, `${strangers.length} strangers`)
+})
+
+test('a member that has moved is dialled at its new address', async t => {
+  const [portA, portB, portNew] = await openPorts(t, 3)
+  assert(portA !== undefined && portB !== undefined && portNew !== undefined)
+  const members = membersAt([portA, portB])
+  const a = new PeerNode(portA, factsOf(members, 1))
+  const b = new PeerNode(portB, factsOf(members, 2))
+  await waitFor(() => a.isConnectedTo(2) && b.isConnectedTo(1), 'connected')
+  await portB.close()
+  await waitFor(() => !a.isConnectedTo(2), 'it went away')
+
+  const moved = members.map(m => (m.raftId === 2 ? { ...m, address: portNew.address } : m))
+  const again = new PeerNode(portNew, factsOf(moved, 2))
+  a.transport.setMembers(listOf(moved, 4))
+
+  await waitFor(() => a.isConnectedTo(2) && again.isConnectedTo(1), 'reached where it is now')
+})
+
 test('a request that can not become a lane gets an HTTP answer', async t => {
   const [port] = await openPorts(t, 1)
   assert(port !== undefined)
@@ -405,6 +490,7 @@ test('a request that can not become a lane gets an HTTP answer', async t => {
   const { logger } = memoryLogger()
   const transport = new TcpPeerTransport({
     facts,
+    members: facts.roster.list,
     limits: FAST_LIMITS,
     clock: new SystemClock(),
     random: new SystemRandom(),
@@ -430,6 +516,7 @@ test('without a secret no transport starts that others could reach', () => {
   ]
   const options = {
     facts: { ...factsOf(members, 1), secret: '' },
+    members: listOf(members),
     limits: FAST_LIMITS,
     clock: new SystemClock(),
     random: new SystemRandom(),
