@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { decodeMessage } from '../src/log/peer-codec.ts'
 import { must } from '../src/base/assert.ts'
 import type { ReadRequest } from '../src/engine/engine.ts'
-import type { Member } from '../src/log/raft-log.ts'
+import type { Member } from '../src/log/log.ts'
 import type { Consistency, Outcome, ReadAnswer } from '../src/replica/types.ts'
 import { describeMessage } from './describe-message.ts'
 import { Faults } from './faults.ts'
@@ -67,6 +67,7 @@ export class Cluster implements NodeSurroundings {
       raftId: position + 1,
       nodeId: `n${position + 1}`,
       address: `n${position + 1}:7070`,
+      incarnation: `disk-${position + 1}`,
     }))
     this.network = new SimNetwork(world, swarm.network, FRAMES)
     this.invariants = new RaftInvariants(

@@ -21,6 +21,53 @@ export interface LogEntry {
 /** Number of a proposal, from 1, unique while the process lives. */
 export type ProposalNumber = number
 
+/** One member: a disk with a name, at an address. */
+export interface Member {
+  /** Given once, never to another disk. */
+  readonly raftId: number
+  readonly nodeId: string
+  readonly address: string
+  /** Random name of the disk that the member joined with. */
+  readonly incarnation: string
+}
+
+/** A member that was removed. Its names are not taken again, its number never. */
+export type RemovedMember = Omit<Member, 'address'>
+
+/** Who belongs to the group as of an entry. All lists ascend by raft id, `removed` by time. */
+export interface Membership {
+  /** The entry that made it; 0 is the founding. */
+  readonly index: number
+  readonly members: readonly Member[]
+  readonly voters: readonly number[]
+  /** While voters are replaced: the old half, whose majority is needed too. Otherwise empty. */
+  readonly votersOutgoing: readonly number[]
+  readonly learners: readonly number[]
+  /** Of the old half: those that become learners when it is dropped. */
+  readonly learnersNext: readonly number[]
+  /** Whoever has a lower number and is not among the members was removed. */
+  readonly nextRaftId: number
+  /** The latest to be removed; earlier ones are forgotten, but for their numbers. */
+  readonly removed: readonly RemovedMember[]
+}
+
+/** A place in the log at which a copy of the data was taken, and the members as of it. */
+export interface SnapshotPoint {
+  readonly index: number
+  readonly term: number
+  readonly membership: Membership
+}
+
+/** What can be changed about the members. Each is one entry, `replace` is two. */
+export type MembersChange =
+  | { readonly type: 'add-learner'; readonly node: Omit<Member, 'raftId'> }
+  | { readonly type: 'promote'; readonly raftId: number }
+  | { readonly type: 'demote'; readonly raftId: number }
+  | { readonly type: 'remove'; readonly raftId: number }
+  /** Through a joint membership: at no moment is there a voter less. */
+  | { readonly type: 'replace'; readonly remove: number; readonly promote: number }
+  | { readonly type: 'set-address'; readonly raftId: number; readonly address: string }
+
 export type LogEvent =
   /**
    * Role, term or leader changed. On a new term every open proposal has lost its certainty: its
@@ -40,6 +87,16 @@ export type LogEvent =
     }
   /** The proposal is surely not in the log and never will be. */
   | { readonly type: 'rejected'; readonly proposal: ProposalNumber }
+  /**
+   * The members as of the entries told so far: once at the start, then after the `committed` event
+   * of each entry that changed them, and when a snapshot was taken.
+   */
+  | { readonly type: 'membership'; readonly membership: Membership }
+  /**
+   * The log of the leader `from` begins after what this node has, so that only a snapshot at
+   * `index` or later helps. Repeated while it lasts: whoever fetches one already ignores that.
+   */
+  | { readonly type: 'snapshot-needed'; readonly from: number; readonly index: number }
 
 export interface PeerHealth {
   readonly raftId: number
@@ -72,6 +129,15 @@ export interface LogStatus {
   readonly flushedIndex: number
   readonly voters: readonly number[]
   readonly learners: readonly number[]
+  /** As of the entries told so far. */
+  readonly membership: Membership
+  /**
+   * False: this node knows that it was removed. It neither votes nor campaigns. One that was added
+   * and has not come to read of it yet counts as a member.
+   */
+  readonly isMember: boolean
+  /** What the log takes on disk. */
+  readonly sizeBytes: number
   readonly peers: readonly PeerHealth[]
 }
 
@@ -85,7 +151,10 @@ export interface ReplicatedLog {
   append(term: number, data: Uint8Array): ProposalNumber | undefined
   /** The number that the next `append` will get; its fate may be told within the call. */
   readonly nextProposal: ProposalNumber
-  /** Committed entries from `from` on, about `maxBytes` of them, at least one if there is one. */
+  /**
+   * Committed entries from `from` on, about `maxBytes` of them, at least one if there is one. None
+   * if `from` lies before the first index: a snapshot was taken, and the data must follow.
+   */
   read(from: number, maxBytes: number): readonly LogEntry[]
   /**
    * A commit index that was current at some moment after the call. `done` is called once, with
@@ -94,7 +163,27 @@ export interface ReplicatedLog {
   readIndex(timeoutMs: number, done: (outcome: number | DbError) => void): void
   /** Entries up to `upTo` are needed no more by this node or any other. */
   compact(upTo: number): void
-  /** Hands leadership to the most advanced other voter that may lead, if there is one. */
-  transferLeadership(mayLead?: (raftId: number) => boolean): void
+  /**
+   * Hands leadership to `target`, or to the most advanced other voter, if there is one that may
+   * lead.
+   */
+  transferLeadership(mayLead?: (raftId: number) => boolean, target?: number): void
+  /**
+   * Changes the members, as the leader; one change at a time. `done` is called once: with the
+   * membership when the change is in force here, with NOT_LEADER, MEMBERS_BUSY or MEMBERS_REFUSED
+   * if nothing was begun, or with an error of unknown fate.
+   */
+  changeMembers(
+    change: MembersChange,
+    timeoutMs: number,
+    done: (outcome: Membership | DbError) => void,
+  ): void
+  /** What a copy of the data as of `index` stands for; undefined if compacted or not committed. */
+  point(index: number): SnapshotPoint | undefined
+  /**
+   * Begins the log after `point`, of which a copy of the data is durably at hand. `done` is called
+   * once that is on disk; `isTaken` is false if the log has these entries anyway: nothing was done.
+   */
+  install(point: SnapshotPoint, done: (isTaken: boolean) => void): void
   stop(done: () => void): void
 }

@@ -18,10 +18,15 @@ import type {
   LogEntry,
   LogEvent,
   LogStatus,
+  Member,
+  Membership,
+  MembersChange,
   PeerHealth,
   ProposalNumber,
   ReplicatedLog,
+  SnapshotPoint,
 } from './log.ts'
+import { foundingMembership } from './membership.ts'
 import { decodeMessage, encodeMessage } from './peer-codec.ts'
 import type { Peers } from './peers.ts'
 import { ReadRounds } from './read-rounds.ts'
@@ -36,13 +41,6 @@ const NOTICE_DELAY_MS_BUSY = 8
  */
 const PAGE_BYTES = 4 * 1024 * 1024
 
-/** A member of the group as it was founded. */
-export interface Member {
-  readonly raftId: number
-  readonly nodeId: string
-  readonly address: string
-}
-
 export interface RaftLogOptions {
   readonly tickMs: number
   /** A follower campaigns after this many ticks of silence, and up to as many again by chance. */
@@ -55,6 +53,7 @@ export interface RaftLogOptions {
 
 export interface RaftLogParts {
   readonly raftId: number
+  /** Of the group as it was founded. */
   readonly members: readonly Member[]
   readonly wal: Wal
   readonly peers: Peers
@@ -68,6 +67,7 @@ export class RaftLog implements ReplicatedLog {
   readonly #parts: RaftLogParts
   readonly #node: RawNode
   readonly #rounds: ReadRounds
+  readonly #membership: Membership
   #listener: (event: LogEvent) => void = () => {}
   #timer: Timer | undefined
   #isStarted = false
@@ -93,6 +93,7 @@ export class RaftLog implements ReplicatedLog {
     const { wal, options, random } = parts
     const base = wal.firstIndex() - 1
     this.#commitIndex = base
+    this.#membership = foundingMembership(parts.members)
     this.#node = new RawNode({
       id: parts.raftId,
       electionTicks: options.electionTicks,
@@ -127,6 +128,7 @@ export class RaftLog implements ReplicatedLog {
 
   start(listener: (event: LogEvent) => void): void {
     this.#listener = listener
+    listener({ type: 'membership', membership: this.#membership })
     // What a crash left in the page cache is in the log that was read, but the core takes all that
     // it reads for durable: so it hears nothing and says nothing before that is true.
     this.#parts.wal.flush(() => {
@@ -186,7 +188,25 @@ export class RaftLog implements ReplicatedLog {
     }
   }
 
-  transferLeadership(mayLead: (raftId: number) => boolean = () => true): void {
+  changeMembers(
+    change: MembersChange,
+    _timeoutMs: number,
+    done: (outcome: Membership | DbError) => void,
+  ): void {
+    done(new DbError('MEMBERS_REFUSED', `this release can't ${change.type} members yet`))
+  }
+
+  point(index: number): SnapshotPoint | undefined {
+    const term = index <= this.#commitIndex ? this.#parts.wal.term(index) : 'unavailable'
+    return typeof term === 'number' ? { index, term, membership: this.#membership } : undefined
+  }
+
+  install(point: SnapshotPoint, done: (isTaken: boolean) => void): void {
+    assert(point.index <= this.#commitIndex, `a snapshot at ${point.index} can't be taken yet`)
+    done(false)
+  }
+
+  transferLeadership(mayLead: (raftId: number) => boolean = () => true, target?: number): void {
     const status = this.#node.status()
     if (status.role !== 'leader') return
     let best = NO_ID
@@ -194,6 +214,7 @@ export class RaftLog implements ReplicatedLog {
     for (const [id, progress] of status.progress) {
       const isVoter = id !== status.id && !progress.isLearner
       if (!isVoter || !progress.isRecentlyActive || !mayLead(id)) continue
+      if (target !== undefined && id !== target) continue
       if (progress.match > bestMatch) {
         best = id
         bestMatch = progress.match
@@ -219,6 +240,9 @@ export class RaftLog implements ReplicatedLog {
       flushedIndex: wal.flushedIndex(),
       voters: status.confState.voters,
       learners: status.confState.learners,
+      membership: this.#membership,
+      isMember: true,
+      sizeBytes: wal.sizeBytes(),
       peers: this.#peerHealth(),
     }
   }
@@ -242,7 +266,9 @@ export class RaftLog implements ReplicatedLog {
         const contact = peers.contact(member.raftId)
         const known = progress.get(member.raftId)
         return {
-          ...member,
+          raftId: member.raftId,
+          nodeId: member.nodeId,
+          address: member.address,
           isConnected: contact.isConnected,
           lastContactMs: contact.lastFrameMs === undefined ? undefined : now - contact.lastFrameMs,
           retries: contact.retries,

@@ -170,6 +170,10 @@ export class Executor {
       case 'rejected':
         this.#onRejected(event.proposal)
         return
+      // Of no concern to what is executed and applied.
+      case 'membership':
+      case 'snapshot-needed':
+        return
     }
   }
 

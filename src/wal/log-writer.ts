@@ -62,6 +62,8 @@ export class LogWriter {
   readonly #encoder: BatchEncoder
   /** Ascending; the last one is written to. */
   #sequences: number[]
+  /** Of the segments that are not written to any more. */
+  readonly #sizes = new Map<number, number>()
   #current: CurrentSegment | undefined
   #written: WrittenState
   #lastChecksum: number
@@ -82,6 +84,12 @@ export class LogWriter {
   get hasUnflushed(): boolean {
     const segment = must(this.#current)
     return segment.flushedOffset < segment.offset
+  }
+
+  /** What all segments take on disk, zeros ahead of the writing included. */
+  get sizeBytes(): number {
+    const closed = [...this.#sizes.values()].reduce((sum, size) => sum + size, 0)
+    return closed + (this.#current?.filledOffset ?? 0)
   }
 
   /** Whether something was flushed of which neither a later record nor the mark tells. */
@@ -116,6 +124,9 @@ export class LogWriter {
     const { disk, directory } = this.#settings
     const { tail } = recovered
     this.#sequences = [...recovered.sequences]
+    for (const sequence of recovered.sequences.slice(0, -1)) {
+      this.#sizes.set(sequence, disk.sizeBytes(`${directory}/${segmentName(sequence)}`))
+    }
     this.#lastChecksum = tail.lastChecksum
     this.#lastBatch = tail.lastBatch
     const steps: DiskStep[] = [
@@ -159,6 +170,7 @@ export class LogWriter {
     const unused = this.#sequences.filter(sequence => sequence < needed)
     if (unused.length === 0) return done(undefined)
     this.#sequences = this.#sequences.filter(sequence => sequence >= needed)
+    for (const sequence of unused) this.#sizes.delete(sequence)
     const paths = unused.map(sequence => `${directory}/${segmentName(sequence)}`)
     runSteps([...this.#removals(paths), next => disk.syncDirectory(directory, next)], done)
   }
@@ -293,6 +305,7 @@ export class LogWriter {
     steps.push(next => this.#beginSegment(old.key.sequence + 1, old.offset, next))
     runSteps(steps, error => {
       if (error === undefined) old.file.close()
+      this.#sizes.set(old.key.sequence, old.filledOffset)
       done(error)
     })
   }

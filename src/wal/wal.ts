@@ -162,6 +162,11 @@ export class Wal implements Storage {
     return this.#terms.lastIndex
   }
 
+  /** What the log takes on disk. */
+  sizeBytes(): number {
+    return this.#writer.sizeBytes
+  }
+
   /** Last entry that survives a power cut. */
   flushedIndex(): number {
     return this.#flushedIndex

@@ -4,7 +4,7 @@
  */
 import { must } from '../../src/base/assert.ts'
 import type { Lane, PeerTransport } from '../../src/base/ports.ts'
-import type { LogEvent } from '../../src/log/log.ts'
+import type { LogEvent, Member } from '../../src/log/log.ts'
 import { decodeMessage, encodeMessage } from '../../src/log/peer-codec.ts'
 import { Peers } from '../../src/log/peers.ts'
 import { RaftLog } from '../../src/log/raft-log.ts'
@@ -101,7 +101,7 @@ export class LogNode {
     const peers = new Peers(this.#bench.transportOf(this), clock, 1)
     const log = new RaftLog({
       raftId: this.id,
-      members: ids.map(id => ({ raftId: id, nodeId: `n${id}`, address: `n${id}:1` })),
+      members: ids.map(memberOf),
       wal: this.wal,
       peers,
       clock,
@@ -123,6 +123,11 @@ export class LogNode {
     peers.listen()
     return log
   }
+}
+
+/** The member of this number. */
+export function memberOf(raftId: number): Member {
+  return { raftId, nodeId: `n${raftId}`, address: `n${raftId}:1`, incarnation: `disk-${raftId}` }
 }
 
 /** A group of logs. */

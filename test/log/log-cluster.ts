@@ -7,6 +7,7 @@ import { Wal } from '../../src/wal/wal.ts'
 import { Scheduler } from '../../sim/scheduler.ts'
 import { SimDisk } from '../../sim/sim-disk.ts'
 import { SimRandom } from '../../sim/sim-random.ts'
+import { memberOf } from './log-bench.ts'
 
 const IDS = [1, 2, 3]
 const ENTRY_BYTES = 20_000
@@ -58,7 +59,7 @@ export class Cluster {
     peers.listen()
     return new RaftLog({
       raftId,
-      members: IDS.map(id => ({ raftId: id, nodeId: `n${id}`, address: `n${id}:1` })),
+      members: IDS.map(memberOf),
       wal: Wal.open({
         disk: disk.mount(),
         directory: 'log',

@@ -8,7 +8,7 @@ import { RaftLog } from '../../src/log/raft-log.ts'
 import { createMessage } from '../../src/raft/types.ts'
 import type { Wal } from '../../src/wal/wal.ts'
 import { Machine } from '../wal/kit.ts'
-import { ELECTION_MS, ledBench, LogBench, type Sent, TICK_MS } from './log-bench.ts'
+import { ELECTION_MS, ledBench, LogBench, memberOf, type Sent, TICK_MS } from './log-bench.ts'
 import { Cluster } from './log-cluster.ts'
 
 const MIB = 1024 * 1024
@@ -39,7 +39,7 @@ function startLog(machine: Machine, wal: Wal, onCommitted: (index: number) => vo
   const clock = clockOf(machine)
   const log = new RaftLog({
     raftId: 2,
-    members: [{ raftId: 2, nodeId: 'n2', address: '127.0.0.1:1' }],
+    members: [memberOf(2)],
     wal,
     peers: new Peers({ send: () => false, listen: () => {} }, clock, 1),
     clock,

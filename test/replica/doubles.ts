@@ -23,10 +23,14 @@ import type {
   LogEntry,
   LogEvent,
   LogStatus,
+  MembersChange,
+  Membership,
   ProposalNumber,
   ReplicatedLog,
   Role,
+  SnapshotPoint,
 } from '../../src/log/log.ts'
+import { foundingMembership } from '../../src/log/membership.ts'
 import type { ReplicaOptions } from '../../src/replica/types.ts'
 
 export const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} }
@@ -96,6 +100,17 @@ export class ManualLog implements ReplicatedLog {
   readonly proposed: { proposal: ProposalNumber; data: Uint8Array }[] = []
   readonly rounds: ((outcome: number | DbError) => void)[] = []
   transfers = 0
+  membership: Membership = foundingMembership(
+    [1, 2, 3].map(raftId => ({
+      raftId,
+      nodeId: `n${raftId}`,
+      address: `127.0.0.1:${7000 + raftId}`,
+      incarnation: `disk-${raftId}`,
+    })),
+  )
+  readonly changes: MembersChange[] = []
+  /** What was asked to be installed, and whom to tell. */
+  readonly installs: { point: SnapshotPoint; done: (isTaken: boolean) => void }[] = []
   /** Whether a node was thought fit at the last transfer. */
   mayLead: (raftId: number) => boolean = () => false
   compactedTo = 0
@@ -120,6 +135,9 @@ export class ManualLog implements ReplicatedLog {
       flushedIndex: this.entries.length,
       voters: [1, 2, 3],
       learners: [],
+      membership: this.membership,
+      isMember: true,
+      sizeBytes: 0,
       peers: [1, 2, 3]
         .filter(raftId => raftId !== this.#raftId)
         .map(raftId => ({
@@ -157,6 +175,19 @@ export class ManualLog implements ReplicatedLog {
 
   compact(upTo: number): void {
     this.compactedTo = upTo
+  }
+
+  changeMembers(change: MembersChange): void {
+    this.changes.push(change)
+  }
+
+  point(index: number): SnapshotPoint | undefined {
+    if (index > this.commitIndex) return undefined
+    return { index, term: this.term, membership: this.membership }
+  }
+
+  install(point: SnapshotPoint, done: (isTaken: boolean) => void): void {
+    this.installs.push({ point, done })
   }
 
   transferLeadership(mayLead: (raftId: number) => boolean = () => true): void {

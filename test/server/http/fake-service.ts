@@ -46,6 +46,18 @@ export const STATUS: ReplicaStatus = {
     flushedIndex: 42,
     voters: [1, 2, 3],
     learners: [],
+    membership: {
+      index: 0,
+      members: [],
+      voters: [1, 2, 3],
+      votersOutgoing: [],
+      learners: [],
+      learnersNext: [],
+      nextRaftId: 4,
+      removed: [],
+    },
+    isMember: true,
+    sizeBytes: 4096,
     peers: [
       {
         raftId: 2,
