@@ -41,7 +41,14 @@ function ask(message: Parameters<typeof writer.send>[0]): Promise<WriterReply> {
 async function write(requests: readonly Uint8Array[]): Promise<void> {
   batch += 1
   const seed = new Uint8Array(16).fill(batch)
-  const executed = await ask({ type: 'execute', batch, nowMs: Date.now(), seed, requests })
+  const executed = await ask({
+    type: 'execute',
+    batch,
+    nowMs: Date.now(),
+    seed,
+    commitIndex: 0,
+    requests,
+  })
   if (executed.type !== 'executed' || executed.entry === undefined) {
     throw new Error(`the batch failed: ${JSON.stringify(executed)}`)
   }

@@ -35,7 +35,10 @@ class Bench {
   execute(requests: readonly Uint8Array[]): Uint8Array | undefined {
     const batch = ++this.#batch
     const nowMs = 1_700_000_000_000 + batch
-    const executed = this.#send({ type: 'execute', batch, nowMs, seed, requests }, 'executed')
+    const executed = this.#send(
+      { type: 'execute', batch, nowMs, seed, commitIndex: 0, requests },
+      'executed',
+    )
     if (executed.entry === undefined) return undefined
     this.#send({ type: 'commit', batch, index: ++this.index }, 'committed')
     this.writer.maintain()

@@ -130,6 +130,8 @@ export class CommittedModel {
         must(database).droppedAt = index
         return undefined
       }
+      case 'cancel':
+        return undefined
       case 'statements': {
         const operation = operationOf(request)
         const before = this.#operations.get(operation)

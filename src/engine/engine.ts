@@ -17,13 +17,47 @@ export type WriteRequest =
       readonly type: 'statements'
       readonly database: string
       readonly statements: readonly Statement[]
+      readonly id?: RequestId
     }
-  | { readonly type: 'create-database'; readonly database: string }
-  | { readonly type: 'drop-database'; readonly database: string }
+  | { readonly type: 'create-database'; readonly database: string; readonly id?: RequestId }
+  | { readonly type: 'drop-database'; readonly database: string; readonly id?: RequestId }
+  /**
+   * Asks what became of the request with this id, whatever it was. If it was applied, the answer is
+   * its first answer. If it was not, it never will be: the answer is REQUEST_CANCELLED, and that is
+   * in the log.
+   */
+  | { readonly type: 'cancel'; readonly database: string; readonly id: RequestId }
 
-/** What became of one request of a batch. A failed one is rolled back and not in the entry. */
+/**
+ * By what a client's request is known when it comes again. The same id with the same body takes
+ * effect once, and gives its first answer again.
+ */
+export type RequestId =
+  /** `sequence` counts from 1 and is unique in the session, whatever database it goes to. */
+  | { readonly type: 'session'; readonly session: SessionId; readonly sequence: number }
+  /** A text that the client chose; remembered among the newest keys of the database. */
+  | { readonly type: 'key'; readonly key: string }
+
+export interface SessionId {
+  /** An index of the log that was committed somewhere when the session began. */
+  readonly birth: number
+  /** A whole number below 2^48, chosen at random. */
+  readonly name: number
+}
+
+/**
+ * What became of one request of a batch. A failed one is rolled back and not in the entry, except a
+ * `cancel`: it fails with REQUEST_CANCELLED and may be in it.
+ */
 export type RequestResult =
-  | { readonly type: 'ok'; readonly results: readonly StatementResult[] }
+  | {
+      readonly type: 'ok'
+      readonly results: readonly StatementResult[]
+      /** The request was applied before: these are the results of the first time. */
+      readonly isRepeat?: true
+      /** They were too large to be remembered whole: columns and rows are left out. */
+      readonly rowsDropped?: true
+    }
   | { readonly type: 'failed'; readonly error: RequestError }
 
 /** A `DbError` as data, so that it survives the way between processes and nodes. */
@@ -47,6 +81,8 @@ export type WriterMessage =
       readonly nowMs: number
       /** 16 bytes from which all chance of the batch is derived. */
       readonly seed: Uint8Array
+      /** Last entry that the leader knows to be committed: no session is born after it. */
+      readonly commitIndex: number
       readonly requests: readonly Uint8Array[]
     }
   /** Ends the open batch for good, as entry `index` of the log. Answered by `committed`. */

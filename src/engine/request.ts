@@ -7,28 +7,29 @@ import { unreachable } from '../base/assert.ts'
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { Statement } from '../base/sql.ts'
-import type { WriteRequest } from './engine.ts'
+import type { RequestId, WriteRequest } from './engine.ts'
+import { decodeRequestId, encodeRequestId } from './request-id.ts'
 import { decodeParams, encodeParams } from './value-codec.ts'
 
 const VERSION = 1
 const STATEMENTS = 0
 const CREATE_DATABASE = 1
 const DROP_DATABASE = 2
-const NO_REQUEST_ID = 0
+const CANCEL = 3
 
 // One for all requests, because making one costs as much as filling it.
 const writer = new ByteWriter(4096)
 
 /**
- * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop) · request id u8 (0: none; other
- * values are kept for a session and sequence) · database utf8 · and for statements: varint count ·
- * for each: sql utf8, parameters. Throws `DbError` INVALID_REQUEST for a value SQL doesn't have.
+ * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop, 3 cancel) · request id
+ * (request-id.ts) · database utf8 · and for statements: varint count · for each: sql utf8,
+ * parameters. Throws `DbError` INVALID_REQUEST for a value SQL doesn't have.
  */
 export function encodeRequest(request: WriteRequest): Uint8Array<ArrayBuffer> {
   writer.reset()
   writer.u8(VERSION)
   writer.u8(typeTag(request))
-  writer.u8(NO_REQUEST_ID)
+  encodeRequestId(writer, request.id)
   writer.utf8(request.database)
   if (request.type === 'statements') {
     writer.varint(request.statements.length)
@@ -48,22 +49,22 @@ export function decodeRequest(bytes: Uint8Array): WriteRequest {
     throw new DbError('CORRUPT', `a request of version ${version} is not known here`)
   }
   const type = reader.u8()
-  const requestId = reader.u8()
-  if (requestId !== NO_REQUEST_ID) {
-    throw new DbError('CORRUPT', `a request id of kind ${requestId} is not known here`)
-  }
-  const database = reader.utf8()
-  const request = decodeBody(reader, type, database)
+  const id = decodeRequestId(reader)
+  const request = decodeBody(reader, type, id)
   reader.expectEnd()
   return request
 }
 
-function decodeBody(reader: ByteReader, type: number, database: string): WriteRequest {
+function decodeBody(reader: ByteReader, type: number, id: RequestId | undefined): WriteRequest {
+  const base = id === undefined ? { database: reader.utf8() } : { database: reader.utf8(), id }
   switch (type) {
     case CREATE_DATABASE:
-      return { type: 'create-database', database }
+      return { type: 'create-database', ...base }
     case DROP_DATABASE:
-      return { type: 'drop-database', database }
+      return { type: 'drop-database', ...base }
+    case CANCEL:
+      if (id === undefined) throw new DbError('CORRUPT', 'a cancel names no request')
+      return { type: 'cancel', database: base.database, id }
     case STATEMENTS: {
       const count = reader.varint()
       const statements: Statement[] = []
@@ -71,7 +72,7 @@ function decodeBody(reader: ByteReader, type: number, database: string): WriteRe
         const sql = reader.utf8()
         statements.push({ sql, params: decodeParams(reader) })
       }
-      return { type: 'statements', database, statements }
+      return { type: 'statements', ...base, statements }
     }
     default:
       throw new DbError('CORRUPT', `${type} is no type of request`)
@@ -86,6 +87,8 @@ function typeTag(request: WriteRequest): number {
       return CREATE_DATABASE
     case 'drop-database':
       return DROP_DATABASE
+    case 'cancel':
+      return CANCEL
     default:
       return unreachable(request)
   }

@@ -15,6 +15,8 @@ const HAS_ROWS = 4
 
 const OK = 0
 const FAILED = 1
+const IS_REPEAT = 1
+const ROWS_DROPPED = 2
 
 /**
  * Layout: flags u8 · rowsAffected varint · lastInsertId zigzag64 if flag 1 · columns (varint count,
@@ -86,10 +88,11 @@ export function decodeStatementResults(reader: ByteReader): StatementResult[] {
   return results
 }
 
-/** Layout: u8 0 and the statements' results, or u8 1 and the error. */
+/** Layout: u8 0, flags u8 and the statements' results, or u8 1 and the error. */
 export function encodeRequestResult(writer: ByteWriter, result: RequestResult): void {
   if (result.type === 'ok') {
     writer.u8(OK)
+    encodeRepeat(writer, result)
     encodeStatementResults(writer, result.results)
   } else {
     writer.u8(FAILED)
@@ -100,9 +103,35 @@ export function encodeRequestResult(writer: ByteWriter, result: RequestResult): 
 /** Reads what {@link encodeRequestResult} wrote. */
 export function decodeRequestResult(reader: ByteReader): RequestResult {
   const tag = reader.u8()
-  if (tag === OK) return { type: 'ok', results: decodeStatementResults(reader) }
+  if (tag === OK) {
+    const repeat = decodeRepeat(reader)
+    return { type: 'ok', results: decodeStatementResults(reader), ...repeat }
+  }
   if (tag === FAILED) return { type: 'failed', error: decodeRequestError(reader) }
   throw new DbError('CORRUPT', `${tag} is no tag of a request's result`)
+}
+
+/** Whether an answer is a first one, and whole. */
+export interface Repeat {
+  readonly isRepeat?: true
+  readonly rowsDropped?: true
+}
+
+/** Layout: u8, 1 for a repeated answer plus 2 for one without its rows. */
+export function encodeRepeat(writer: ByteWriter, { isRepeat, rowsDropped }: Repeat): void {
+  writer.u8((isRepeat === true ? IS_REPEAT : 0) | (rowsDropped === true ? ROWS_DROPPED : 0))
+}
+
+/** Reads what {@link encodeRepeat} wrote. */
+export function decodeRepeat(reader: ByteReader): Repeat {
+  const flags = reader.u8()
+  if (flags > (IS_REPEAT | ROWS_DROPPED)) {
+    throw new DbError('CORRUPT', `${flags} are no flags of an answer`)
+  }
+  return {
+    ...((flags & IS_REPEAT) !== 0 && { isRepeat: true as const }),
+    ...((flags & ROWS_DROPPED) !== 0 && { rowsDropped: true as const }),
+  }
 }
 
 /** Layout: code utf8 · message utf8 · details as JSON utf8, empty if there are none. */

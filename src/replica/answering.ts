@@ -97,7 +97,7 @@ export class Answers {
     batch.requests.forEach(({ done }, at) => {
       const result = must(batch.results[at], 'the result of a request')
       if (result.type === 'ok') {
-        done?.({ type: 'ok', index, results: result.results })
+        done?.({ ...result, index })
         return
       }
       this.#counters.failedRequests += 1

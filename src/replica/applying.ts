@@ -49,6 +49,11 @@ export class Applier {
     return this.#dispatched
   }
 
+  /** Last entry known to be committed. */
+  get commitIndex(): number {
+    return this.#commitIndex
+  }
+
   /** The engine has been handed all that is committed, up to an entry of `term`. */
   hasAllOf(term: number): boolean {
     return (

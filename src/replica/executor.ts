@@ -459,6 +459,7 @@ export class Executor {
       batch: this.#batchNumber,
       nowMs: this.#nowMs,
       seed: random.bytes(16),
+      commitIndex: this.#applier.commitIndex,
       requests: requests.map(({ body }) => body),
     })
   }

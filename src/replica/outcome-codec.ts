@@ -2,7 +2,7 @@
  * What became of a write, as bytes, for the way from the leader to the node that forwarded it.
  *
  *   outcome => kind u8 (0 ok, 1 failed)
- *   ok      => index varint, count varint, result*
+ *   ok      => index varint, repeat u8 (result-codec.ts), count varint, result*
  *   result  => flags u8 (1: lastInsertId, 2: columns), rowsAffected varint,
  *              [lastInsertId zigzag64], [columns: count varint, text*; rows: count varint, value*]
  *   failed  => code text, message text, details as JSON text
@@ -11,6 +11,7 @@ import type { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError, ERRORS } from '../base/errors.ts'
 import type { ErrorCode } from '../base/errors.ts'
 import type { SqlValue, StatementResult } from '../base/sql.ts'
+import { decodeRepeat, encodeRepeat } from '../engine/result-codec.ts'
 import { decodeValue, encodeValue } from '../engine/value-codec.ts'
 import type { WriteOutcome } from './types.ts'
 
@@ -29,6 +30,7 @@ export function encodeOutcome(writer: ByteWriter, outcome: WriteOutcome): void {
   }
   writer.u8(OK)
   writer.varint(outcome.index)
+  encodeRepeat(writer, outcome)
   writer.varint(outcome.results.length)
   for (const result of outcome.results) encodeResult(writer, result)
 }
@@ -43,10 +45,11 @@ export function decodeOutcome(reader: ByteReader): WriteOutcome {
     return { type: 'failed', error: new DbError(known, message, { details }) }
   }
   const index = reader.varint()
+  const repeat = decodeRepeat(reader)
   const count = reader.varint()
   const results: StatementResult[] = []
   for (let at = 0; at < count; at += 1) results.push(decodeResult(reader))
-  return { type: 'ok', index, results }
+  return { type: 'ok', index, results, ...repeat }
 }
 
 function encodeResult(writer: ByteWriter, result: StatementResult): void {

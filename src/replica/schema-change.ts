@@ -8,6 +8,7 @@ const SCHEMA_VERB = /(?:create|drop|alter|reindex)\b/iy
 
 /** True for databases, and for SQL whose text anywhere begins a statement with a schema verb. */
 export function changesSchema(request: WriteRequest): boolean {
+  if (request.type === 'cancel') return false
   if (request.type !== 'statements') return true
   return request.statements.some(({ sql }) => beginsWithVerb(sql))
 }

@@ -39,6 +39,10 @@ export type WriteOutcome =
       /** An index of the log at which the write has surely taken effect. */
       readonly index: number
       readonly results: readonly StatementResult[]
+      /** The request, by its id, was applied before: these are the results of the first time. */
+      readonly isRepeat?: true
+      /** They were too large to be remembered whole: columns and rows are left out. */
+      readonly rowsDropped?: true
     }
   | { readonly type: 'failed'; readonly error: DbError }
 

@@ -1,7 +1,7 @@
 /** Generators of what requests are made of, shared by the tests of their codecs. */
 import * as fc from 'fast-check'
 import type { SqlValue } from '../../src/base/sql.ts'
-import type { WriteRequest } from '../../src/engine/engine.ts'
+import type { RequestId, WriteRequest } from '../../src/engine/engine.ts'
 
 /** Any value that SQL has. */
 export const sqlValue: fc.Arbitrary<SqlValue> = fc.oneof(
@@ -23,6 +23,25 @@ const name = fc.string({ unit: 'grapheme', maxLength: 20 })
 const plain = { noNullPrototype: true }
 const statement = fc.record({ sql: fc.string({ unit: 'grapheme', maxLength: 200 }), params }, plain)
 
+/** Any id of a request. */
+export const requestId: fc.Arbitrary<RequestId> = fc.oneof(
+  fc.record(
+    {
+      type: fc.constant('session' as const),
+      session: fc.record({ birth: fc.maxSafeNat(), name: fc.nat({ max: 2 ** 48 - 1 }) }, plain),
+      sequence: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
+    },
+    plain,
+  ),
+  fc.record(
+    {
+      type: fc.constant('key' as const),
+      key: fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: 255 }),
+    },
+    plain,
+  ),
+)
+
 /** Any write request. */
 export const writeRequest: fc.Arbitrary<WriteRequest> = fc.oneof(
   {
@@ -32,8 +51,9 @@ export const writeRequest: fc.Arbitrary<WriteRequest> = fc.oneof(
         type: fc.constant('statements' as const),
         database: name,
         statements: fc.array(statement, { maxLength: 6 }),
+        id: requestId,
       },
-      plain,
+      { ...plain, requiredKeys: ['type', 'database', 'statements'] },
     ),
   },
   {
@@ -42,7 +62,15 @@ export const writeRequest: fc.Arbitrary<WriteRequest> = fc.oneof(
       {
         type: fc.constantFrom('create-database' as const, 'drop-database' as const),
         database: name,
+        id: requestId,
       },
+      { ...plain, requiredKeys: ['type', 'database'] },
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record(
+      { type: fc.constant('cancel' as const), database: name, id: requestId },
       plain,
     ),
   },

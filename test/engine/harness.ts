@@ -135,8 +135,11 @@ export class EngineHarness {
     const seed = new Uint8Array(16).fill(this.batch)
     const nowMs = 1_700_000_000_000 + this.batch
     const bytes = requests.map(encodeRequest)
-    const message = { type: 'execute', batch: this.batch, nowMs, seed, requests: bytes } as const
-    return this.writer.expect(message, 'executed')
+    const { batch, index: commitIndex } = this
+    return this.writer.expect(
+      { type: 'execute', batch, nowMs, seed, commitIndex, requests: bytes },
+      'executed',
+    )
   }
 
   async commit(executed: ReplyOf<'executed'>): Promise<void> {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { SqlParams, SqlValue } from '../../src/base/sql.ts'
-import type { WriteRequest } from '../../src/engine/engine.ts'
+import type { RequestId, WriteRequest } from '../../src/engine/engine.ts'
 import { decodeRequest, encodeRequest } from '../../src/engine/request.ts'
 import { writeRequest } from './arbitraries.ts'
 
@@ -37,14 +37,32 @@ test('a request that was cut or has a tail is corrupt', () => {
   assert.throws(() => decodeRequest(new Uint8Array([...bytes, 0])), { code: 'CORRUPT' })
 })
 
-test('a request of a newer version or with a request id is refused, not misread', () => {
+test('a request of a newer version or with an id of another kind is refused, not misread', () => {
   const newer = encodeRequest(withParam(1n))
   newer[0] = 2
   assert.throws(() => decodeRequest(newer), { code: 'CORRUPT', message: /version 2/ })
 
   const identified = encodeRequest(withParam(1n))
-  identified[2] = 1
-  assert.throws(() => decodeRequest(identified), { code: 'CORRUPT', message: /request id/ })
+  identified[2] = 3
+  assert.throws(() => decodeRequest(identified), { code: 'CORRUPT', message: /kind 3/ })
+})
+
+test('an id that no client may have is refused', () => {
+  const session = { birth: 5, name: 7 }
+  const refused: RequestId[] = [
+    { type: 'key', key: '' },
+    { type: 'key', key: 'k'.repeat(256) },
+    { type: 'key', key: 'naïve' },
+    { type: 'key', key: 'a\nb' },
+    { type: 'session', session, sequence: 0 },
+    { type: 'session', session, sequence: 1.5 },
+    { type: 'session', session: { birth: -1, name: 7 }, sequence: 1 },
+    { type: 'session', session: { birth: 5, name: 2 ** 48 }, sequence: 1 },
+  ]
+  for (const id of refused) {
+    const request: WriteRequest = { type: 'cancel', database: 'd', id }
+    assert.throws(() => encodeRequest(request), { code: 'INVALID_REQUEST' }, JSON.stringify(id))
+  }
 })
 
 test('what is not a SQL value is refused and never becomes NULL', () => {

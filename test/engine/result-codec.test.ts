@@ -45,7 +45,15 @@ const errorArbitrary: fc.Arbitrary<RequestError> = fc.record(
 )
 
 const requestResultArbitrary: fc.Arbitrary<RequestResult> = fc.oneof(
-  fc.record({ type: fc.constant('ok' as const), results: fc.array(statementResultArbitrary) }),
+  fc.record(
+    {
+      type: fc.constant('ok' as const),
+      results: fc.array(statementResultArbitrary),
+      isRepeat: fc.constant(true as const),
+      rowsDropped: fc.constant(true as const),
+    },
+    { requiredKeys: ['type', 'results'] },
+  ),
   fc.record({ type: fc.constant('failed' as const), error: errorArbitrary }),
 )
 

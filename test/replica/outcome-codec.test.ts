@@ -31,8 +31,10 @@ const ok: fc.Arbitrary<WriteOutcome> = fc.record(
     type: fc.constant('ok' as const),
     index: fc.maxSafeNat(),
     results: fc.array(result, { maxLength: 5 }),
+    isRepeat: fc.constant(true as const),
+    rowsDropped: fc.constant(true as const),
   },
-  plain,
+  { ...plain, requiredKeys: ['type', 'index', 'results'] },
 )
 
 function encode(outcome: WriteOutcome): Uint8Array {

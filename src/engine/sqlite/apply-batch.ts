@@ -2,6 +2,7 @@
  * One committed entry on a follower, or on any node that replays: its requests run again and each
  * outcome is compared with the leader's. All of the entry is applied, or nothing.
  */
+import { assert } from '../../base/assert.ts'
 import type { Divergence } from '../engine.ts'
 import type { Entry, EntryRequest } from '../entry.ts'
 import type { DatabaseFile } from './database-file.ts'
@@ -52,6 +53,7 @@ export class ApplyBatch {
 
   #runRequest(entryRequest: EntryRequest, position: number): Divergence | undefined {
     const { request } = entryRequest
+    assert(request.type !== 'cancel', 'no entry holds a cancel')
     if (request.type !== 'statements') return this.#changeCatalogue(request.type, request.database)
     const file = this.#files.find(request.database)
     if (file === undefined) return this.#withoutDatabase(request.database)

@@ -20,6 +20,7 @@ import type { SqlFailure } from './sql-errors.ts'
 import { LocalFault, toRequestError } from './sql-errors.ts'
 
 type StatementsRequest = WriteRequest & { readonly type: 'statements' }
+type CatalogueChange = WriteRequest & { readonly type: 'create-database' | 'drop-database' }
 
 /** A request that succeeded and is in the entry, kept in case it must run again. */
 interface Logged {
@@ -60,7 +61,7 @@ export class ExecuteBatch {
   #logged: Logged[] = []
   #refusesLastRowid = false
   /** The create or drop that this batch is. */
-  #catalogueChange: WriteRequest | undefined
+  #catalogueChange: CatalogueChange | undefined
   #isRebuild = false
 
   constructor(files: FileSet, runner: RequestRunner, message: WriterMessage & { type: 'execute' }) {
@@ -91,6 +92,10 @@ export class ExecuteBatch {
       const request = decode(bytes)
       if (request instanceof DbError) {
         results.push(failed(toRequestError(request)))
+        continue
+      }
+      if (request.id !== undefined || request.type === 'cancel') {
+        results.push(failed(toRequestError(noIds())))
         continue
       }
       if (isSolo(request)) {
@@ -142,7 +147,7 @@ export class ExecuteBatch {
     this.#begun.clear()
   }
 
-  #runSolo(request: WriteRequest, bytes: Uint8Array): RequestResult {
+  #runSolo(request: StatementsRequest | CatalogueChange, bytes: Uint8Array): RequestResult {
     if (request.type === 'statements') {
       this.#isRebuild = true
       return this.#runRequest(request, bytes, 0)
@@ -154,7 +159,7 @@ export class ExecuteBatch {
     return { type: 'ok', results: [] }
   }
 
-  #refuseCatalogueChange(request: WriteRequest): DbError | undefined {
+  #refuseCatalogueChange(request: CatalogueChange): DbError | undefined {
     const { type, database } = request
     const exists = this.#files.catalogue.madeBy(database) !== undefined
     if (type === 'drop-database') return exists ? undefined : nothingToDrop(database)
@@ -262,6 +267,10 @@ function tooManyDatabases(): DbError {
     `a cluster has at most ${DATABASES_MAX} databases; drop one, or use tables of one database`,
     { details: { limit: DATABASES_MAX } },
   )
+}
+
+function noIds(): DbError {
+  return new DbError('UNSUPPORTED', 'this engine keeps no request ids; send the write without one')
 }
 
 function unknownDatabase(database: string): DbError {

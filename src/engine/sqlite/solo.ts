@@ -10,6 +10,7 @@ const OFF_VALUES = ['OFF', '0', 'FALSE', 'NO']
 
 /** Whether a request must be alone in its entry. */
 export function isSolo(request: WriteRequest): boolean {
+  if (request.type === 'cancel') return false
   return request.type !== 'statements' || isRebuild(request)
 }
 

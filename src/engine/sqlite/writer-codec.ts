@@ -42,6 +42,7 @@ function writeMessage(writer: ByteWriter, message: WriterMessage): void {
       writer.varint(message.batch)
       writer.varint(message.nowMs)
       writer.bytes(message.seed)
+      writer.varint(message.commitIndex)
       writer.varint(message.requests.length)
       for (const request of message.requests) writer.bytes(request)
       return
@@ -78,9 +79,10 @@ export function decodeWriterMessage(bytes: Uint8Array): WriterMessage {
       const batch = reader.varint()
       const nowMs = reader.varint()
       const seed = reader.bytes()
+      const commitIndex = reader.varint()
       const requests: Uint8Array[] = []
       for (let left = reader.varint(); left > 0; left--) requests.push(reader.bytes())
-      return { type: 'execute', batch, nowMs, seed, requests }
+      return { type: 'execute', batch, nowMs, seed, commitIndex, requests }
     }
     case COMMIT:
       return { type: 'commit', batch: reader.varint(), index: reader.varint() }

@@ -156,7 +156,14 @@ test('a full disk on the leader ends its writer, and nothing is answered', () =>
   isFull = true
   const seed = new Uint8Array(16)
   const requests = [encodeRequest(request('INSERT INTO s DEFAULT VALUES'))]
-  const reply = leader.writer.handle({ type: 'execute', batch: 50, nowMs: 1, seed, requests })
+  const reply = leader.writer.handle({
+    type: 'execute',
+    batch: 50,
+    nowMs: 1,
+    seed,
+    commitIndex: 0,
+    requests,
+  })
   assert(reply.type === 'fault')
   assert.equal(reply.error.code, 'DISK_FULL')
 

@@ -30,6 +30,8 @@ const results = fc.array(
   fc.constantFrom(
     { type: 'ok' as const, results: [{ rowsAffected: 2, lastInsertId: -5n }] },
     { type: 'ok' as const, results: [] },
+    { type: 'ok' as const, results: [], isRepeat: true as const },
+    { type: 'ok' as const, results: [], isRepeat: true as const, rowsDropped: true as const },
     { type: 'failed' as const, error: { code: 'SQL_CONSTRAINT' as const, message: 'taken' } },
   ),
 )
@@ -41,6 +43,7 @@ const messageArbitrary: fc.Arbitrary<WriterMessage> = fc.oneof(
     batch: number,
     nowMs: number,
     seed: fc.uint8Array({ minLength: 16, maxLength: 16 }),
+    commitIndex: number,
     requests: fc.array(bytes),
   }),
   fc.record({ type: fc.constant('commit' as const), batch: number, index: number }),

@@ -212,6 +212,7 @@ test('bytes that are no request are refused, and their neighbours run', () => {
       batch: 99,
       nowMs: 0,
       seed: new Uint8Array(16),
+      commitIndex: 0,
       requests: [new Uint8Array([1, 2, 3]), encodeRequest(request(TABLE))],
     },
     'executed',

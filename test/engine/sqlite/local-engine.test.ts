@@ -59,7 +59,14 @@ class Stepped implements Disposable {
 
 function execute(batch: number, ...statements: readonly string[]): WriterMessage {
   const requests = [encodeRequest(request(...statements))]
-  return { type: 'execute', batch, nowMs: batch, seed: new Uint8Array(16), requests }
+  return {
+    type: 'execute',
+    batch,
+    nowMs: batch,
+    seed: new Uint8Array(16),
+    commitIndex: 0,
+    requests,
+  }
 }
 
 function withTable(): Stepped {
@@ -68,7 +75,7 @@ function withTable(): Stepped {
   const seed = new Uint8Array(16)
   stepped.send(
     { type: 'open' },
-    { type: 'execute', batch: 1, nowMs: 1, seed, requests: [creation] },
+    { type: 'execute', batch: 1, nowMs: 1, seed, commitIndex: 0, requests: [creation] },
   )
   stepped.send({ type: 'commit', batch: 1, index: 1 }, execute(2, 'CREATE TABLE t (a)'))
   stepped.send({ type: 'commit', batch: 2, index: 2 })

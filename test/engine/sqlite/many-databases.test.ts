@@ -253,7 +253,14 @@ test('a file that can not be opened is a fault of this node, and nothing is logg
 
   const requests = [encodeRequest(request(INSERT))]
   const seed = new Uint8Array(16)
-  const reply = leader.writer.handle({ type: 'execute', batch: 99, nowMs: 1, seed, requests })
+  const reply = leader.writer.handle({
+    type: 'execute',
+    batch: 99,
+    nowMs: 1,
+    seed,
+    commitIndex: 0,
+    requests,
+  })
   assert(reply.type === 'fault', reply.type)
   assert.equal(reply.error.code, 'OVERLOADED')
 

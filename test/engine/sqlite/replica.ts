@@ -115,7 +115,10 @@ export class Replica implements Disposable {
     seed[1] = this.batch >> 8
     const encoded = requests.map(encodeRequest)
     const { batch, nowMs } = this
-    return this.send({ type: 'execute', batch, nowMs, seed, requests: encoded }, 'executed')
+    return this.send(
+      { type: 'execute', batch, nowMs, seed, commitIndex: this.index, requests: encoded },
+      'executed',
+    )
   }
 
   /** Ends the open batch as the next entry. */

@@ -26,7 +26,7 @@ test('messages out of turn are broken invariants, not answers', () => {
   const seed = new Uint8Array(16)
   const requests = [encodeRequest(request(TABLE))]
   const execute = (batch: number): WriterReply =>
-    writer.handle({ type: 'execute', batch, nowMs: 1, seed, requests })
+    writer.handle({ type: 'execute', batch, nowMs: 1, seed, commitIndex: 0, requests })
   const broken = { name: 'AssertionError' }
 
   assert.throws(() => writer.handle({ type: 'open' }), broken)
@@ -214,7 +214,14 @@ test('an error of the disk while a checkpoint is due is a fault, told with the n
   for (let i = 0; i < 10 && reply.type !== 'fault'; i++) {
     const seed = new Uint8Array(16)
     const requests = [encodeRequest(INSERT)]
-    reply = replica.writer.handle({ type: 'execute', batch: 100 + i, nowMs: 1, seed, requests })
+    reply = replica.writer.handle({
+      type: 'execute',
+      batch: 100 + i,
+      nowMs: 1,
+      seed,
+      commitIndex: 0,
+      requests,
+    })
     if (reply.type === 'executed') {
       reply = replica.writer.handle({ type: 'commit', batch: 100 + i, index: 100 + i })
     }

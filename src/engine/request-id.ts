@@ -1,0 +1,73 @@
+/**
+ * The id by which a client's request is known when it comes again: what it may hold, and its bytes.
+ * It stands in the request, so that it goes wherever the request goes.
+ */
+import type { ByteReader, ByteWriter } from '../base/bytes.ts'
+import { DbError } from '../base/errors.ts'
+import type { RequestId } from './engine.ts'
+
+const NONE = 0
+const SESSION = 1
+const KEY = 2
+
+const NAME_MAX = 2 ** 48 - 1
+/** Visible ASCII and spaces: what an HTTP header carries unchanged. */
+const KEY_TEXT = /^[\x20-\x7e]{1,255}$/
+
+/** Why this can't be a request's id, undefined if it can. */
+export function refuseRequestId(id: RequestId): string | undefined {
+  if (id.type === 'key') {
+    return KEY_TEXT.test(id.key) ? undefined : 'a key has 1 to 255 printable ASCII characters'
+  }
+  const { session, sequence } = id
+  if (!isCount(session.birth)) return `${session.birth} is no birth of a session`
+  if (!isCount(session.name) || session.name > NAME_MAX) {
+    return `${session.name} is no name of a session`
+  }
+  return isCount(sequence) && sequence > 0 ? undefined : `${sequence} is no sequence number`
+}
+
+/**
+ * Layout: u8 kind (0 none, 1 session, 2 key) · of a session: birth varint, name varint, sequence
+ * varint · of a key: utf8. Throws `DbError` INVALID_REQUEST.
+ */
+export function encodeRequestId(writer: ByteWriter, id: RequestId | undefined): void {
+  if (id === undefined) return writer.u8(NONE)
+  const refusal = refuseRequestId(id)
+  if (refusal !== undefined) throw new DbError('INVALID_REQUEST', refusal)
+  if (id.type === 'key') {
+    writer.u8(KEY)
+    return writer.utf8(id.key)
+  }
+  writer.u8(SESSION)
+  writer.varint(id.session.birth)
+  writer.varint(id.session.name)
+  return writer.varint(id.sequence)
+}
+
+/** Reads what {@link encodeRequestId} wrote. Throws `DbError` CORRUPT. */
+export function decodeRequestId(reader: ByteReader): RequestId | undefined {
+  const kind = reader.u8()
+  switch (kind) {
+    case NONE:
+      return undefined
+    case SESSION: {
+      const session = { birth: reader.varint(), name: reader.varint() }
+      return checked({ type: 'session', session, sequence: reader.varint() })
+    }
+    case KEY:
+      return checked({ type: 'key', key: reader.utf8() })
+    default:
+      throw new DbError('CORRUPT', `a request id of kind ${kind} is not known here`)
+  }
+}
+
+function checked(id: RequestId): RequestId {
+  const refusal = refuseRequestId(id)
+  if (refusal !== undefined) throw new DbError('CORRUPT', refusal)
+  return id
+}
+
+function isCount(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0
+}
