@@ -1,7 +1,8 @@
 /**
  * Forwarding: a write that arrives at a follower goes to the leader as the request it is, once,
- * with the time that is left to it. It is never sent again from here: only who holds a request id
- * can do that safely. A lost connection therefore means `unknown`, unless the frame never left.
+ * with the time that is left to it. It is never sent again from here: only a request with an id
+ * can be, and write-router.ts does that. A lost connection therefore means `unknown`, unless the
+ * frame never left.
  *
  *   forward       => life varint, id varint, timeoutMs varint, request bytes (the rest)
  *   forward-reply => life varint, id varint, outcome (outcome-codec.ts)
@@ -15,6 +16,7 @@ import type { WriteCallback } from './types.ts'
 
 interface Waiting {
   readonly leader: number
+  readonly hasId: boolean
   readonly deadlineMs: number
   readonly done: WriteCallback
 }
@@ -60,8 +62,14 @@ export class Forwarder {
     return this.#waiting.size
   }
 
-  /** Sends `request` to `leader`. Answered exactly once. */
-  forward(leader: number, request: Uint8Array, timeoutMs: number, done: WriteCallback): void {
+  /** Sends a request to `leader`. Answered exactly once. */
+  forward(
+    leader: number,
+    request: { readonly body: Uint8Array; readonly hasId: boolean },
+    timeoutMs: number,
+    done: WriteCallback,
+  ): void {
+    const { body, hasId } = request
     if (this.#waiting.size >= this.#parts.maxWaiting) {
       const message = `${this.#waiting.size} writes wait for the leader already; back off`
       return done({ type: 'failed', error: new DbError('OVERLOADED', message) })
@@ -72,13 +80,25 @@ export class Forwarder {
     writer.varint(this.#life)
     writer.varint(id)
     writer.varint(Math.max(1, Math.floor(timeoutMs)))
-    writer.raw(request)
+    writer.raw(body)
     if (!this.#parts.peers.send(leader, 'data', 'forward', writer.finish())) {
       const message = 'the leader can not be reached from this node; nothing was sent'
       return done({ type: 'failed', error: new DbError('NO_LEADER', message) })
     }
     const deadlineMs = this.#parts.clock.monotonicMs() + timeoutMs + GRACE_MS
-    this.#waiting.set(id, { leader, deadlineMs, done })
+    this.#waiting.set(id, { leader, hasId, deadlineMs, done })
+  }
+
+  /**
+   * `leader` leads now. Whoever was asked before may never answer, and what has an id can be sent
+   * again; the others wait on, because their answer may be on its way.
+   */
+  leaderChanged(leader: number): void {
+    for (const [id, waiting] of this.#waiting) {
+      if (!waiting.hasId || waiting.leader === leader) continue
+      const message = 'another leader was elected before the last one answered'
+      this.#end(id, new DbError('LEADERSHIP_LOST', message))
+    }
   }
 
   sweep(): void {

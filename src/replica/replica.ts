@@ -15,6 +15,7 @@ import { Reads } from './reads.ts'
 import { Reports } from './reports.ts'
 import { changesSchema } from './schema-change.ts'
 import { type HealRequest, Snapshots } from './snapshots.ts'
+import { WriteRouter } from './write-router.ts'
 import type {
   DigestAnswer,
   MemberReport,
@@ -48,6 +49,7 @@ export class Replica {
   readonly #executor: Executor
   readonly #reads: Reads
   readonly #forwarder: Forwarder
+  readonly #router: WriteRouter
   readonly #reports: Reports
   readonly #snapshots: Snapshots
   readonly #applyLag = new ApplyLag()
@@ -103,6 +105,17 @@ export class Replica {
       execute: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
     })
     this.#snapshots = new Snapshots({ logger })
+    this.#router = new WriteRouter({
+      clock,
+      leader: () => (this.#isLeader ? 'self' : this.#leader),
+      maxHeld: options.maxForwardedRequests,
+      maxHeldBytes: options.maxQueuedBytes,
+      executeHere: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
+      forward: (leader, write, timeoutMs, done) => {
+        this.#counters.forwarded += 1
+        this.#forwarder.forward(leader, write, timeoutMs, done)
+      },
+    })
     this.#reports = new Reports({
       raftId: parts.raftId,
       peers,
@@ -126,20 +139,12 @@ export class Replica {
     if (this.#isStopped) {
       return done({ type: 'failed', error: new DbError('SHUTTING_DOWN', 'this node is stopping') })
     }
-    const body = encodeRequest(request)
-    if (this.#isLeader) {
-      this.#executor.submit(body, timeoutMs, done)
-      return
+    const mayForward = this.#mayForward(request)
+    if (!this.#isLeader && !mayForward) {
+      return done({ type: 'failed', error: this.#forwardRefusal() })
     }
-    const refusal = this.#forwardRefusal(request)
-    if (refusal !== undefined) return done({ type: 'failed', error: refusal })
-    const leader = this.#leader
-    if (leader === undefined) {
-      const message = 'nobody leads right now; an election takes about a second'
-      return done({ type: 'failed', error: new DbError('NO_LEADER', message) })
-    }
-    this.#counters.forwarded += 1
-    this.#forwarder.forward(leader, body, timeoutMs, done)
+    const write = { body: encodeRequest(request), hasId: request.id !== undefined, mayForward }
+    this.#router.route(write, timeoutMs, done)
   }
 
   query(
@@ -184,6 +189,7 @@ export class Replica {
       queuedBytes: executor.queuedBytes,
       waitingReads: this.#reads.waitingCount,
       forwardedRequests: this.#forwarder.waitingCount,
+      heldRequests: this.#router.heldCount,
       lagMs: this.#reports.lagMs(),
       quorumApplyLagMs: this.#applyLag.lagMs(this.#parts.clock.monotonicMs()),
       isAdmissionPaused: this.#isAdmissionPaused(),
@@ -192,19 +198,33 @@ export class Replica {
     }
   }
 
-  /** True while a write or a read of this node is on its way. */
+  /** No write is being executed or replicated here: leadership can be handed over. */
   get isIdle(): boolean {
-    return this.#executor.isIdle && this.#forwarder.waitingCount === 0
+    return this.#executor.isIdle
   }
 
-  /** New requests are refused; what is in flight may end. */
+  /** No write of this node's clients waits for another node. */
+  get isPassedOn(): boolean {
+    return this.#forwarder.waitingCount === 0 && this.#router.heldCount === 0
+  }
+
+  /**
+   * This node executes nothing more; what is in flight may end. What waits, and what still comes,
+   * is held and goes to the next leader.
+   */
   stopAdmission(): void {
     this.#executor.stopAdmission()
+  }
+
+  /** Ends the writes that wait for a leader: this node won't be there when there is one. */
+  refuseHeld(): void {
+    this.#router.stop(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
   }
 
   /** Ends this replica; everything that still waits is told so. `done` when all is closed. */
   stop(done: () => void): void {
     this.#isStopped = true
+    this.refuseHeld()
     for (const timer of this.#timers) timer.cancel()
     this.#executor.stop()
     this.#forwarder.fail()
@@ -221,6 +241,10 @@ export class Replica {
       this.#applyLag.reset()
     }
     this.#executor.onLogEvent(event)
+    if (event.type === 'role') {
+      if (event.leader !== undefined) this.#forwarder.leaderChanged(event.leader)
+      this.#router.leaderChanged()
+    }
   }
 
   #every(delayMs: number, work: () => void): void {
@@ -237,6 +261,7 @@ export class Replica {
     this.#executor.sweep()
     this.#reads.sweep()
     this.#forwarder.sweep()
+    this.#router.sweep()
   }
 
   #report(): void {
@@ -273,11 +298,14 @@ export class Replica {
     return new DbError('DIVERGED', message, { details: { ...this.#executor.divergence } })
   }
 
-  /** Why this follower does not pass the request on, by its `forward` rule. */
-  #forwardRefusal(request: WriteRequest): DbError | undefined {
+  /** Whether this node may pass the request on, by its `forward` rule. */
+  #mayForward(request: WriteRequest): boolean {
     const { forward } = this.#parts.options
-    if (forward === 'all') return undefined
-    if (forward === 'data' && !changesSchema(request)) return undefined
+    return forward === 'all' || (forward === 'data' && !changesSchema(request))
+  }
+
+  #forwardRefusal(): DbError {
+    const { forward } = this.#parts.options
     const { peers } = this.#parts.log.status()
     const leader = peers.find(({ raftId }) => raftId === this.#leader)
     const where = leader === undefined ? 'unknown' : `${leader.nodeId} at ${leader.address}`

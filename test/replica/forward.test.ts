@@ -26,9 +26,9 @@ class Bench {
     return forwarder
   }
 
-  forward(timeoutMs = 1000): WriteOutcome[] {
+  forward(timeoutMs = 1000, hasId = false): WriteOutcome[] {
     const heard: WriteOutcome[] = []
-    const request = new Uint8Array([1, 2, 3])
+    const request = { body: new Uint8Array([1, 2, 3]), hasId }
     this.follower.forward(1, request, timeoutMs, outcome => heard.push(outcome))
     return heard
   }
@@ -124,4 +124,17 @@ test('more than may wait are refused', () => {
   bench.forward()
   bench.forward()
   assert.equal(code(bench.forward()), 'OVERLOADED')
+})
+
+test('when another leads, who has an id is told so at once and the others wait for their answer', () => {
+  const bench = new Bench()
+  const [bare, named] = [bench.forward(), bench.forward(1000, true)]
+  bench.follower.leaderChanged(1)
+  assert.deepEqual([code(bare), code(named)], ['nothing', 'nothing'])
+  bench.follower.leaderChanged(3)
+  assert.deepEqual([code(bare), code(named)], ['nothing', 'LEADERSHIP_LOST'])
+  bench.network.deliver()
+  for (const { done } of bench.executed) done({ type: 'ok', index: 1, results: [] })
+  bench.network.deliver()
+  assert.deepEqual([code(bare), named.length], ['ok', 1])
 })
