@@ -174,6 +174,15 @@ test('a snapshot older than the commit index is refused, and the commit index is
 })
 
 // 5.1: "entries following the snapshot are still valid and must be retained".
+test('a snapshot older than one that is still being installed is refused', () => {
+  const follower = followerIn(1, {}, { entries: log(1) })
+  follower.receive({ type: 'snapshot', from: 2, term: 1, snapshot: snapshotAt(25, 1, [1, 2]) })
+  // Nothing says that the first is installed: applied is behind both, and the log begins after 25.
+  follower.receive({ type: 'snapshot', from: 2, term: 1, snapshot: snapshotAt(23, 1, [1, 2]) })
+
+  assert.equal(follower.status.commit, 25)
+})
+
 test('a snapshot of a prefix of the log only moves the commit index', () => {
   const follower = followerIn(3, {}, { entries: log(1, 1, 2, 2, 2) })
   follower.receive({ type: 'snapshot', from: 2, term: 3, snapshot: snapshotAt(3, 2, [1, 2, 3]) })
