@@ -253,13 +253,9 @@ export class Node implements Service {
     replica.stopAdmission()
     await this.#until(() => replica.isIdle, DRAIN_MS_MAX)
     const isAlone = replica.status().log.peers.length === 0
-    if (replica.status().log.role === 'leader' && !isAlone) {
-      replica.transferLeadership()
-      await this.#until(() => replica.status().log.role !== 'leader', TRANSFER_MS_MAX)
-    }
-    // What waited here goes to the next leader; without one there is nobody left to wait for.
-    if (!isAlone) await this.#until(() => replica.isPassedOn, DRAIN_MS_MAX)
-    replica.refuseHeld()
+    if (replica.status().log.role !== 'leader' || isAlone) return
+    replica.transferLeadership()
+    await this.#until(() => replica.status().log.role !== 'leader', TRANSFER_MS_MAX)
   }
 
   async #until(condition: () => boolean, timeoutMs: number): Promise<void> {
@@ -293,6 +289,9 @@ export class Node implements Service {
 
   digest: Service['digest'] = (request, options, done) =>
     must(this.#parts).replica.digest(request, options, done)
+
+  transact: Service['transact'] = (operation, { timeoutMs }, done) =>
+    must(this.#parts).replica.transact(operation, timeoutMs, done)
 
   databases: Service['databases'] = done => must(this.#parts).engine.databases(done)
 

@@ -5,7 +5,9 @@ import { ERRORS } from '../base/errors.ts'
 import { commandSchemas } from '../protocol/commands.ts'
 import { OPERATORS } from '../protocol/conditions.ts'
 import {
+  beginSchema,
   digestSchema,
+  endSchema,
   executeBatchSchema,
   executeStatementSchema,
   queryBatchSchema,
@@ -122,6 +124,8 @@ const SHAPES: Readonly<Record<Route['request'], readonly [title: string, schema:
     ['Several: `statements` (or the array alone)', queryBatchSchema],
   ],
   digest: [['After the question mark', digestSchema]],
+  begin: [['Its database', beginSchema]],
+  end: [['Nothing, or', endSchema]],
   transfer: [],
   bytes: [],
   none: [],

@@ -132,6 +132,18 @@ export const digestSchema = z.strictObject({
     .describe('Deadline in milliseconds; the default is the one of reads.'),
 })
 
+/** `POST /transactions`. */
+export const beginSchema = z.strictObject({
+  database: databaseName,
+  timeoutMs: timeoutMs.describe(
+    'Milliseconds that the transaction may be open in all; at most, and by default, the ' +
+      '`maxTransactionMs` of the leader.',
+  ),
+})
+
+/** The body of a commit or a rollback, which may also be empty. */
+export const endSchema = z.strictObject({ timeoutMs })
+
 /** The body of `POST /transfer`, which may also be empty. */
 export const transferSchema = z.strictObject({})
 
@@ -158,6 +170,22 @@ export interface ResultsResponse {
   /** Index of the log behind the token. */
   readonly index: number
   /** The node that answered. */
+  readonly node: string
+  readonly durationMs: number
+}
+
+/** The answer of `POST /transactions`. */
+export interface TransactionResponse {
+  /** Its name, for the paths of its calls: opaque, and secret to who has begun it. */
+  readonly transaction: string
+  readonly node: string
+  readonly durationMs: number
+}
+
+/** The answer of a step or a rollback. Nothing has taken effect yet, so that there is no token. */
+export interface StepResponse {
+  /** One per statement or Command of the request, in its order; none of a rollback. */
+  readonly results: readonly ResultJson[]
   readonly node: string
   readonly durationMs: number
 }
@@ -240,8 +268,6 @@ export interface StatusResponse {
   readonly queuedBytes: number
   readonly waitingReads: number
   readonly forwardedRequests: number
-  /** Writes that wait here for a leader. */
-  readonly heldRequests: number
   readonly isAdmissionPaused: boolean
   readonly engine: 'opening' | 'ready' | 'down'
   readonly divergence: {

@@ -9,9 +9,11 @@ interface RouteRow {
   /** What the caller may rely on. */
   readonly guarantee: string
   /** Names of schemas and types in http-api.ts, for the reference page. */
-  readonly request: 'execute' | 'query' | 'digest' | 'transfer' | 'bytes' | 'none'
+  readonly request: 'execute' | 'query' | 'digest' | 'transfer' | 'begin' | 'end' | 'bytes' | 'none'
   readonly response:
     | 'ResultsResponse'
+    | 'TransactionResponse'
+    | 'StepResponse'
     | 'DigestResponse'
     | 'StatusResponse'
     | 'NodesResponse'
@@ -36,6 +38,17 @@ const SQL_ERRORS = [
 ] as const
 
 const NODE_ERRORS = ['ENGINE_RESTARTED', 'DISK_FULL', 'DISK_FAILED'] as const
+
+const TRANSACTION_ERRORS = [
+  'TRANSACTION_CONFLICT',
+  'TRANSACTION_LOST',
+  'TRANSACTION_EXPIRED',
+  'STATEMENT_TIMEOUT',
+  'NOT_LEADER',
+  'NO_LEADER',
+  'DIVERGED',
+  ...NODE_ERRORS,
+] as const
 
 /** Errors that any route can end in. */
 export const COMMON_ERRORS = [
@@ -96,6 +109,68 @@ export const ROUTES = {
       'DIVERGED',
       'ENGINE_RESTARTED',
     ],
+    isAlwaysOn: false,
+  },
+  begin: {
+    method: 'POST',
+    path: '/transactions',
+    about: 'Begins an interactive transaction on one database and names it.',
+    guarantee:
+      'Its statements see one state of the database and what they did themselves; nobody else ' +
+      'sees that before the commit. Committed transactions are serializable.',
+    request: 'begin',
+    response: 'TransactionResponse',
+    errors: ['FORBIDDEN', 'NOT_LEADER', 'NO_LEADER', 'DIVERGED', 'TRANSACTION_LOST'],
+    isAlwaysOn: false,
+  },
+  step: {
+    method: 'POST',
+    path: '/transactions/{transaction}/execute',
+    about: 'Runs statements in a transaction: all of them or none. A failed one leaves it open.',
+    guarantee:
+      'Only the end of the transaction decides whether they take effect. TRANSACTION_… errors, ' +
+      'and those with `details.transaction` = `over`, mean that it is rolled back.',
+    request: 'execute',
+    response: 'StepResponse',
+    errors: [...SQL_ERRORS, 'FORBIDDEN', ...TRANSACTION_ERRORS],
+    isAlwaysOn: false,
+  },
+  look: {
+    method: 'POST',
+    path: '/transactions/{transaction}/query',
+    about: 'Reads in a transaction, what it has written included.',
+    guarantee: 'As for `execute` in a transaction; a statement that writes is refused.',
+    request: 'query',
+    response: 'StepResponse',
+    errors: [...SQL_ERRORS, 'FORBIDDEN', ...TRANSACTION_ERRORS],
+    isAlwaysOn: false,
+  },
+  commit: {
+    method: 'POST',
+    path: '/transactions/{transaction}/commit',
+    about: 'Commits a transaction: as one entry of the log, all of it or nothing.',
+    guarantee:
+      'As for `execute`. Of one that only read it proves that what was read was the newest. Sent ' +
+      'again it tells what became of the first.',
+    request: 'end',
+    response: 'ResultsResponse',
+    errors: [
+      'FORBIDDEN',
+      ...TRANSACTION_ERRORS,
+      'LEADERSHIP_LOST',
+      'COMMIT_TIMEOUT',
+      'CONNECTION_LOST',
+    ],
+    isAlwaysOn: false,
+  },
+  rollback: {
+    method: 'POST',
+    path: '/transactions/{transaction}/rollback',
+    about: 'Ends a transaction without any effect.',
+    guarantee: 'TRANSACTION_LOST and TRANSACTION_EXPIRED say that it was over already.',
+    request: 'end',
+    response: 'StepResponse',
+    errors: ['FORBIDDEN', ...TRANSACTION_ERRORS],
     isAlwaysOn: false,
   },
   digest: {
@@ -208,7 +283,16 @@ const BY_PATH: ReadonlyMap<string, RouteName> = new Map(
   (Object.keys(ROUTES) as RouteName[]).map(name => [ROUTES[name].path, name]),
 )
 
+const TRANSACTION = '{transaction}'
+const TRANSACTION_PATH = /^\/transactions\/([^/]{1,200})(\/\w+)$/
+
 /** The route at `path`, whatever the method: every path has one. */
 export function routeAt(path: string): RouteName | undefined {
-  return BY_PATH.get(path)
+  const [, , call] = TRANSACTION_PATH.exec(path) ?? []
+  return BY_PATH.get(call === undefined ? path : `${ROUTES.begin.path}/${TRANSACTION}${call}`)
+}
+
+/** The name of the transaction in the path of one of its calls; empty in any other path. */
+export function transactionIn(path: string): string {
+  return TRANSACTION_PATH.exec(path)?.[1] ?? ''
 }

@@ -26,6 +26,7 @@ import {
   tooLarge,
 } from './batch.ts'
 import type { ReplicaCounters, ReplicaOptions, WriteCallback } from './types.ts'
+import type { TransactionCall, TransactionCallback } from './transaction-call.ts'
 import { WaitingWrites } from './waiting.ts'
 import { WriterSession } from './writer.ts'
 import type { Opened } from './writer.ts'
@@ -157,6 +158,12 @@ export class Executor {
     if (refusal !== undefined) return fail(done, refusal)
     this.#parts.counters.requests += 1
     this.#pump()
+  }
+
+  /** Takes a call of a transaction from this node's clients or a follower. Answered once. */
+  transact(_call: TransactionCall, _timeoutMs: number, done: TransactionCallback): void {
+    const message = 'interactive transactions are not there yet; send the statements as one request'
+    done({ type: 'failed', error: new DbError('UNSUPPORTED', message) })
   }
 
   onLogEvent(event: LogEvent): void {

@@ -1,24 +1,36 @@
 /**
- * Forwarding: a write that arrives at a follower goes to the leader as the request it is, once,
- * with the time that is left to it. It is never sent again from here: only a request with an id
- * can be, and write-router.ts does that. A lost connection therefore means `unknown`, unless the
- * frame never left.
+ * Forwarding: a call that arrives at a follower goes to the leader as the request it is, once, with
+ * the time that is left to it. It is never sent again from here: only who holds a request id can do
+ * that safely. A lost connection therefore means `unknown`, unless the frame never left.
  *
- *   forward       => life varint, id varint, timeoutMs varint, request bytes (the rest)
- *   forward-reply => life varint, id varint, outcome (outcome-codec.ts)
+ *   forward       => life varint, id varint, timeoutMs varint, kind u8, request bytes (the rest)
+ *   forward-reply => life varint, id varint, answer bytes of that kind (the rest)
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Random } from '../base/ports.ts'
 import type { Peers } from '../log/peers.ts'
-import { decodeOutcome, encodeOutcome } from './outcome-codec.ts'
-import type { WriteCallback } from './types.ts'
+
+/** What is asked of the leader: a write, or something of an interactive transaction. */
+const CALL_KINDS = ['write', 'transaction'] as const
+export type CallKind = (typeof CALL_KINDS)[number]
+
+/** The leader's answer as its bytes, or why there is none. */
+export type CallAnswer =
+  | { readonly type: 'answered'; readonly answer: ByteReader }
+  | { readonly type: 'failed'; readonly error: DbError }
+
+/** Carries out a call on the leader; `done` takes the bytes of its answer. */
+export type CallHandler = (
+  request: Uint8Array,
+  timeoutMs: number,
+  done: (answer: Uint8Array) => void,
+) => void
 
 interface Waiting {
   readonly leader: number
-  readonly hasId: boolean
   readonly deadlineMs: number
-  readonly done: WriteCallback
+  readonly done: (answer: CallAnswer) => void
 }
 
 /** Newest request heard of a peer's life: an older number is a frame that came twice. */
@@ -37,8 +49,8 @@ export interface ForwarderParts {
   readonly clock: Clock
   readonly random: Random
   readonly maxWaiting: number
-  /** Executes a request that a follower forwarded. */
-  readonly execute: (request: Uint8Array, timeoutMs: number, done: WriteCallback) => void
+  /** What carries out the calls that followers forwarded. */
+  readonly handlers: Readonly<Record<CallKind, CallHandler>>
 }
 
 export class Forwarder {
@@ -62,16 +74,16 @@ export class Forwarder {
     return this.#waiting.size
   }
 
-  /** Sends a request to `leader`. Answered exactly once. */
+  /** Sends `request` to `leader`. Answered exactly once. */
   forward(
     leader: number,
-    request: { readonly body: Uint8Array; readonly hasId: boolean },
+    kind: CallKind,
+    request: Uint8Array,
     timeoutMs: number,
-    done: WriteCallback,
+    done: (answer: CallAnswer) => void,
   ): void {
-    const { body, hasId } = request
     if (this.#waiting.size >= this.#parts.maxWaiting) {
-      const message = `${this.#waiting.size} writes wait for the leader already; back off`
+      const message = `${this.#waiting.size} calls wait for the leader already; back off`
       return done({ type: 'failed', error: new DbError('OVERLOADED', message) })
     }
     const id = this.#nextId
@@ -80,25 +92,14 @@ export class Forwarder {
     writer.varint(this.#life)
     writer.varint(id)
     writer.varint(Math.max(1, Math.floor(timeoutMs)))
-    writer.raw(body)
+    writer.u8(CALL_KINDS.indexOf(kind))
+    writer.raw(request)
     if (!this.#parts.peers.send(leader, 'data', 'forward', writer.finish())) {
       const message = 'the leader can not be reached from this node; nothing was sent'
       return done({ type: 'failed', error: new DbError('NO_LEADER', message) })
     }
     const deadlineMs = this.#parts.clock.monotonicMs() + timeoutMs + GRACE_MS
-    this.#waiting.set(id, { leader, hasId, deadlineMs, done })
-  }
-
-  /**
-   * `leader` leads now. Whoever was asked before may never answer, and what has an id can be sent
-   * again; the others wait on, because their answer may be on its way.
-   */
-  leaderChanged(leader: number): void {
-    for (const [id, waiting] of this.#waiting) {
-      if (!waiting.hasId || waiting.leader === leader) continue
-      const message = 'another leader was elected before the last one answered'
-      this.#end(id, new DbError('LEADERSHIP_LOST', message))
-    }
+    this.#waiting.set(id, { leader, deadlineMs, done })
   }
 
   sweep(): void {
@@ -138,12 +139,16 @@ export class Forwarder {
     // Numbers of one life only grow on their ordered lane; anything else was heard before.
     if (last?.life === life && id <= last.id) return
     this.#heard.set(from, { life, id })
+    const kind = CALL_KINDS[reader.u8()]
+    // Of a newer release: it is silent for that node, which hears so at its deadline.
+    if (kind === undefined) return
     // The transport may reuse its buffer once this call returns, and the request waits in a queue.
-    this.#parts.execute(reader.raw(reader.remaining).slice(), timeoutMs, outcome => {
+    const request = reader.raw(reader.remaining).slice()
+    this.#parts.handlers[kind](request, timeoutMs, answer => {
       const writer = new ByteWriter()
       writer.varint(life)
       writer.varint(id)
-      encodeOutcome(writer, outcome)
+      writer.raw(answer)
       this.#parts.peers.send(from, 'data', 'forward-reply', writer.finish())
     })
   }
@@ -155,6 +160,6 @@ export class Forwarder {
     const waiting = this.#waiting.get(id)
     if (waiting?.leader !== from) return
     this.#waiting.delete(id)
-    waiting.done(decodeOutcome(reader))
+    waiting.done({ type: 'answered', answer: reader })
   }
 }

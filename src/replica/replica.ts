@@ -10,12 +10,11 @@ import type { LogEvent, ReplicatedLog } from '../log/log.ts'
 import type { Peers } from '../log/peers.ts'
 import { ApplyLag } from './apply-lag.ts'
 import { Executor } from './executor.ts'
-import { Forwarder } from './forward.ts'
+import { LeaderCalls } from './leader-calls.ts'
 import { Reads } from './reads.ts'
 import { Reports } from './reports.ts'
-import { changesSchema } from './schema-change.ts'
 import { type HealRequest, Snapshots } from './snapshots.ts'
-import { WriteRouter } from './write-router.ts'
+import { toCall, type TransactionCallback, type TransactionOperation } from './transaction-call.ts'
 import type {
   DigestAnswer,
   MemberReport,
@@ -48,8 +47,7 @@ export class Replica {
   readonly #parts: ReplicaParts
   readonly #executor: Executor
   readonly #reads: Reads
-  readonly #forwarder: Forwarder
-  readonly #router: WriteRouter
+  readonly #leaderCalls: LeaderCalls
   readonly #reports: Reports
   readonly #snapshots: Snapshots
   readonly #applyLag = new ApplyLag()
@@ -63,7 +61,6 @@ export class Replica {
     roleChanges: 0,
   }
   readonly #timers: Timer[] = []
-  #leader: number | undefined
   #isLeader = false
   #isStopped = false
 
@@ -97,25 +94,18 @@ export class Replica {
       lagMs: () => this.#reports.lagMs(),
       refusal: () => this.#readRefusal(),
     })
-    this.#forwarder = new Forwarder({
+    this.#leaderCalls = new LeaderCalls({
+      log,
       peers,
       clock,
       random,
+      forward: options.forward,
       maxWaiting: options.maxForwardedRequests,
-      execute: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
+      counters: this.#counters,
+      submit: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
+      transact: (call, timeoutMs, done) => this.#executor.transact(call, timeoutMs, done),
     })
     this.#snapshots = new Snapshots({ logger })
-    this.#router = new WriteRouter({
-      clock,
-      leader: () => (this.#isLeader ? 'self' : this.#leader),
-      maxHeld: options.maxForwardedRequests,
-      maxHeldBytes: options.maxQueuedBytes,
-      executeHere: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
-      forward: (leader, write, timeoutMs, done) => {
-        this.#counters.forwarded += 1
-        this.#forwarder.forward(leader, write, timeoutMs, done)
-      },
-    })
     this.#reports = new Reports({
       raftId: parts.raftId,
       peers,
@@ -139,12 +129,18 @@ export class Replica {
     if (this.#isStopped) {
       return done({ type: 'failed', error: new DbError('SHUTTING_DOWN', 'this node is stopping') })
     }
-    const mayForward = this.#mayForward(request)
-    if (!this.#isLeader && !mayForward) {
-      return done({ type: 'failed', error: this.#forwardRefusal() })
+    if (this.#isLeader) this.#executor.submit(encodeRequest(request), timeoutMs, done)
+    else this.#leaderCalls.write(request, timeoutMs, done)
+  }
+
+  /** One call of an interactive transaction, at any node. `done` is called exactly once. */
+  transact(operation: TransactionOperation, timeoutMs: number, done: TransactionCallback): void {
+    if (this.#isStopped) {
+      return done({ type: 'failed', error: new DbError('SHUTTING_DOWN', 'this node is stopping') })
     }
-    const write = { body: encodeRequest(request), hasId: request.id !== undefined, mayForward }
-    this.#router.route(write, timeoutMs, done)
+    const call = toCall(operation)
+    if (this.#isLeader) this.#executor.transact(call, timeoutMs, done)
+    else this.#leaderCalls.transact(call, timeoutMs, done)
   }
 
   query(
@@ -188,8 +184,7 @@ export class Replica {
       queuedRequests: executor.queuedRequests,
       queuedBytes: executor.queuedBytes,
       waitingReads: this.#reads.waitingCount,
-      forwardedRequests: this.#forwarder.waitingCount,
-      heldRequests: this.#router.heldCount,
+      forwardedRequests: this.#leaderCalls.waitingCount,
       lagMs: this.#reports.lagMs(),
       quorumApplyLagMs: this.#applyLag.lagMs(this.#parts.clock.monotonicMs()),
       isAdmissionPaused: this.#isAdmissionPaused(),
@@ -198,36 +193,22 @@ export class Replica {
     }
   }
 
-  /** No write is being executed or replicated here: leadership can be handed over. */
+  /** True while a write or a read of this node is on its way. */
   get isIdle(): boolean {
-    return this.#executor.isIdle
+    return this.#executor.isIdle && this.#leaderCalls.waitingCount === 0
   }
 
-  /** No write of this node's clients waits for another node. */
-  get isPassedOn(): boolean {
-    return this.#forwarder.waitingCount === 0 && this.#router.heldCount === 0
-  }
-
-  /**
-   * This node executes nothing more; what is in flight may end. What waits, and what still comes,
-   * is held and goes to the next leader.
-   */
+  /** New requests are refused; what is in flight may end. */
   stopAdmission(): void {
     this.#executor.stopAdmission()
-  }
-
-  /** Ends the writes that wait for a leader: this node won't be there when there is one. */
-  refuseHeld(): void {
-    this.#router.stop(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
   }
 
   /** Ends this replica; everything that still waits is told so. `done` when all is closed. */
   stop(done: () => void): void {
     this.#isStopped = true
-    this.refuseHeld()
     for (const timer of this.#timers) timer.cancel()
     this.#executor.stop()
-    this.#forwarder.fail()
+    this.#leaderCalls.fail()
     this.#reads.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
     this.#parts.log.stop(() => this.#parts.engine.stop(done))
   }
@@ -235,16 +216,12 @@ export class Replica {
   #onLogEvent(event: LogEvent): void {
     if (this.#isStopped) return
     if (event.type === 'role') {
-      this.#leader = event.leader
+      this.#leaderCalls.setLeader(event.leader)
       this.#isLeader = event.role === 'leader'
       this.#counters.roleChanges += 1
       this.#applyLag.reset()
     }
     this.#executor.onLogEvent(event)
-    if (event.type === 'role') {
-      if (event.leader !== undefined) this.#forwarder.leaderChanged(event.leader)
-      this.#router.leaderChanged()
-    }
   }
 
   #every(delayMs: number, work: () => void): void {
@@ -260,8 +237,7 @@ export class Replica {
   #sweep(): void {
     this.#executor.sweep()
     this.#reads.sweep()
-    this.#forwarder.sweep()
-    this.#router.sweep()
+    this.#leaderCalls.sweep()
   }
 
   #report(): void {
@@ -296,22 +272,5 @@ export class Replica {
   #divergedError(): DbError {
     const message = 'this replica computed something else than the others; ask another node'
     return new DbError('DIVERGED', message, { details: { ...this.#executor.divergence } })
-  }
-
-  /** Whether this node may pass the request on, by its `forward` rule. */
-  #mayForward(request: WriteRequest): boolean {
-    const { forward } = this.#parts.options
-    return forward === 'all' || (forward === 'data' && !changesSchema(request))
-  }
-
-  #forwardRefusal(): DbError {
-    const { forward } = this.#parts.options
-    const { peers } = this.#parts.log.status()
-    const leader = peers.find(({ raftId }) => raftId === this.#leader)
-    const where = leader === undefined ? 'unknown' : `${leader.nodeId} at ${leader.address}`
-    const what = forward === 'none' ? 'writes' : 'changes of the schema'
-    const message = `this node is a follower and does not forward ${what}; the leader is ${where}`
-    const details = { leaderId: leader?.nodeId, leaderAddress: leader?.address, forward }
-    return new DbError('NOT_LEADER', message, { details })
   }
 }

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import type { DbError } from '../base/errors.ts'
 import type { Statement } from '../base/sql.ts'
 import type { WriteOperation } from '../protocol/parse-request.ts'
+import type { TransactionCallback, TransactionOperation } from '../replica/transaction-call.ts'
 import type {
   DigestAnswer,
   Outcome,
@@ -74,6 +75,12 @@ export interface Service {
     request: DigestOperation,
     options: ReadOptions,
     done: (outcome: Outcome<DigestAnswer>) => void,
+  ): void
+  /** One call of an interactive transaction. Throws INVALID_REQUEST for what can't be one. */
+  transact(
+    operation: TransactionOperation,
+    options: { readonly timeoutMs: number },
+    done: TransactionCallback,
   ): void
   databases(done: (names: readonly string[]) => void): void
   /** Last refusal or broken connection on the way to a member, empty if there was none. */

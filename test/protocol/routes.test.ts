@@ -5,6 +5,14 @@ import { COMMON_ERRORS, routeAt, ROUTES } from '../../src/protocol/routes.ts'
 
 test('every path leads to its own route and no other path to any', () => {
   for (const [name, route] of Object.entries(ROUTES)) assert.equal(routeAt(route.path), name)
+  assert.equal(routeAt('/transactions/1.2.3.ab.main/commit'), 'commit')
+  for (const path of [
+    '/transactions/a/b/commit',
+    '/transactions//commit',
+    '/transactions/a/begin',
+  ]) {
+    assert.equal(routeAt(path), undefined)
+  }
   for (const path of ['/', '', '/executes', '/execute/', '/health', '/__proto__']) {
     assert.equal(routeAt(path), undefined)
   }

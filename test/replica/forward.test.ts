@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { ByteWriter } from '../../src/base/bytes.ts'
 import { DbError } from '../../src/base/errors.ts'
 import { Peers } from '../../src/log/peers.ts'
+import { decodeOutcome, encodeOutcome } from '../../src/replica/outcome-codec.ts'
 import { Forwarder } from '../../src/replica/forward.ts'
 import type { WriteCallback, WriteOutcome } from '../../src/replica/types.ts'
 import { ManualClock, ManualNetwork } from './doubles.ts'
@@ -20,16 +22,28 @@ class Bench {
       clock: this.clock,
       random: { below: () => life, bytes: count => new Uint8Array(count) },
       maxWaiting: 2,
-      execute: (request, timeoutMs, done) => this.executed.push({ request, timeoutMs, done }),
+      handlers: {
+        write: (request, timeoutMs, reply) => {
+          const done = (outcome: WriteOutcome): void => {
+            const writer = new ByteWriter()
+            encodeOutcome(writer, outcome)
+            reply(writer.finish())
+          }
+          this.executed.push({ request, timeoutMs, done })
+        },
+        transaction: (request, _timeoutMs, reply) => reply(request.toReversed()),
+      },
     })
     peers.listen()
     return forwarder
   }
 
-  forward(timeoutMs = 1000, hasId = false): WriteOutcome[] {
+  forward(timeoutMs = 1000): WriteOutcome[] {
     const heard: WriteOutcome[] = []
-    const request = { body: new Uint8Array([1, 2, 3]), hasId }
-    this.follower.forward(1, request, timeoutMs, outcome => heard.push(outcome))
+    const request = new Uint8Array([1, 2, 3])
+    this.follower.forward(1, 'write', request, timeoutMs, outcome =>
+      heard.push(outcome.type === 'failed' ? outcome : decodeOutcome(outcome.answer)),
+    )
     return heard
   }
 }
@@ -66,6 +80,19 @@ test('a forwarded write reaches the leader as it is, and its whole answer comes 
   bench.network.deliver()
 
   assert.deepEqual(heard, [answer])
+})
+
+test('a call of a transaction reaches what carries those out, and its answer comes back', () => {
+  const bench = new Bench()
+  const heard: number[][] = []
+  bench.follower.forward(1, 'transaction', new Uint8Array([1, 2]), 700, outcome => {
+    assert(outcome.type === 'answered')
+    heard.push([...outcome.answer.raw(outcome.answer.remaining)])
+  })
+  bench.network.deliver()
+  bench.network.deliver()
+  assert.deepEqual(heard, [[2, 1]])
+  assert.equal(bench.executed.length, 0)
 })
 
 test('an error keeps its code, message and details on the way', () => {
@@ -124,17 +151,4 @@ test('more than may wait are refused', () => {
   bench.forward()
   bench.forward()
   assert.equal(code(bench.forward()), 'OVERLOADED')
-})
-
-test('when another leads, who has an id is told so at once and the others wait for their answer', () => {
-  const bench = new Bench()
-  const [bare, named] = [bench.forward(), bench.forward(1000, true)]
-  bench.follower.leaderChanged(1)
-  assert.deepEqual([code(bare), code(named)], ['nothing', 'nothing'])
-  bench.follower.leaderChanged(3)
-  assert.deepEqual([code(bare), code(named)], ['nothing', 'LEADERSHIP_LOST'])
-  bench.network.deliver()
-  for (const { done } of bench.executed) done({ type: 'ok', index: 1, results: [] })
-  bench.network.deliver()
-  assert.deepEqual([code(bare), named.length], ['ok', 1])
 })

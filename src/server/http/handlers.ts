@@ -6,38 +6,22 @@ import { parseShape } from '../../protocol/parse-shape.ts'
 import { parseExecute, parseQuery, readOptions } from '../../protocol/parse-request.ts'
 import type { ExecuteRequest, QueryRequest } from '../../protocol/parse-request.ts'
 import type { RouteName } from '../../protocol/routes.ts'
-import { encodeToken, tokenPrefix } from '../../protocol/token.ts'
 import type { Outcome, ReadAnswer, ReadOptions } from '../../replica/types.ts'
 import type { NodeIdentity, Service } from '../service.ts'
+import {
+  founded,
+  type Handler,
+  type HandlerContext,
+  type HandlerOptions,
+  proof,
+  sendResults,
+  withJson,
+} from './answers.ts'
 import { encodeResults, toItemError } from './encode-results.ts'
 import type { Exchange } from './exchange.ts'
-import type { Metrics } from './metrics.ts'
-import { parseBody, readBody, type ReceiveBudget } from './read-body.ts'
+import { parseBody, readBody } from './read-body.ts'
 import { nodesJson, statusJson, whyNotReady } from './status-json.ts'
-
-export interface HandlerOptions {
-  readonly maxBodyBytes: number
-  /** Bytes of all bodies that are being received. */
-  readonly maxReceivingBytes: number
-  /** Deadline of a write, or read, that names none itself. */
-  readonly writeTimeoutMs: number
-  readonly readTimeoutMs: number
-  readonly maxResultRows: number
-  readonly maxResultBytes: number
-}
-
-/** What handlers work with. */
-export interface HandlerContext {
-  readonly service: Service
-  readonly options: HandlerOptions
-  readonly metrics: Metrics
-  readonly budget: ReceiveBudget
-  readonly connections: () => number
-  /** Runs `action`; what it throws becomes the exchange's error answer. */
-  readonly guard: (exchange: Exchange, action: () => void) => void
-}
-
-type Handler = (exchange: Exchange, context: HandlerContext, search: URLSearchParams) => void
+import { TRANSACTION_HANDLERS } from './transactions.ts'
 
 /** A founding message is a few hundred bytes. */
 const JOIN_BYTES_MAX = 64 * 1024
@@ -49,6 +33,7 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     withJson(exchange, context, json => execute(exchange, context, parseExecute(json))),
   query: (exchange, context) =>
     withJson(exchange, context, json => query(exchange, context, parseQuery(json))),
+  ...TRANSACTION_HANDLERS,
   digest,
   status: (exchange, { service, connections }) => {
     const send = (names: readonly string[] | null): void =>
@@ -96,36 +81,6 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     const message = 'nodes speak to /replicate by an HTTP Upgrade; clients use /execute and /query'
     exchange.sendError(new DbError('INVALID_REQUEST', message))
   },
-}
-
-function withJson(
-  exchange: Exchange,
-  context: HandlerContext,
-  handle: (json: unknown) => void,
-): void {
-  requireJson(exchange)
-  readBody(exchange, context.options.maxBodyBytes, context.budget, body =>
-    context.guard(exchange, () => handle(parseBody(body))),
-  )
-}
-
-/**
- * A page in a browser may send text or a form to any address without being asked; JSON it may not.
- * So this line keeps strange web sites from writing to a node on the reader's own machine.
- */
-function requireJson(exchange: Exchange): void {
-  const { headers } = exchange.request
-  const type = headers['content-type'] ?? ''
-  if (type !== 'application/json' && !/^application\/json\s*(;|$)/i.test(type)) {
-    throw new DbError('INVALID_REQUEST', 'send the header content-type: application/json')
-  }
-  const encoding = headers['content-encoding'] ?? 'identity'
-  if (encoding !== 'identity') {
-    throw new DbError(
-      'INVALID_REQUEST',
-      `content-encoding ${encoding} is not understood; send it plain`,
-    )
-  }
 }
 
 function execute(exchange: Exchange, context: HandlerContext, request: ExecuteRequest): void {
@@ -215,28 +170,4 @@ function transfer(exchange: Exchange, service: Service): void {
 
 function sendHealth(exchange: Exchange, answer: HealthResponse): void {
   exchange.sendJson(JSON.stringify(answer))
-}
-
-function sendResults(
-  exchange: Exchange,
-  identity: NodeIdentity,
-  results: string,
-  index: number,
-): void {
-  exchange.sendJson(`{"results":${results},${proof(exchange, identity, index)}}`)
-}
-
-/** What every answer about data ends with: token, index, node, durationMs. */
-function proof(exchange: Exchange, identity: NodeIdentity, index: number): string {
-  const token = encodeToken(tokenPrefix(identity.historyId, identity.groupId), index)
-  const durationMs = Math.round(exchange.durationMs * 1000) / 1000
-  const node = JSON.stringify(identity.nodeId)
-  return `"token":"${token}","index":${index},"node":${node},"durationMs":${durationMs}`
-}
-
-function founded(service: Service): NodeIdentity {
-  const identity = service.identity()
-  if (identity !== undefined) return identity
-  const message = `node ${service.nodeId} is starting or waits for its cluster to be founded`
-  throw new DbError('NOT_READY', message)
 }

@@ -12,7 +12,8 @@ import { routeAt, ROUTES, type Route, type RouteName } from '../../protocol/rout
 import type { Service } from '../service.ts'
 import { Connections } from './connections.ts'
 import { errorText, Exchange, type ExchangeSettings } from './exchange.ts'
-import { HANDLERS, type HandlerContext, type HandlerOptions } from './handlers.ts'
+import type { HandlerContext, HandlerOptions } from './answers.ts'
+import { HANDLERS } from './handlers.ts'
 import { Metrics } from './metrics.ts'
 import { announcedBytes, ReceiveBudget } from './read-body.ts'
 

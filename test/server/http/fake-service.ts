@@ -6,6 +6,11 @@ import type { Logger } from '../../../src/base/ports.ts'
 import type { StatementResult } from '../../../src/base/sql.ts'
 import type { WriteOperation } from '../../../src/protocol/parse-request.ts'
 import type {
+  TransactionCallback,
+  TransactionOperation,
+  TransactionOutcome,
+} from '../../../src/replica/transaction-call.ts'
+import type {
   DigestAnswer,
   Outcome,
   ReadAnswer,
@@ -92,7 +97,6 @@ export const STATUS: ReplicaStatus = {
   queuedBytes: 0,
   waitingReads: 0,
   forwardedRequests: 0,
-  heldRequests: 0,
   lagMs: 0,
   quorumApplyLagMs: 2,
   isAdmissionPaused: false,
@@ -110,6 +114,9 @@ export const STATUS: ReplicaStatus = {
   },
 }
 
+/** A name as a node gives it. */
+export const TRANSACTION = `1.3.7.${'ab'.repeat(16)}.main`
+
 type Answer<T> = T | ((done: (answer: T) => void) => void)
 
 export class FakeService implements Service {
@@ -119,6 +126,7 @@ export class FakeService implements Service {
   readonly executed: { request: WriteOperation; timeoutMs: number }[] = []
   readonly queried: { request: ReadOperation; options: ReadOptions }[] = []
   readonly digested: { request: DigestOperation; options: ReadOptions }[] = []
+  readonly transacted: { operation: TransactionOperation; timeoutMs: number }[] = []
   readonly upgraded: Duplex[] = []
   identityNow: NodeIdentity | undefined = IDENTITY
   statusNow: ReplicaStatus | undefined = STATUS
@@ -129,6 +137,10 @@ export class FakeService implements Service {
   digestAnswer: Outcome<DigestAnswer> = {
     type: 'ok',
     value: { index: 41, rows: 7, digest: 'abcd' },
+  }
+  transactionAnswer: Answer<TransactionOutcome> = {
+    type: 'ok',
+    value: { transaction: TRANSACTION, index: 0, results: [{ rowsAffected: 1 }] },
   }
   joinAnswer: JoinAnswer = { type: 'ok', json: { state: 'waiting' } }
 
@@ -169,6 +181,15 @@ export class FakeService implements Service {
   ): void {
     this.digested.push({ request, options })
     give(this.digestAnswer, done)
+  }
+
+  transact(
+    operation: TransactionOperation,
+    options: { readonly timeoutMs: number },
+    done: TransactionCallback,
+  ): void {
+    this.transacted.push({ operation, timeoutMs: options.timeoutMs })
+    give(this.transactionAnswer, done)
   }
 
   databases(done: (names: readonly string[]) => void): void {

@@ -1,0 +1,89 @@
+/** What the handlers of all routes share: their context, JSON bodies in, answers about data out. */
+import { DbError } from '../../base/errors.ts'
+import { encodeToken, tokenPrefix } from '../../protocol/token.ts'
+import type { NodeIdentity, Service } from '../service.ts'
+import type { Exchange } from './exchange.ts'
+import type { Metrics } from './metrics.ts'
+import { parseBody, readBody, type ReceiveBudget } from './read-body.ts'
+
+export interface HandlerOptions {
+  readonly maxBodyBytes: number
+  /** Bytes of all bodies that are being received. */
+  readonly maxReceivingBytes: number
+  /** Deadline of a write, or read, that names none itself. */
+  readonly writeTimeoutMs: number
+  readonly readTimeoutMs: number
+  readonly maxResultRows: number
+  readonly maxResultBytes: number
+}
+
+/** What handlers work with. */
+export interface HandlerContext {
+  readonly service: Service
+  readonly options: HandlerOptions
+  readonly metrics: Metrics
+  readonly budget: ReceiveBudget
+  readonly connections: () => number
+  /** Runs `action`; what it throws becomes the exchange's error answer. */
+  readonly guard: (exchange: Exchange, action: () => void) => void
+}
+
+/** Answers one request. */
+export type Handler = (exchange: Exchange, context: HandlerContext, search: URLSearchParams) => void
+
+/** Reads a body that must be JSON, and hands it on; what `handle` throws becomes the answer. */
+export function withJson(
+  exchange: Exchange,
+  context: HandlerContext,
+  handle: (json: unknown) => void,
+): void {
+  requireJson(exchange)
+  readBody(exchange, context.options.maxBodyBytes, context.budget, body =>
+    context.guard(exchange, () => handle(parseBody(body))),
+  )
+}
+
+/**
+ * A page in a browser may send text or a form to any address without being asked; JSON it may not.
+ * So this line keeps strange web sites from writing to a node on the reader's own machine.
+ */
+function requireJson(exchange: Exchange): void {
+  const { headers } = exchange.request
+  const type = headers['content-type'] ?? ''
+  if (type !== 'application/json' && !/^application\/json\s*(;|$)/i.test(type)) {
+    throw new DbError('INVALID_REQUEST', 'send the header content-type: application/json')
+  }
+  const encoding = headers['content-encoding'] ?? 'identity'
+  if (encoding !== 'identity') {
+    throw new DbError(
+      'INVALID_REQUEST',
+      `content-encoding ${encoding} is not understood; send it plain`,
+    )
+  }
+}
+
+/** Answers with results, as they are at `index`. */
+export function sendResults(
+  exchange: Exchange,
+  identity: NodeIdentity,
+  results: string,
+  index: number,
+): void {
+  exchange.sendJson(`{"results":${results},${proof(exchange, identity, index)}}`)
+}
+
+/** What every answer about data ends with: token, index, node, durationMs. */
+export function proof(exchange: Exchange, identity: NodeIdentity, index: number): string {
+  const token = encodeToken(tokenPrefix(identity.historyId, identity.groupId), index)
+  const durationMs = Math.round(exchange.durationMs * 1000) / 1000
+  const node = JSON.stringify(identity.nodeId)
+  return `"token":"${token}","index":${index},"node":${node},"durationMs":${durationMs}`
+}
+
+/** Who the node is. Throws NOT_READY while it isn't anybody. */
+export function founded(service: Service): NodeIdentity {
+  const identity = service.identity()
+  if (identity !== undefined) return identity
+  const message = `node ${service.nodeId} is starting or waits for its cluster to be founded`
+  throw new DbError('NOT_READY', message)
+}
