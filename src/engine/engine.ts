@@ -91,6 +91,13 @@ export type WriterMessage =
   | { readonly type: 'rollback'; readonly batch: number }
   /** Follower: apply committed entries, in order, each at most once. Answered by `applied`. */
   | { readonly type: 'apply'; readonly entries: readonly EngineEntry[] }
+  /**
+   * The replicas agreed that this entry has these outcomes and not those it carries. The writer may
+   * have diverged at it with just them: it goes on from there. Answered by `accepted`.
+   */
+  | ({ readonly type: 'accept' } & AcceptedEntry)
+  /** These files are wrong, for ever: nothing is executed or applied. Answered by `condemned`. */
+  | { readonly type: 'condemn'; readonly divergence: Divergence }
   /** Make everything applied survive a power cut. Answered by `checkpointed`. */
   | { readonly type: 'checkpoint' }
 
@@ -113,6 +120,7 @@ export type WriterReply =
       readonly nowMs: number
       /** Build of the SQL engine: must be equal on all nodes. */
       readonly build: string
+      readonly past: EnginePast
     }
   | {
       readonly type: 'executed'
@@ -141,6 +149,9 @@ export type WriterReply =
       readonly durableIndex: number
       readonly divergence?: Divergence
     }
+  /** `index`: last entry that is applied now. */
+  | { readonly type: 'accepted'; readonly index: number }
+  | { readonly type: 'condemned' }
   | { readonly type: 'checkpointed'; readonly durableIndex: number }
   /** A local fault (full disk, I/O error). The writer ends itself after this reply. */
   | { readonly type: 'fault'; readonly error: RequestError }
@@ -152,6 +163,24 @@ export interface Divergence {
   readonly sql: string
   readonly expected: string
   readonly actual: string
+  /** Over all outcomes of the entry as this replica computed it: equal on replicas that agree. */
+  readonly digest: string
+}
+
+/** An entry that counts with the outcomes of this digest in place of those it carries. */
+export interface AcceptedEntry {
+  readonly index: number
+  readonly digest: string
+}
+
+/** What the engine's files know of entries that replicas computed differently. */
+export interface EnginePast {
+  /** Entries up to here came with another replica's files: this one did not compute them. */
+  readonly copiedIndex: number
+  /** In ascending order. */
+  readonly accepted: readonly AcceptedEntry[]
+  /** Why these files are wrong, if they were found to be. */
+  readonly condemned: Divergence | undefined
 }
 
 /** A read of one database, in one read transaction. Texts may be scripts as in a write. */

@@ -133,7 +133,7 @@ test('an entry that no frame could carry is refused with the limit', () => {
 })
 
 test('a replica that diverged tells where, and what it got', () => {
-  const divergence = { index: 7, database: 'd', sql: 's', expected: 'a', actual: 'b' }
+  const divergence = { index: 7, database: 'd', sql: 's', expected: 'a', actual: 'b', digest: 'd' }
   const error = diverged(divergence)
   assert.equal(error.code, 'DIVERGED')
   assert.deepEqual(error.details, divergence)

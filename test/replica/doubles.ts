@@ -12,6 +12,7 @@ import type {
 import type {
   DigestOutcome,
   Engine,
+  EnginePast,
   ReadOutcome,
   ReadRequest,
   Writer,
@@ -241,6 +242,8 @@ export class ManualEngine implements Engine {
   writers = 0
   readonly queries: { request: ReadRequest; done: (outcome: ReadOutcome) => void }[] = []
   isKilled = false
+  /** What its files know when it is opened. */
+  past: Partial<EnginePast> = {}
   #handler: WriterHandler | undefined
 
   startWriter(handler: WriterHandler): Writer {
@@ -282,7 +285,9 @@ export class ManualEngine implements Engine {
   }
 
   open(appliedIndex = 0): void {
-    this.reply({ type: 'opened', appliedIndex, durableIndex: appliedIndex, nowMs: 0, build: 'b' })
+    const past = { copiedIndex: 0, accepted: [], condemned: undefined, ...this.past }
+    const at = { appliedIndex, durableIndex: appliedIndex, nowMs: 0 }
+    this.reply({ type: 'opened', ...at, build: 'b', past })
   }
 
   /** The messages sent since the last call, by type. */

@@ -496,7 +496,7 @@ test('a replica that computed something else stops applying and refuses writes',
   bench.engine.open()
   bench.log.become('follower', 1, 2)
   bench.log.commitForeign('data')
-  const divergence = { index: 1, database: 'd', sql: 's', expected: '1', actual: '2' }
+  const divergence = { index: 1, database: 'd', sql: 's', expected: '1', actual: '2', digest: 'd' }
   bench.engine.reply({ type: 'applied', index: 0, durableIndex: 0, divergence })
   bench.engine.taken()
 

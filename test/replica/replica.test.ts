@@ -18,7 +18,7 @@ import {
   SILENT,
 } from './doubles.ts'
 
-const DIVERGENCE = { index: 1, database: 'd', sql: 's', expected: '1', actual: '2' }
+const DIVERGENCE = { index: 1, database: 'd', sql: 's', expected: '1', actual: '2', digest: 'd' }
 
 const INSERT: WriteRequest = statement('INSERT INTO t VALUES (1)')
 const CREATE: WriteRequest = statement('CREATE TABLE t (a)')

@@ -1,16 +1,27 @@
 /**
  * One committed entry on a follower, or on any node that replays: its requests run again and each
- * outcome is compared with the leader's. All of the entry is applied, or nothing.
+ * outcome is compared with the leader's. All of the entry is applied, or nothing. An entry that the
+ * replicas agreed to be otherwise than it says is applied with the outcomes that they agreed on.
  */
 import { assert } from '../../base/assert.ts'
-import type { Divergence } from '../engine.ts'
-import type { Entry, EntryRequest } from '../entry.ts'
+import type { Divergence, RequestError } from '../engine.ts'
+import type { Entry, EntryRequest, StatementOutcome } from '../entry.ts'
 import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
-import type { RequestRunner, RunOutcome } from './request-runner.ts'
+import { formatDigest, RowHash } from './hash.ts'
+import type { RequestRunner } from './request-runner.ts'
 import { describeError, describeOutcome, isSameOutcome } from './request-runner.ts'
 import { isRebuild } from './solo.ts'
 import { LocalFault } from './sql-errors.ts'
+
+/** What became of a request here. */
+type OwnOutcome =
+  | { readonly type: 'ok'; readonly outcomes: readonly StatementOutcome[] }
+  | { readonly type: 'failed'; readonly error: RequestError }
+  /** Its file held the entry already: it is not known any more what it gave. */
+  | { readonly type: 'held' }
+  /** There was nothing to do, because the database is there, or isn't. */
+  | { readonly type: 'void' }
 
 export class ApplyBatch {
   readonly #files: FileSet
@@ -19,6 +30,10 @@ export class ApplyBatch {
   readonly #entry: Entry
   readonly #begun = new Set<DatabaseFile>()
   readonly #isRebuild: boolean
+  /** Requests that failed and took the whole transaction with them, by their position. */
+  readonly #destroyers = new Map<number, RequestError>()
+  #own: OwnOutcome[] = []
+  #difference: Omit<Divergence, 'index' | 'digest'> | undefined
 
   constructor(files: FileSet, runner: RequestRunner, index: number, entry: Entry) {
     this.#files = files
@@ -31,33 +46,70 @@ export class ApplyBatch {
 
   /** Applies the entry; a divergence leaves everything as it was. */
   run(): Divergence | undefined {
-    for (const [position, request] of this.#entry.requests.entries()) {
-      const divergence = this.#runRequest(request, position)
-      if (divergence === undefined) continue
+    while (!this.#runAll());
+    const divergence = this.#judge()
+    if (divergence === undefined) {
+      // File by file: after a crash in between, each one knows for itself that it has this entry.
+      for (const file of this.#begun) {
+        this.#files.noteChange(file)
+        file.commit(this.#index, this.#entry.nowMs)
+      }
+    } else {
       for (const file of this.#begun) file.rollback()
-      this.#end()
-      return divergence
-    }
-    // File by file: after a crash in between, each one knows for itself that it has this entry.
-    for (const file of this.#begun) {
-      this.#files.noteChange(file)
-      file.commit(this.#index, this.#entry.nowMs)
     }
     this.#end()
-    return undefined
+    return divergence
+  }
+
+  /** False if a request destroyed what others had done: all must run again, without it. */
+  #runAll(): boolean {
+    this.#own = []
+    this.#difference = undefined
+    for (const [position, request] of this.#entry.requests.entries()) {
+      const own = this.#runRequest(request, position)
+      if (own === undefined) {
+        for (const file of this.#begun) file.rollback()
+        this.#end()
+        this.#begun.clear()
+        return false
+      }
+      this.#own.push(own)
+    }
+    return true
+  }
+
+  #judge(): Divergence | undefined {
+    const agreed = this.#files.catalogue.verdicts.digestOf(this.#index)
+    if (this.#difference === undefined && agreed === undefined) return undefined
+    const digest = this.#digest()
+    // What a file holds already was agreed on before a crash.
+    if (agreed === digest || (agreed !== undefined && this.#holdsSome())) return undefined
+    const difference = this.#difference ?? {
+      database: this.#entry.requests[0]?.request.database ?? '',
+      sql: '',
+      expected: `outcomes of digest ${agreed}, as the others agreed`,
+      actual: 'what the entry says',
+    }
+    return { index: this.#index, ...difference, digest }
+  }
+
+  #holdsSome(): boolean {
+    return this.#own.some(({ type }) => type === 'held')
   }
 
   #end(): void {
     if (this.#isRebuild) for (const file of this.#begun) file.setForeignKeys(true)
   }
 
-  #runRequest(entryRequest: EntryRequest, position: number): Divergence | undefined {
-    const { request } = entryRequest
+  #runRequest(entryRequest: EntryRequest, position: number): OwnOutcome | undefined {
+    const { request, outcomes } = entryRequest
     assert(request.type !== 'cancel', 'no entry holds a cancel')
     if (request.type !== 'statements') return this.#changeCatalogue(request.type, request.database)
     const file = this.#files.find(request.database)
     if (file === undefined) return this.#withoutDatabase(request.database)
-    if (file.applied >= this.#index) return undefined
+    if (file.applied >= this.#index) return { type: 'held' }
+    const destroyer = this.#destroyers.get(position)
+    if (destroyer !== undefined) return this.#failed(request.database, '', destroyer)
     this.#begin(file)
     const options = {
       position,
@@ -67,11 +119,16 @@ export class ApplyBatch {
       refusesLastRowid: false,
     }
     const actual = this.#runner.run(file, request.statements, options)
-    if (actual.type === 'ok') return this.#compare(entryRequest, actual)
+    if (actual.type === 'ok') {
+      this.#compare(request.database, request.statements, outcomes, actual)
+      return { type: 'ok', outcomes: actual.outcomes }
+    }
     const { failure, sql } = actual
     // It went well on the leader, so that a full file can only be full here.
     if (failure.type !== 'statement') throw new LocalFault(failure.error)
-    return this.#divergence(request.database, sql, 'success', describeError(failure.error))
+    if (!actual.isTransactionLost) return this.#failed(request.database, sql, failure.error)
+    this.#destroyers.set(position, failure.error)
+    return undefined
   }
 
   #begin(file: DatabaseFile): void {
@@ -82,46 +139,81 @@ export class ApplyBatch {
     file.determinism.beginEntry(this.#entry.nowMs, this.#entry.seed)
   }
 
-  #compare(expected: EntryRequest, actual: RunOutcome & { type: 'ok' }): Divergence | undefined {
-    const { request, outcomes } = expected
-    const count = Math.max(outcomes.length, actual.outcomes.length)
+  #failed(database: string, sql: string, error: RequestError): OwnOutcome {
+    this.#differ(database, sql, 'success', describeError(error))
+    return { type: 'failed', error }
+  }
+
+  #compare(
+    database: string,
+    statements: readonly { readonly sql: string }[],
+    expected: readonly StatementOutcome[],
+    actual: { readonly outcomes: readonly StatementOutcome[]; readonly texts: readonly number[] },
+  ): void {
+    const count = Math.max(expected.length, actual.outcomes.length)
     for (let i = 0; i < count; i++) {
-      const theirs = outcomes[i]
+      const theirs = expected[i]
       const ours = actual.outcomes[i]
       if (theirs !== undefined && ours !== undefined && isSameOutcome(theirs, ours)) continue
-      const text = actual.texts[i] ?? 0
-      const sql = request.type === 'statements' ? (request.statements[text]?.sql ?? '') : ''
-      return this.#divergence(request.database, sql, describeOutcome(theirs), describeOutcome(ours))
+      const sql = statements[actual.texts[i] ?? 0]?.sql ?? ''
+      this.#differ(database, sql, describeOutcome(theirs), describeOutcome(ours))
+      return
     }
-    return undefined
   }
 
   /** An entry for a database that isn't there: it was dropped later, or it should be here. */
-  #withoutDatabase(database: string): Divergence | undefined {
-    if (this.#files.catalogue.applied >= this.#index) return undefined
-    return this.#divergence(database, '', `a database ${database}`, 'no such database')
+  #withoutDatabase(database: string): OwnOutcome {
+    if (this.#files.catalogue.applied >= this.#index) return { type: 'held' }
+    this.#differ(database, '', `a database ${database}`, 'no such database')
+    return { type: 'void' }
   }
 
-  #changeCatalogue(
-    type: 'create-database' | 'drop-database',
-    database: string,
-  ): Divergence | undefined {
+  #changeCatalogue(type: 'create-database' | 'drop-database', database: string): OwnOutcome {
     const { catalogue } = this.#files
-    if (catalogue.applied >= this.#index) return undefined
+    if (catalogue.applied >= this.#index) return { type: 'held' }
     const exists = catalogue.madeBy(database) !== undefined
     if (type === 'create-database') {
-      if (exists)
-        return this.#divergence(database, type, 'no such database', `a database ${database}`)
+      if (exists) {
+        this.#differ(database, type, 'no such database', `a database ${database}`)
+        return { type: 'void' }
+      }
       this.#files.create(database, this.#index)
-      return undefined
+      return { type: 'ok', outcomes: [] }
     }
-    if (!exists)
-      return this.#divergence(database, type, `a database ${database}`, 'no such database')
+    if (!exists) {
+      this.#differ(database, type, `a database ${database}`, 'no such database')
+      return { type: 'void' }
+    }
     this.#files.drop(database, this.#index)
-    return undefined
+    return { type: 'ok', outcomes: [] }
   }
 
-  #divergence(database: string, sql: string, expected: string, actual: string): Divergence {
-    return { index: this.#index, database, sql, expected, actual }
+  /** The first difference is the one that is told. */
+  #differ(database: string, sql: string, expected: string, actual: string): void {
+    this.#difference ??= { database, sql, expected, actual }
   }
+
+  /** Over what every request gave here. What isn't known any more was as the entry says. */
+  #digest(): string {
+    const hash = new RowHash()
+    hash.reset()
+    for (const [position, own] of this.#own.entries()) {
+      if (own.type === 'failed') {
+        const { code, details = {} } = own.error
+        hash.row(['failed', code, Number(details['sqliteCode'] ?? 0)])
+      } else if (own.type === 'void') {
+        hash.row(['void'])
+      } else {
+        const written = this.#entry.requests[position]?.outcomes ?? []
+        for (const outcome of own.type === 'ok' ? own.outcomes : written) addOutcome(hash, outcome)
+        hash.row([])
+      }
+    }
+    return formatDigest(hash.digest())
+  }
+}
+
+function addOutcome(hash: RowHash, { rowsAffected, lastInsertId, rowsDigest }: StatementOutcome) {
+  const { low, high } = rowsDigest ?? { low: -1, high: -1 }
+  hash.row([rowsAffected, lastInsertId ?? null, low, high])
 }

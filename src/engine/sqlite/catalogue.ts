@@ -6,7 +6,14 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { join } from 'node:path'
 import { assert } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
-import { checkpoint, databaseImage, openForReading, openForWriting } from './connection.ts'
+import {
+  checkpoint,
+  databaseImage,
+  openForReading,
+  openForWriting,
+  orClosed,
+} from './connection.ts'
+import { Verdicts, VERDICTS_SCHEMA } from './verdicts.ts'
 
 /** File name of the catalogue. */
 export const SYSTEM_FILE = 'system.sqlite'
@@ -29,7 +36,7 @@ const SCHEMA = `
 
 /** Bytes of the catalogue of a node that has no database yet. */
 export function newCatalogueImage(): Uint8Array {
-  return databaseImage(SCHEMA)
+  return databaseImage(`${SCHEMA}; ${VERDICTS_SCHEMA}`)
 }
 
 /** Name of the file of the database that the entry at `index` made. */
@@ -53,6 +60,7 @@ export function refuseName(name: string): DbError | undefined {
 export class Catalogue {
   readonly #database: DatabaseSync
   readonly #databases = new Map<string, number>()
+  readonly verdicts: Verdicts
   #applied: number
   #floor: number
   #nowMs: number
@@ -75,6 +83,7 @@ export class Catalogue {
       throw new DbError('WRONG_DATA', `the engine's files are of format ${row[3]}, not ${FORMAT}`)
     }
     for (const [name, madeBy] of readDatabases(database)) this.#databases.set(name, madeBy)
+    this.verdicts = orClosed(database, () => new Verdicts(database))
     this.#add = database.prepare('INSERT INTO lockstep_database VALUES (?, ?)')
     this.#remove = database.prepare('DELETE FROM lockstep_database WHERE name = ?')
     this.#setApplied = database.prepare(

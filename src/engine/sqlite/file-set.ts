@@ -13,6 +13,7 @@ import { DatabaseFile, newDatabaseImage } from './database-file.ts'
 import type { FileSystem } from './file-system.ts'
 import { RecentlyUsed } from './recently-used.ts'
 import { LocalFault } from './sql-errors.ts'
+import type { Verdicts } from './verdicts.ts'
 
 export interface FileSetOptions {
   /** Directory of the generation. */
@@ -69,6 +70,14 @@ export class FileSet {
 
   get catalogue(): Catalogue {
     return this.#catalogue
+  }
+
+  /** Notes something in the catalogue's verdicts, so that it survives a power cut at once. */
+  noteVerdict(note: (verdicts: Verdicts) => void): void {
+    note(this.#catalogue.verdicts)
+    if (this.#catalogue.flush()) {
+      this.#options.onFlushed(join(this.#options.directory, SYSTEM_FILE))
+    }
   }
 
   /** Looks at what is there, and removes files that the catalogue doesn't know. */

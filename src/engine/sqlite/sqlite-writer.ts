@@ -6,6 +6,7 @@
 import { assert, must, unreachable } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
 import type {
+  AcceptedEntry,
   Divergence,
   EngineEntry,
   RequestError,
@@ -129,6 +130,10 @@ export class SqliteWriter {
         return { type: 'rolled-back', batch: message.batch }
       case 'apply':
         return this.#apply(message.entries)
+      case 'accept':
+        return this.#accept(message)
+      case 'condemn':
+        return this.#condemn(message.divergence)
       case 'checkpoint':
         if (this.#batch === undefined && this.#state === 'open') {
           this.#files.checkpoint(this.#appliedIndex, this.#nowMs)
@@ -153,12 +158,15 @@ export class SqliteWriter {
     this.#files.open()
     this.#appliedIndex = this.#files.floor
     this.#nowMs = this.#files.nowMs
+    const { past } = this.#files.catalogue.verdicts
+    if (past.condemned !== undefined) this.#diverged(past.condemned)
     return {
       type: 'opened',
       appliedIndex: this.#appliedIndex,
       durableIndex: this.#files.durableIndex,
       nowMs: this.#nowMs,
       build: engineBuild(),
+      past,
     }
   }
 
@@ -214,8 +222,7 @@ export class SqliteWriter {
         this.#appliedIndex = index
         this.#nowMs = Math.max(this.#nowMs, entry.nowMs)
       } else {
-        this.#divergence = divergence
-        this.#state = 'diverged'
+        this.#diverged(divergence)
       }
     }
     const reply = {
@@ -224,6 +231,29 @@ export class SqliteWriter {
       durableIndex: this.#files.durableIndex,
     }
     return this.#divergence === undefined ? reply : { ...reply, divergence: this.#divergence }
+  }
+
+  #diverged(divergence: Divergence): void {
+    this.#divergence = divergence
+    this.#state = 'diverged'
+  }
+
+  #accept({ index, digest }: AcceptedEntry): WriterReply {
+    this.#files.noteVerdict(verdicts => verdicts.accept({ index, digest }))
+    const { condemned } = this.#files.catalogue.verdicts.past
+    if (this.#divergence?.index === index && condemned === undefined) {
+      this.#divergence = undefined
+      this.#state = 'open'
+    }
+    return { type: 'accepted', index: this.#appliedIndex }
+  }
+
+  #condemn(divergence: Divergence): WriterReply {
+    this.#batch?.rollback()
+    this.#batch = undefined
+    this.#files.noteVerdict(verdicts => verdicts.condemn(divergence))
+    this.#diverged(divergence)
+    return { type: 'condemned' }
   }
 
   #divergedError(): RequestError {

@@ -5,7 +5,15 @@
 import { unreachable } from '../../base/assert.ts'
 import { ByteReader, type ByteWriter } from '../../base/bytes.ts'
 import { DbError } from '../../base/errors.ts'
-import type { EngineEntry, RequestResult, WriterMessage, WriterReply } from '../engine.ts'
+import type {
+  AcceptedEntry,
+  Divergence,
+  EngineEntry,
+  EnginePast,
+  RequestResult,
+  WriterMessage,
+  WriterReply,
+} from '../engine.ts'
 import {
   decodeRequestError,
   decodeRequestResult,
@@ -20,6 +28,8 @@ const COMMIT = 3
 const ROLLBACK = 4
 const APPLY = 5
 const CHECKPOINT = 6
+const ACCEPT = 7
+const CONDEMN = 8
 
 const OPENED = 101
 const EXECUTED = 102
@@ -28,6 +38,8 @@ const ROLLED_BACK = 104
 const APPLIED = 105
 const CHECKPOINTED = 106
 const FAULT = 107
+const ACCEPTED = 108
+const CONDEMNED = 109
 
 export function encodeWriterMessage(message: WriterMessage): Uint8Array {
   return buildMessage(writer => writeMessage(writer, message))
@@ -61,6 +73,13 @@ function writeMessage(writer: ByteWriter, message: WriterMessage): void {
         writer.bytes(entry.data)
       }
       return
+    case 'accept':
+      writer.u8(ACCEPT)
+      writer.varint(message.index)
+      return writer.utf8(message.digest)
+    case 'condemn':
+      writer.u8(CONDEMN)
+      return writeDivergence(writer, message.divergence)
     case 'checkpoint':
       return writer.u8(CHECKPOINT)
     default:
@@ -95,6 +114,10 @@ export function decodeWriterMessage(bytes: Uint8Array): WriterMessage {
       }
       return { type: 'apply', entries }
     }
+    case ACCEPT:
+      return { type: 'accept', index: reader.varint(), digest: reader.utf8() }
+    case CONDEMN:
+      return { type: 'condemn', divergence: readDivergence(reader) }
     case CHECKPOINT:
       return { type: 'checkpoint' }
     default:
@@ -113,7 +136,8 @@ function writeReply(writer: ByteWriter, reply: WriterReply): void {
       writer.varint(reply.appliedIndex)
       writer.varint(reply.durableIndex)
       writer.varint(reply.nowMs)
-      return writer.utf8(reply.build)
+      writer.utf8(reply.build)
+      return writePast(writer, reply.past)
     case 'executed':
       writer.u8(EXECUTED)
       writer.varint(reply.batch)
@@ -133,6 +157,11 @@ function writeReply(writer: ByteWriter, reply: WriterReply): void {
       return writer.varint(reply.batch)
     case 'applied':
       return writeApplied(writer, reply)
+    case 'accepted':
+      writer.u8(ACCEPTED)
+      return writer.varint(reply.index)
+    case 'condemned':
+      return writer.u8(CONDEMNED)
     case 'checkpointed':
       writer.u8(CHECKPOINTED)
       return writer.varint(reply.durableIndex)
@@ -150,12 +179,48 @@ function writeApplied(writer: ByteWriter, reply: WriterReply & { type: 'applied'
   writer.varint(reply.index)
   writer.varint(reply.durableIndex)
   writer.u8(divergence === undefined ? 0 : 1)
-  if (divergence === undefined) return
+  if (divergence !== undefined) writeDivergence(writer, divergence)
+}
+
+function writeDivergence(writer: ByteWriter, divergence: Divergence): void {
   writer.varint(divergence.index)
   writer.utf8(divergence.database)
   writer.utf8(divergence.sql)
   writer.utf8(divergence.expected)
   writer.utf8(divergence.actual)
+  writer.utf8(divergence.digest)
+}
+
+function readDivergence(reader: ByteReader): Divergence {
+  return {
+    index: reader.varint(),
+    database: reader.utf8(),
+    sql: reader.utf8(),
+    expected: reader.utf8(),
+    actual: reader.utf8(),
+    digest: reader.utf8(),
+  }
+}
+
+function writePast(writer: ByteWriter, { copiedIndex, accepted, condemned }: EnginePast): void {
+  writer.varint(copiedIndex)
+  writer.varint(accepted.length)
+  for (const { index, digest } of accepted) {
+    writer.varint(index)
+    writer.utf8(digest)
+  }
+  writer.u8(condemned === undefined ? 0 : 1)
+  if (condemned !== undefined) writeDivergence(writer, condemned)
+}
+
+function readPast(reader: ByteReader): EnginePast {
+  const copiedIndex = reader.varint()
+  const accepted: AcceptedEntry[] = []
+  for (let left = reader.varint(); left > 0; left--) {
+    accepted.push({ index: reader.varint(), digest: reader.utf8() })
+  }
+  const condemned = reader.u8() === 0 ? undefined : readDivergence(reader)
+  return { copiedIndex, accepted, condemned }
 }
 
 /** The entry is a copy, because it is kept for long; BLOBs of results are views of `bytes`. */
@@ -170,6 +235,7 @@ export function decodeWriterReply(bytes: Uint8Array): WriterReply {
         durableIndex: reader.varint(),
         nowMs: reader.varint(),
         build: reader.utf8(),
+        past: readPast(reader),
       }
     case EXECUTED: {
       const batch = reader.varint()
@@ -187,6 +253,10 @@ export function decodeWriterReply(bytes: Uint8Array): WriterReply {
       return { type: 'rolled-back', batch: reader.varint() }
     case APPLIED:
       return readApplied(reader)
+    case ACCEPTED:
+      return { type: 'accepted', index: reader.varint() }
+    case CONDEMNED:
+      return { type: 'condemned' }
     case CHECKPOINTED:
       return { type: 'checkpointed', durableIndex: reader.varint() }
     case FAULT:
@@ -200,12 +270,5 @@ function readApplied(reader: ByteReader): WriterReply {
   const index = reader.varint()
   const durableIndex = reader.varint()
   if (reader.u8() === 0) return { type: 'applied', index, durableIndex }
-  const divergence = {
-    index: reader.varint(),
-    database: reader.utf8(),
-    sql: reader.utf8(),
-    expected: reader.utf8(),
-    actual: reader.utf8(),
-  }
-  return { type: 'applied', index, durableIndex, divergence }
+  return { type: 'applied', index, durableIndex, divergence: readDivergence(reader) }
 }

@@ -36,6 +36,16 @@ const results = fc.array(
   ),
 )
 
+const divergence = fc.record({
+  index: number,
+  database: text,
+  sql: text,
+  expected: text,
+  actual: text,
+  digest: text,
+})
+const accepted = fc.record({ index: number, digest: text })
+
 const messageArbitrary: fc.Arbitrary<WriterMessage> = fc.oneof(
   fc.constant({ type: 'open' as const }),
   fc.record({
@@ -52,6 +62,8 @@ const messageArbitrary: fc.Arbitrary<WriterMessage> = fc.oneof(
     type: fc.constant('apply' as const),
     entries: fc.array(fc.record({ index: number, data: bytes })),
   }),
+  fc.record({ type: fc.constant('accept' as const), index: number, digest: text }),
+  fc.record({ type: fc.constant('condemn' as const), divergence }),
   fc.constant({ type: 'checkpoint' as const }),
 )
 
@@ -62,6 +74,11 @@ const replyArbitrary: fc.Arbitrary<WriterReply> = fc.oneof(
     durableIndex: number,
     nowMs: number,
     build: text,
+    past: fc.record({
+      copiedIndex: number,
+      accepted: fc.array(accepted),
+      condemned: fc.option(divergence, { nil: undefined }),
+    }),
   }),
   fc.record({
     type: fc.constant('executed' as const),
@@ -82,16 +99,12 @@ const replyArbitrary: fc.Arbitrary<WriterReply> = fc.oneof(
       type: fc.constant('applied' as const),
       index: number,
       durableIndex: number,
-      divergence: fc.record({
-        index: number,
-        database: text,
-        sql: text,
-        expected: text,
-        actual: text,
-      }),
+      divergence,
     },
     { requiredKeys: ['type', 'index', 'durableIndex'] },
   ),
+  fc.record({ type: fc.constant('accepted' as const), index: number }),
+  fc.constant({ type: 'condemned' as const }),
   fc.record({ type: fc.constant('checkpointed' as const), durableIndex: number }),
   fc.constant({
     type: 'fault' as const,

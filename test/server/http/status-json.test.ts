@@ -17,7 +17,14 @@ const withStatus = (change: Partial<ReplicaStatus>): FakeService => {
 }
 
 test('the state of a node is the worst thing to be said of it', () => {
-  const divergence = { index: 9, database: 'main', sql: 'X', expected: '1', actual: '2' }
+  const divergence = {
+    index: 9,
+    database: 'main',
+    sql: 'X',
+    expected: '1',
+    actual: '2',
+    digest: 'd',
+  }
   const leaderless = { ...STATUS.log, leader: undefined }
   const cases: [Partial<ReplicaStatus>, string, string | undefined][] = [
     [{}, 'ready', undefined],
