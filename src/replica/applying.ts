@@ -108,9 +108,12 @@ export class Applier {
     if (this.#commitsUnderWay === 0) this.#advanceOverEmpty()
   }
 
-  /** The engine has applied entries up to one that it diverged at. */
-  divergedAfter(index: number): void {
+  /** The engine has applied entries up to here and none of those that it was handed after it. */
+  stoppedAt(index: number): void {
+    this.#applications = []
     this.#applied = index
+    this.#dispatched = index
+    this.#dispatchedTerm = 0
   }
 
   entriesApplied(reply: Extract<WriterReply, { type: 'applied' }>): void {

@@ -10,7 +10,13 @@
 import { assert, must } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random } from '../base/ports.ts'
-import type { Divergence, Engine, WriterReply } from '../engine/engine.ts'
+import type {
+  AcceptedEntry,
+  Divergence,
+  Engine,
+  EnginePast,
+  WriterReply,
+} from '../engine/engine.ts'
 import type { LogEvent, ProposalNumber, ReplicatedLog, Role } from '../log/log.ts'
 import { Answers } from './answering.ts'
 import { Applier } from './applying.ts'
@@ -67,6 +73,9 @@ export class Executor {
   /** Numbers of batches that were given up while the engine executed them. */
   readonly #abandoned = new Set<number>()
   #divergence: Divergence | undefined
+  /** The divergence is settled against this replica: only another's data ends it. */
+  #isCondemned = false
+  #past: EnginePast = { copiedIndex: 0, accepted: [], condemned: undefined }
   #isStopping = false
   /** When this node last was no leader, or had an engine that was ready. */
   #fitAtMs = 0
@@ -115,6 +124,15 @@ export class Executor {
 
   get divergence(): Divergence | undefined {
     return this.#divergence
+  }
+
+  get isCondemned(): boolean {
+    return this.#isCondemned
+  }
+
+  /** What this replica's files know of entries that replicas computed differently. */
+  get past(): EnginePast {
+    return this.#past
   }
 
   get queuedRequests(): number {
@@ -235,6 +253,24 @@ export class Executor {
     }
   }
 
+  /** The others computed an entry as this replica did: it goes on, with these outcomes. */
+  accept(entry: AcceptedEntry): void {
+    if (this.#session.state === 'ready') this.#session.send({ type: 'accept', ...entry })
+  }
+
+  /** This replica is wrong: it stops, for good, and what it answered last may not be so. */
+  condemn(divergence: Divergence): void {
+    this.#isCondemned = true
+    this.#diverge(divergence)
+    const open = this.#open
+    if (open?.state === 'executing') this.#abandon(open, diverged(divergence))
+    const message = 'this node was found to compute something else; the write may still take effect'
+    const error = new DbError('LEADERSHIP_LOST', message)
+    if (this.#open !== undefined) this.#abandon(this.#open, error)
+    this.#answers.stop(error)
+    if (this.#session.state === 'ready') this.#session.send({ type: 'condemn', divergence })
+  }
+
   // What the log says.
 
   #onRole(role: Role, term: number): void {
@@ -299,6 +335,7 @@ export class Executor {
       return
     }
     this.#applier.opened(opened)
+    this.#recall(opened.past)
     this.#durable = opened.durableIndex
     this.#nowMs = Math.max(this.#nowMs, opened.nowMs)
     // The last writer may have ended after a checkpoint of what it never said to be committed.
@@ -323,10 +360,14 @@ export class Executor {
       case 'applied':
         this.#onEntriesApplied(reply)
         return
+      case 'accepted':
+        this.#onAccepted(reply.index)
+        return
       case 'checkpointed':
         this.#durable = reply.durableIndex
         return
       case 'rolled-back':
+      case 'condemned':
         return
     }
   }
@@ -382,7 +423,10 @@ export class Executor {
   #onEntriesApplied(reply: Extract<WriterReply, { type: 'applied' }>): void {
     this.#durable = reply.durableIndex
     if (reply.divergence !== undefined) {
-      this.#diverge(reply.divergence, reply.index)
+      // Whatever was sent after the entry is answered in the same way.
+      if (this.#divergence !== undefined) return
+      this.#applier.stoppedAt(reply.index)
+      this.#diverge(reply.divergence)
       return
     }
     this.#parts.counters.appliedEntries += 1
@@ -390,9 +434,32 @@ export class Executor {
     this.#pump()
   }
 
-  #diverge(divergence: Divergence, applied: number): void {
+  /** A new writer: what it holds may be another replica's data, or what was found wrong before. */
+  #recall(past: EnginePast): void {
+    this.#past = past
+    const { condemned, copiedIndex } = past
+    const known = this.#isCondemned ? this.#divergence : undefined
+    if (condemned === undefined && known !== undefined && copiedIndex < known.index) {
+      this.#session.send({ type: 'condemn', divergence: known })
+      return
+    }
+    this.#isCondemned = condemned !== undefined
+    this.#divergence = undefined
+    if (condemned !== undefined) this.#diverge(condemned)
+  }
+
+  #onAccepted(applied: number): void {
+    const { divergence } = this
+    if (divergence === undefined || this.#isCondemned) return
+    const { index, digest } = divergence
+    this.#past = { ...this.#past, accepted: [...this.#past.accepted, { index, digest }] }
+    this.#divergence = undefined
+    this.#applier.stoppedAt(applied)
+    this.#pump()
+  }
+
+  #diverge(divergence: Divergence): void {
     this.#divergence = divergence
-    this.#applier.divergedAfter(applied)
     this.#parts.logger.error({ ...divergence }, 'this replica computed something else')
     this.#waiting.fail(diverged(divergence))
     this.#parts.onDiverged(divergence)
