@@ -284,8 +284,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'outcomes are not compared',
     mode: 'scripted',
     file: 'src/engine/sqlite/apply-batch.ts',
-    find: "if (actual.type === 'ok') return this.#compare(entryRequest, actual)",
-    replace: "if (actual.type === 'ok') return undefined",
+    find: 'this.#compare(request.database, request.statements, outcomes, actual)',
+    replace: '',
   },
   {
     name: 'a failed request shifts the chance of its neighbours',
@@ -298,7 +298,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'an entry is applied again to a file that has it',
     mode: 'whole',
     file: 'src/engine/sqlite/apply-batch.ts',
-    find: 'if (file.applied >= this.#index) return undefined',
-    replace: 'if (file.applied > this.#index) return undefined',
+    find: "if (file.applied >= this.#index) return { type: 'held' }",
+    replace: "if (file.applied > this.#index) return { type: 'held' }",
   },
 ]

@@ -1,15 +1,15 @@
 /**
- * What a node's files know of entries that replicas computed differently: which of them were applied
- * with this replica's own outcomes because the others agreed with it, whether these files were found
- * wrong, and from where on this replica has computed by itself. It is in the catalogue, so that it is
- * copied with the data that it speaks of, and flushed before anything rests on it.
+ * What a node's files know of entries that replicas computed differently: which were applied with
+ * this replica's own outcomes because the others agreed with it, whether these files were found
+ * wrong, and from where on this replica has computed by itself. It is in the catalogue, so that it
+ * is copied with the data that it speaks of, and flushed before anything rests on it.
  */
 import type { DatabaseSync } from 'node:sqlite'
 import { DbError } from '../../base/errors.ts'
 import type { AcceptedEntry, Divergence, EnginePast } from '../engine.ts'
 
 /**
- * `lockstep_accepted`: entries whose written outcomes do not count, and the digest of those that do.
+ * `lockstep_accepted`: entries whose written outcomes do not count, and a digest of those that do.
  * `lockstep_note`: `condemned` is a divergence as JSON, `copied` the entry of a snapshot.
  */
 export const VERDICTS_SCHEMA = `
@@ -62,7 +62,7 @@ export class Verdicts {
     this.#condemned = divergence
   }
 
-  /** These files came from another replica as of entry `index`, which nobody knows anything against. */
+  /** These files came from a healthy replica as of entry `index`. */
   copied(index: number): void {
     this.#setNote(COPIED, String(index))
     this.#copiedIndex = index
