@@ -6,6 +6,7 @@ import { commandSchemas } from '../protocol/commands.ts'
 import { OPERATORS } from '../protocol/conditions.ts'
 import {
   beginSchema,
+  cancelSchema,
   digestSchema,
   endSchema,
   executeBatchSchema,
@@ -48,8 +49,9 @@ function errorsPage(): string {
     '  `unknown`: it may or may not; look before you write again. Of a read nothing is ever left.',
     '* **Retry** says what may be done next. `never`: the same request will fail again. `same`:',
     '  send it again, after a pause, to any node. `leader`: send it to the leader. `same-id`: only',
-    '  a write that carries a request id may be sent again, under the same id. The typed client',
-    '  does all this.',
+    '  a write that carries a request id may be sent again, under the same id. `transaction`: run',
+    '  the whole transaction again. The typed client does all this by itself: its writes carry',
+    '  request ids, so that it asks again until it knows what became of them.',
     '',
     ...table(['Code', 'When, and what to do', 'Fate', 'Retry', 'HTTP', 'MySQL'], rows),
   ])
@@ -126,6 +128,7 @@ const SHAPES: Readonly<Record<Route['request'], readonly [title: string, schema:
   digest: [['After the question mark', digestSchema]],
   begin: [['Its database', beginSchema]],
   end: [['Nothing, or', endSchema]],
+  cancel: [['A JSON object, and the header `Idempotency-Key` or `Lockstep-Request`', cancelSchema]],
   transfer: [],
   bytes: [],
   none: [],

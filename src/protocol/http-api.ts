@@ -144,6 +144,16 @@ export const beginSchema = z.strictObject({
 /** The body of a commit or a rollback, which may also be empty. */
 export const endSchema = z.strictObject({ timeoutMs })
 
+/** The body of `POST /sessions`, which may also be empty. */
+export const sessionsSchema = z.strictObject({})
+
+/** The body of `POST /cancel`; the id stands in the header. */
+export const cancelSchema = z.strictObject({
+  database: databaseName.describe('The database that the write was for.'),
+  timeoutMs,
+  rows,
+})
+
 /** The body of `POST /transfer`, which may also be empty. */
 export const transferSchema = z.strictObject({})
 
@@ -172,6 +182,10 @@ export interface ResultsResponse {
   /** The node that answered. */
   readonly node: string
   readonly durationMs: number
+  /** The request id was applied before: this is the first answer, and nothing was done now. */
+  readonly repeated?: true
+  /** Of a repeated answer: its rows were too many to be remembered, and are left out. */
+  readonly rowsDropped?: true
 }
 
 /** The answer of `POST /transactions`. */
@@ -189,6 +203,20 @@ export interface StepResponse {
   readonly node: string
   readonly durationMs: number
 }
+/** The answer of `POST /sessions`. */
+export interface SessionResponse {
+  /** Write it before `/` and a sequence number into the header `Lockstep-Request`. */
+  readonly session: string
+  /** A sequence this far below the highest one that was used is refused as REQUEST_EXPIRED. */
+  readonly window: number
+  readonly node: string
+}
+
+/** The answer of `POST /cancel`: what became of the write, now and for ever. */
+export type FateResponse =
+  /** With the results of each SQL statement, as far as they are remembered. */
+  | (ResultsResponse & { readonly fate: 'applied' })
+  | { readonly fate: 'not-applied'; readonly node: string; readonly durationMs: number }
 
 /** The answer of `GET /digest`. */
 export interface DigestResponse {

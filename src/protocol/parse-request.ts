@@ -16,6 +16,7 @@ import {
   statementSchema,
 } from './http-api.ts'
 import { parseShape } from './parse-shape.ts'
+import type { RequestId } from './request-id.ts'
 import { decodeToken, type ReadToken } from './token.ts'
 import { decodeParams } from './values.ts'
 
@@ -27,9 +28,12 @@ export type WriteOperation =
       readonly type: 'statements'
       readonly database: string
       readonly statements: readonly Statement[]
+      readonly id?: RequestId
     }
-  | { readonly type: 'create-database'; readonly database: string }
-  | { readonly type: 'drop-database'; readonly database: string }
+  | { readonly type: 'create-database'; readonly database: string; readonly id?: RequestId }
+  | { readonly type: 'drop-database'; readonly database: string; readonly id?: RequestId }
+  /** Asks what became of a write, and sees to it that it stays so. */
+  | { readonly type: 'cancel'; readonly database: string; readonly id: RequestId }
 
 /** A checked `POST /execute`. */
 export interface ExecuteRequest {

@@ -9,9 +9,20 @@ interface RouteRow {
   /** What the caller may rely on. */
   readonly guarantee: string
   /** Names of schemas and types in http-api.ts, for the reference page. */
-  readonly request: 'execute' | 'query' | 'digest' | 'transfer' | 'begin' | 'end' | 'bytes' | 'none'
+  readonly request:
+    | 'execute'
+    | 'query'
+    | 'digest'
+    | 'cancel'
+    | 'begin'
+    | 'end'
+    | 'transfer'
+    | 'bytes'
+    | 'none'
   readonly response:
     | 'ResultsResponse'
+    | 'SessionResponse'
+    | 'FateResponse'
     | 'TransactionResponse'
     | 'StepResponse'
     | 'DigestResponse'
@@ -35,6 +46,13 @@ const SQL_ERRORS = [
   'SQL_SYNTAX',
   'SQL_CONSTRAINT',
   'SQL_ERROR',
+] as const
+
+const ID_ERRORS = [
+  'REQUEST_ID_REUSED',
+  'REQUEST_CANCELLED',
+  'REQUEST_EXPIRED',
+  'WRONG_HISTORY',
 ] as const
 
 const NODE_ERRORS = ['ENGINE_RESTARTED', 'DISK_FULL', 'DISK_FAILED'] as const
@@ -72,11 +90,14 @@ export const ROUTES = {
       'Writes: one Command, one SQL statement, or an array of them (all take effect, or none).',
     guarantee:
       'When it answers, the write is on the disks of a majority, visible to every linearizable ' +
-      'read. A failure says by `fate` whether the write may still take effect.',
+      'read. A failure says by `fate` whether the write may still take effect. With a request id ' +
+      '(header `Idempotency-Key` or `Lockstep-Request`) it may be sent again, to any node: it ' +
+      'takes effect once and gives its first answer again, marked `repeated`.',
     request: 'execute',
     response: 'ResultsResponse',
     errors: [
       ...SQL_ERRORS,
+      ...ID_ERRORS,
       'FORBIDDEN',
       'DATABASE_EXISTS',
       'STATEMENT_TIMEOUT',
@@ -106,6 +127,7 @@ export const ROUTES = {
       'NOT_LEADER',
       'NO_LEADER',
       'STALE_READ',
+      'WRONG_HISTORY',
       'DIVERGED',
       'ENGINE_RESTARTED',
     ],
@@ -156,6 +178,7 @@ export const ROUTES = {
     response: 'ResultsResponse',
     errors: [
       'FORBIDDEN',
+      ...ID_ERRORS,
       ...TRANSACTION_ERRORS,
       'LEADERSHIP_LOST',
       'COMMIT_TIMEOUT',
@@ -173,6 +196,40 @@ export const ROUTES = {
     errors: ['FORBIDDEN', ...TRANSACTION_ERRORS],
     isAlwaysOn: false,
   },
+  sessions: {
+    method: 'POST',
+    path: '/sessions',
+    about: 'Opens a session: a name under which a client numbers its writes, for request ids.',
+    guarantee:
+      'No other client gets the same. Nothing is stored until its first write, so that it costs ' +
+      'nothing to leave it. The sessions used least recently are forgotten when there are many.',
+    request: 'none',
+    response: 'SessionResponse',
+    errors: [],
+    isAlwaysOn: false,
+  },
+  cancel: {
+    method: 'POST',
+    path: '/cancel',
+    about: 'Tells the fate of the write with the request id of the header, for good.',
+    guarantee:
+      'Applied, with its first answer; or not applied, and then it never will be, even if it ' +
+      'still arrives: it is then refused as REQUEST_CANCELLED.',
+    request: 'cancel',
+    response: 'FateResponse',
+    errors: [
+      'FORBIDDEN',
+      'REQUEST_EXPIRED',
+      'WRONG_HISTORY',
+      'NOT_LEADER',
+      'NO_LEADER',
+      'LEADERSHIP_LOST',
+      'COMMIT_TIMEOUT',
+      'CONNECTION_LOST',
+      ...NODE_ERRORS,
+    ],
+    isAlwaysOn: false,
+  },
   digest: {
     method: 'GET',
     path: '/digest',
@@ -187,6 +244,7 @@ export const ROUTES = {
       'NOT_LEADER',
       'NO_LEADER',
       'STALE_READ',
+      'WRONG_HISTORY',
       'DIVERGED',
       'ENGINE_RESTARTED',
     ],

@@ -1,5 +1,7 @@
 /** What the handlers of all routes share: their context, JSON bodies in, answers about data out. */
+import type { z } from 'zod'
 import { DbError } from '../../base/errors.ts'
+import { parseShape } from '../../protocol/parse-shape.ts'
 import { encodeToken, tokenPrefix } from '../../protocol/token.ts'
 import type { NodeIdentity, Service } from '../service.ts'
 import type { Exchange } from './exchange.ts'
@@ -28,6 +30,9 @@ export interface HandlerContext {
   readonly guard: (exchange: Exchange, action: () => void) => void
 }
 
+/** Bodies that hold a deadline, if anything. */
+const SHORT_BODY_BYTES_MAX = 4096
+
 /** Answers one request. */
 export type Handler = (exchange: Exchange, context: HandlerContext, search: URLSearchParams) => void
 
@@ -40,6 +45,20 @@ export function withJson(
   requireJson(exchange)
   readBody(exchange, context.options.maxBodyBytes, context.budget, body =>
     context.guard(exchange, () => handle(parseBody(body))),
+  )
+}
+
+/** Reads a short body that may also be empty, and hands on what `schema` makes of it. */
+export function withOptionalBody<Schema extends z.ZodType>(
+  exchange: Exchange,
+  context: HandlerContext,
+  schema: Schema,
+  handle: (fields: z.output<Schema>) => void,
+): void {
+  readBody(exchange, SHORT_BODY_BYTES_MAX, context.budget, body =>
+    context.guard(exchange, () =>
+      handle(parseShape(schema, body.length === 0 ? {} : parseBody(body), '')),
+    ),
   )
 }
 
@@ -62,14 +81,15 @@ function requireJson(exchange: Exchange): void {
   }
 }
 
-/** Answers with results, as they are at `index`. */
+/** Answers with results, as they are at `index`; `more` as `,"name":value`. */
 export function sendResults(
   exchange: Exchange,
   identity: NodeIdentity,
   results: string,
   index: number,
+  more = '',
 ): void {
-  exchange.sendJson(`{"results":${results},${proof(exchange, identity, index)}}`)
+  exchange.sendJson(`{"results":${results},${proof(exchange, identity, index)}${more}}`)
 }
 
 /** What every answer about data ends with: token, index, node, durationMs. */

@@ -1,12 +1,29 @@
 /** What each route does: check the request, hand it to the node, encode the answer. */
+import { randomBytes } from 'node:crypto'
 import { DbError } from '../../base/errors.ts'
-import { digestSchema, transferSchema } from '../../protocol/http-api.ts'
-import type { HealthResponse, TransferResponse } from '../../protocol/http-api.ts'
+import {
+  cancelSchema,
+  digestSchema,
+  sessionsSchema,
+  transferSchema,
+} from '../../protocol/http-api.ts'
+import type {
+  FateResponse,
+  HealthResponse,
+  SessionResponse,
+  TransferResponse,
+} from '../../protocol/http-api.ts'
 import { parseShape } from '../../protocol/parse-shape.ts'
 import { parseExecute, parseQuery, readOptions } from '../../protocol/parse-request.ts'
 import type { ExecuteRequest, QueryRequest } from '../../protocol/parse-request.ts'
+import {
+  encodeSession,
+  KEY_HEADER,
+  REQUEST_HEADER,
+  SESSION_WINDOW,
+} from '../../protocol/request-id.ts'
 import type { RouteName } from '../../protocol/routes.ts'
-import type { Outcome, ReadAnswer, ReadOptions } from '../../replica/types.ts'
+import type { Outcome, ReadAnswer, ReadOptions, WriteOutcome } from '../../replica/types.ts'
 import type { NodeIdentity, Service } from '../service.ts'
 import {
   founded,
@@ -16,10 +33,12 @@ import {
   proof,
   sendResults,
   withJson,
+  withOptionalBody,
 } from './answers.ts'
 import { encodeResults, toItemError } from './encode-results.ts'
 import type { Exchange } from './exchange.ts'
-import { parseBody, readBody } from './read-body.ts'
+import { readBody } from './read-body.ts'
+import { requestIdOf } from './request-header.ts'
 import { nodesJson, statusJson, whyNotReady } from './status-json.ts'
 import { TRANSACTION_HANDLERS } from './transactions.ts'
 
@@ -34,6 +53,10 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
   query: (exchange, context) =>
     withJson(exchange, context, json => query(exchange, context, parseQuery(json))),
   ...TRANSACTION_HANDLERS,
+  sessions: (exchange, context) =>
+    withOptionalBody(exchange, context, sessionsSchema, () => openSession(exchange, context)),
+  cancel: (exchange, context) =>
+    withJson(exchange, context, json => cancel(exchange, context, json)),
   digest,
   status: (exchange, { service, connections }) => {
     const send = (names: readonly string[] | null): void =>
@@ -64,12 +87,7 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     )
   },
   transfer: (exchange, context) =>
-    readBody(exchange, JOIN_BYTES_MAX, context.budget, body =>
-      context.guard(exchange, () => {
-        parseShape(transferSchema, body.length === 0 ? {} : parseBody(body), '')
-        transfer(exchange, context.service)
-      }),
-    ),
+    withOptionalBody(exchange, context, transferSchema, () => transfer(exchange, context.service)),
   join: (exchange, { service, budget }) =>
     readBody(exchange, JOIN_BYTES_MAX, budget, body => {
       service.join({ body, headers: exchange.request.headers }, answer => {
@@ -93,8 +111,9 @@ function execute(exchange: Exchange, context: HandlerContext, request: ExecuteRe
     return
   }
   const identity = founded(service)
+  const id = requestIdOf(exchange.request, identity.historyId)
   const deadline = { timeoutMs: timeoutMs ?? options.writeTimeoutMs }
-  service.execute(operation, deadline, outcome => {
+  service.execute(id === undefined ? operation : { ...operation, id }, deadline, outcome => {
     if (outcome.type === 'failed') {
       exchange.sendError(toItemError(outcome.error, statementCounts))
       return
@@ -104,7 +123,52 @@ function execute(exchange: Exchange, context: HandlerContext, request: ExecuteRe
       operation.type === 'statements'
         ? encodeResults(outcome.results, statementCounts, rows)
         : '[{"rowsAffected":0}]'
-    sendResults(exchange, identity, results, outcome.index)
+    if (outcome.isRepeat === true) context.metrics.countRepeatedAnswer()
+    sendResults(exchange, identity, results, outcome.index, repetition(outcome))
+  })
+}
+
+/** Says of a write whose id came before that nothing was done now. */
+function repetition({ isRepeat, rowsDropped }: WriteOutcome & { readonly type: 'ok' }): string {
+  if (isRepeat !== true) return ''
+  return `,"repeated":true${rowsDropped === true ? ',"rowsDropped":true' : ''}`
+}
+
+function openSession(exchange: Exchange, { service }: HandlerContext): void {
+  const { historyId, nodeId } = founded(service)
+  const status = service.status()
+  // After a restart a node knows only later how far the log is committed.
+  const birth = Math.max(status?.log.commitIndex ?? 0, status?.appliedIndex ?? 0)
+  const session = encodeSession(historyId, { birth, name: randomBytes(6).readUIntBE(0, 6) })
+  const answer: SessionResponse = { session, window: SESSION_WINDOW, node: nodeId }
+  exchange.sendJson(JSON.stringify(answer))
+}
+
+function cancel(exchange: Exchange, context: HandlerContext, json: unknown): void {
+  const { service, options, metrics } = context
+  const { database, timeoutMs, rows } = parseShape(cancelSchema, json, '')
+  const identity = founded(service)
+  const id = requestIdOf(exchange.request, identity.historyId)
+  if (id === undefined) {
+    const message = `name the write by the header ${KEY_HEADER} or ${REQUEST_HEADER}`
+    throw new DbError('INVALID_REQUEST', message)
+  }
+  const deadline = { timeoutMs: timeoutMs ?? options.writeTimeoutMs }
+  service.execute({ type: 'cancel', database, id }, deadline, outcome => {
+    if (outcome.type === 'ok') {
+      const results = encodeResults(outcome.results, undefined, rows)
+      const fate = `,"fate":"applied"${repetition(outcome)}`
+      sendResults(exchange, identity, results, outcome.index, fate)
+      return
+    }
+    if (outcome.error.code !== 'REQUEST_CANCELLED') {
+      exchange.sendError(outcome.error)
+      return
+    }
+    metrics.countCancelled()
+    const { durationMs } = exchange
+    const answer: FateResponse = { fate: 'not-applied', node: identity.nodeId, durationMs }
+    exchange.sendJson(JSON.stringify(answer))
   })
 }
 
@@ -136,7 +200,7 @@ function toReadOptions(
     const { historyId, groupId } = identity
     if (token.historyId !== historyId || token.groupId !== groupId) {
       const message = 'atLeast is a token of another cluster or of an earlier history of this one'
-      throw new DbError('INVALID_REQUEST', `${message}; forget it and read linearizable`)
+      throw new DbError('WRONG_HISTORY', `${message}; forget it and read linearizable`)
     }
     return { consistency, atLeastIndex: token.index, timeoutMs }
   }

@@ -176,6 +176,16 @@ export const SERVER_METRICS = {
     labels: ['route'],
     about: "From the request's head to its answer.",
   },
+  lockstep_repeated_answers_total: {
+    type: 'counter',
+    labels: [],
+    about: 'Writes that came again under their request id and got their first answer.',
+  },
+  lockstep_cancelled_total: {
+    type: 'counter',
+    labels: [],
+    about: 'Request ids whose fate was asked for and is now, for good, not applied.',
+  },
 } as const
 
 const DURATION_BUCKETS = [
@@ -189,6 +199,8 @@ export class Metrics {
   readonly #requests: Counter
   readonly #durations: Histogram
   readonly #refused: Counter
+  readonly #repeated: Counter
+  readonly #cancelled: Counter
 
   /** `connections` is asked at each scrape. */
   constructor(service: Service, connections: () => number) {
@@ -210,6 +222,8 @@ export class Metrics {
       registers,
     })
     this.#refused = new Counter(options('lockstep_http_refused_connections_total'))
+    this.#repeated = new Counter(options('lockstep_repeated_answers_total'))
+    this.#cancelled = new Counter(options('lockstep_cancelled_total'))
     this.#requests = new Counter(options('lockstep_http_requests_total'))
     const histogram = options('lockstep_http_request_duration_seconds')
     this.#durations = new Histogram({ ...histogram, buckets: DURATION_BUCKETS })
@@ -223,6 +237,14 @@ export class Metrics {
 
   countRefusedConnection(): void {
     this.#refused.inc()
+  }
+
+  countRepeatedAnswer(): void {
+    this.#repeated.inc()
+  }
+
+  countCancelled(): void {
+    this.#cancelled.inc()
   }
 
   /** All metrics in the text format of Prometheus. */

@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream'
 import { AssertionError } from '../../base/assert.ts'
 import { DbError, ERRORS } from '../../base/errors.ts'
 import type { Logger } from '../../base/ports.ts'
+import { KEY_HEADER, REQUEST_HEADER } from '../../protocol/request-id.ts'
 import { routeAt, ROUTES, type Route, type RouteName } from '../../protocol/routes.ts'
 import type { Service } from '../service.ts'
 import { Connections } from './connections.ts'
@@ -270,7 +271,7 @@ function sendPreflight(exchange: Exchange): void {
     'access-control-allow-methods',
     'GET, POST',
     'access-control-allow-headers',
-    'content-type',
+    `content-type, ${KEY_HEADER}, ${REQUEST_HEADER}`,
     'access-control-max-age',
     '600',
   ])

@@ -7,15 +7,19 @@ import { parseShape } from '../../protocol/parse-shape.ts'
 import { type RouteName, transactionIn } from '../../protocol/routes.ts'
 import type { TransactionOutcome } from '../../replica/transaction-call.ts'
 import { parseTransactionId } from '../../replica/transaction-id.ts'
-import { founded, type Handler, type HandlerContext, sendResults, withJson } from './answers.ts'
+import {
+  founded,
+  type Handler,
+  type HandlerContext,
+  sendResults,
+  withJson,
+  withOptionalBody,
+} from './answers.ts'
 import { encodeResults, toItemError } from './encode-results.ts'
 import type { Exchange } from './exchange.ts'
-import { parseBody, readBody } from './read-body.ts'
+import { requestIdOf } from './request-header.ts'
 
 type TransactionRoute = Extract<RouteName, 'begin' | 'step' | 'look' | 'commit' | 'rollback'>
-
-/** An end carries a deadline, if anything. */
-const END_BYTES_MAX = 4096
 
 export const TRANSACTION_HANDLERS: Readonly<Record<TransactionRoute, Handler>> = {
   begin: (exchange, context) => withJson(exchange, context, json => begin(exchange, context, json)),
@@ -76,22 +80,23 @@ function look(exchange: Exchange, context: HandlerContext, json: unknown): void 
 }
 
 function end(exchange: Exchange, context: HandlerContext, type: 'commit' | 'rollback'): void {
-  const { service, options, budget, guard } = context
-  readBody(exchange, END_BYTES_MAX, budget, body =>
-    guard(exchange, () => {
-      const fields = parseShape(endSchema, body.length === 0 ? {} : parseBody(body), '')
-      const { transaction } = called(exchange)
-      const identity = founded(service)
-      const deadline = { timeoutMs: fields.timeoutMs ?? options.writeTimeoutMs }
-      const call =
-        type === 'commit' ? { type, transaction, id: undefined } : ({ type, transaction } as const)
-      service.transact(call, deadline, outcome => {
-        if (outcome.type === 'failed') exchange.sendError(outcome.error)
-        else if (type === 'commit') sendResults(exchange, identity, '[]', outcome.value.index)
-        else sendStep(exchange, identity.nodeId, outcome, 'arrays', undefined)
-      })
-    }),
-  )
+  const { service, options } = context
+  withOptionalBody(exchange, context, endSchema, fields => {
+    const { transaction } = called(exchange)
+    const identity = founded(service)
+    const deadline = { timeoutMs: fields.timeoutMs ?? options.writeTimeoutMs }
+    const id = requestIdOf(exchange.request, identity.historyId)
+    const call = type === 'commit' ? { type, transaction, id } : ({ type, transaction } as const)
+    service.transact(call, deadline, outcome => {
+      if (outcome.type === 'failed') exchange.sendError(outcome.error)
+      else if (type === 'rollback')
+        sendStep(exchange, identity.nodeId, outcome, 'arrays', undefined)
+      else {
+        const { index, isRepeat } = outcome.value
+        sendResults(exchange, identity, '[]', index, isRepeat === true ? ',"repeated":true' : '')
+      }
+    })
+  })
 }
 
 /** The transaction that the path names, and its database. Throws INVALID_REQUEST. */

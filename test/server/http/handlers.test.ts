@@ -124,7 +124,7 @@ test('a token of another history is refused before the node is asked', async () 
   const read = { ...STATEMENT, consistency: 'session', atLeast: foreign }
   const { status, json } = await server.post('/query', read)
 
-  assert.equal(status, 400)
+  assert.deepEqual([status, json.error?.code], [409, 'WRONG_HISTORY'])
   assert.match(json.error?.message ?? '', /another cluster or of an earlier history/)
   assert.deepEqual(server.service.queried, [])
 })

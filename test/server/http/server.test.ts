@@ -367,7 +367,8 @@ test('a page of the named origin may use the API, and others are not told so', a
   const answer = await preflight(server.url)
   assert.equal(answer.status, 200)
   assert.equal(answer.headers.get('access-control-allow-origin'), 'https://app.example')
-  assert.equal(answer.headers.get('access-control-allow-headers'), 'content-type')
+  const allowed = 'content-type, idempotency-key, lockstep-request'
+  assert.equal(answer.headers.get('access-control-allow-headers'), allowed)
   const health = await fetch(`${server.url}/health/live`)
   assert.equal(health.headers.get('access-control-allow-origin'), 'https://app.example')
 })

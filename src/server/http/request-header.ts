@@ -1,0 +1,32 @@
+/** The id of a write, as the headers of its HTTP request give it. */
+import type { IncomingMessage } from 'node:http'
+import { DbError } from '../../base/errors.ts'
+import {
+  decodeKey,
+  decodeRequest,
+  KEY_HEADER,
+  REQUEST_HEADER,
+  type RequestId,
+} from '../../protocol/request-id.ts'
+
+/** Undefined if the request has none. Throws INVALID_REQUEST, or WRONG_HISTORY. */
+export function requestIdOf(request: IncomingMessage, historyId: string): RequestId | undefined {
+  const { headers } = request
+  // Nearly all requests of bare clients come without: they must not pay for the others.
+  if (headers[REQUEST_HEADER] === undefined && headers[KEY_HEADER] === undefined) return undefined
+  const session = only(request, REQUEST_HEADER)
+  const key = only(request, KEY_HEADER)
+  if (session !== undefined && key !== undefined) {
+    const message = `send ${REQUEST_HEADER} or ${KEY_HEADER}, not both: a write has one id`
+    throw new DbError('INVALID_REQUEST', message)
+  }
+  if (session !== undefined) return decodeRequest(session, historyId)
+  return key === undefined ? undefined : decodeKey(key)
+}
+
+/** Node joins two headers of one name to one text: it would be an id that nobody chose. */
+function only(request: IncomingMessage, name: string): string | undefined {
+  const [value, ...others] = request.headersDistinct[name] ?? []
+  if (others.length === 0) return value
+  throw new DbError('INVALID_REQUEST', `the header ${name} stands there more than once`)
+}
