@@ -39,13 +39,6 @@ export const CONSENSUS_MUTATIONS: readonly Mutation[] = [
     find: 'if (!core.config.checkQuorum || core.lead === NO_ID) return false',
     replace: 'if (core.id > 0) return false',
   },
-  {
-    name: 'a leader of a later term is not followed',
-    mode: 'raft-only',
-    file: 'src/raft/raft.ts',
-    find: 'core.becomeFollower(term, FROM_LEADER.has(type) ? from : NO_ID)',
-    replace: 'core.becomeFollower(term, NO_ID)',
-  },
   // Replication.
   {
     name: 'what follows the last new entry is committed',
@@ -58,8 +51,8 @@ export const CONSENSUS_MUTATIONS: readonly Mutation[] = [
     name: 'entries after the new ones are dropped without a conflict',
     mode: 'raft-only',
     file: 'src/raft/raft-log.ts',
-    find: '      this.append(entries.slice(position))\n',
-    replace: '      this.append(entries)\n',
+    find: 'const position = this.#conflictPosition(entries)\n',
+    replace: 'const position = 0\n',
   },
   {
     name: 'a late report of replaced entries counts them as stored',

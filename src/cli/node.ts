@@ -253,9 +253,13 @@ export class Node implements Service {
     replica.stopAdmission()
     await this.#until(() => replica.isIdle, DRAIN_MS_MAX)
     const isAlone = replica.status().log.peers.length === 0
-    if (replica.status().log.role !== 'leader' || isAlone) return
-    replica.transferLeadership()
-    await this.#until(() => replica.status().log.role !== 'leader', TRANSFER_MS_MAX)
+    if (replica.status().log.role === 'leader' && !isAlone) {
+      replica.transferLeadership()
+      await this.#until(() => replica.status().log.role !== 'leader', TRANSFER_MS_MAX)
+    }
+    // What waited here goes to the next leader; without one there is nobody left to wait for.
+    if (!isAlone) await this.#until(() => replica.isPassedOn, DRAIN_MS_MAX)
+    replica.refuseHeld()
   }
 
   async #until(condition: () => boolean, timeoutMs: number): Promise<void> {

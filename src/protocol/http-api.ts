@@ -296,6 +296,8 @@ export interface StatusResponse {
   readonly queuedBytes: number
   readonly waitingReads: number
   readonly forwardedRequests: number
+  /** Writes that wait here for a leader. */
+  readonly heldRequests: number
   readonly isAdmissionPaused: boolean
   readonly engine: 'opening' | 'ready' | 'down'
   readonly divergence: {

@@ -1,7 +1,8 @@
 /**
  * Forwarding: a call that arrives at a follower goes to the leader as the request it is, once, with
- * the time that is left to it. It is never sent again from here: only who holds a request id can do
- * that safely. A lost connection therefore means `unknown`, unless the frame never left.
+ * the time that is left to it. It is never sent again from here: only a request with an id can be,
+ * and write-router.ts does that. A lost connection therefore means `unknown`, unless the frame
+ * never left.
  *
  *   forward       => life varint, id varint, timeoutMs varint, kind u8, request bytes (the rest)
  *   forward-reply => life varint, id varint, answer bytes of that kind (the rest)
@@ -14,6 +15,13 @@ import type { Peers } from '../log/peers.ts'
 /** What is asked of the leader: a write, or something of an interactive transaction. */
 const CALL_KINDS = ['write', 'transaction'] as const
 export type CallKind = (typeof CALL_KINDS)[number]
+
+export interface ForwardedCall {
+  readonly kind: CallKind
+  readonly body: Uint8Array
+  /** It carries a request id, so that sending it twice executes it once. */
+  readonly hasId: boolean
+}
 
 /** The leader's answer as its bytes, or why there is none. */
 export type CallAnswer =
@@ -29,6 +37,7 @@ export type CallHandler = (
 
 interface Waiting {
   readonly leader: number
+  readonly hasId: boolean
   readonly deadlineMs: number
   readonly done: (answer: CallAnswer) => void
 }
@@ -74,14 +83,14 @@ export class Forwarder {
     return this.#waiting.size
   }
 
-  /** Sends `request` to `leader`. Answered exactly once. */
+  /** Sends a call to `leader`. Answered exactly once. */
   forward(
     leader: number,
-    kind: CallKind,
-    request: Uint8Array,
+    call: ForwardedCall,
     timeoutMs: number,
     done: (answer: CallAnswer) => void,
   ): void {
+    const { kind, body, hasId } = call
     if (this.#waiting.size >= this.#parts.maxWaiting) {
       const message = `${this.#waiting.size} calls wait for the leader already; back off`
       return done({ type: 'failed', error: new DbError('OVERLOADED', message) })
@@ -93,13 +102,25 @@ export class Forwarder {
     writer.varint(id)
     writer.varint(Math.max(1, Math.floor(timeoutMs)))
     writer.u8(CALL_KINDS.indexOf(kind))
-    writer.raw(request)
+    writer.raw(body)
     if (!this.#parts.peers.send(leader, 'data', 'forward', writer.finish())) {
       const message = 'the leader can not be reached from this node; nothing was sent'
       return done({ type: 'failed', error: new DbError('NO_LEADER', message) })
     }
     const deadlineMs = this.#parts.clock.monotonicMs() + timeoutMs + GRACE_MS
-    this.#waiting.set(id, { leader, deadlineMs, done })
+    this.#waiting.set(id, { leader, hasId, deadlineMs, done })
+  }
+
+  /**
+   * `leader` leads now. Whoever was asked before may never answer, and what has an id can be sent
+   * again; the others wait on, because their answer may be on its way.
+   */
+  leaderChanged(leader: number): void {
+    for (const [id, waiting] of this.#waiting) {
+      if (!waiting.hasId || waiting.leader === leader) continue
+      const message = 'another leader was elected before the last one answered'
+      this.#end(id, new DbError('LEADERSHIP_LOST', message))
+    }
   }
 
   sweep(): void {

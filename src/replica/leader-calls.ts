@@ -1,13 +1,13 @@
 /**
- * LeaderCalls: what a node that does not lead does with writes and transactions. It passes them to
- * the leader, or refuses them by the node's `forward` rule; and it carries out those that other
- * nodes pass to this one.
+ * LeaderCalls: what goes from this node to the leader and is carried out here for others: writes,
+ * which write-router.ts brings, and calls of transactions. What may not go, by the node's `forward`
+ * rule, it refuses.
  */
 import { ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Random } from '../base/ports.ts'
 import type { WriteRequest } from '../engine/engine.ts'
-import { decodeRequest, encodeRequest } from '../engine/request.ts'
+import { decodeRequest } from '../engine/request.ts'
 import type { ReplicatedLog } from '../log/log.ts'
 import type { Peers } from '../log/peers.ts'
 import { Forwarder } from './forward.ts'
@@ -68,25 +68,42 @@ export class LeaderCalls {
     return this.#forwarder.waitingCount
   }
 
-  /** The leader as this node knows it. */
-  setLeader(leader: number | undefined): void {
+  /** `leader` leads now, as far as this node knows. */
+  leaderChanged(leader: number | undefined): void {
     this.#leader = leader
+    if (leader !== undefined) this.#forwarder.leaderChanged(leader)
   }
 
-  write(request: WriteRequest, timeoutMs: number, done: WriteCallback): void {
-    const leader = this.#leaderFor(this.#mayForward(request))
-    if (leader instanceof DbError) return done({ type: 'failed', error: leader })
+  /** Whether this node may pass the request on, by its `forward` rule. */
+  mayForward(request: WriteRequest): boolean {
+    const { forward } = this.#parts
+    return forward === 'all' || (forward === 'data' && !changesSchema(request))
+  }
+
+  /** Sends a write to `leader`, once. */
+  write(
+    leader: number,
+    write: { readonly body: Uint8Array; readonly hasId: boolean },
+    timeoutMs: number,
+    done: WriteCallback,
+  ): void {
     this.#parts.counters.forwarded += 1
-    this.#forwarder.forward(leader, 'write', encodeRequest(request), timeoutMs, outcome => {
+    const { body, hasId } = write
+    this.#forwarder.forward(leader, { kind: 'write', body, hasId }, timeoutMs, outcome => {
       done(outcome.type === 'failed' ? outcome : decodeOutcome(outcome.answer))
     })
   }
 
   transact(call: TransactionCall, timeoutMs: number, done: TransactionCallback): void {
-    const leader = this.#leaderFor(this.#mayForwardCall(call))
-    if (leader instanceof DbError) return done({ type: 'failed', error: leader })
+    const leader = this.#leader
+    if (!this.#mayForwardCall(call)) return done({ type: 'failed', error: this.refusal() })
+    if (leader === undefined) {
+      const message = 'nobody leads right now; an election takes about a second'
+      return done({ type: 'failed', error: new DbError('NO_LEADER', message) })
+    }
     this.#parts.counters.forwarded += 1
-    this.#forwarder.forward(leader, 'transaction', encodeCall(call), timeoutMs, outcome => {
+    const frame = { kind: 'transaction', body: encodeCall(call), hasId: false } as const
+    this.#forwarder.forward(leader, frame, timeoutMs, outcome => {
       if (outcome.type === 'answered') done(decodeTransactionOutcome(outcome.answer))
       else done({ type: 'failed', error: lostCall(call, outcome.error) })
     })
@@ -101,26 +118,15 @@ export class LeaderCalls {
     this.#forwarder.fail()
   }
 
-  #leaderFor(mayForward: boolean): number | DbError {
-    if (!mayForward) return this.#refusal()
-    if (this.#leader !== undefined) return this.#leader
-    return new DbError('NO_LEADER', 'nobody leads right now; an election takes about a second')
-  }
-
-  #mayForward(request: WriteRequest): boolean {
-    const { forward } = this.#parts
-    return forward === 'all' || (forward === 'data' && !changesSchema(request))
-  }
-
   #mayForwardCall(call: TransactionCall): boolean {
     const isStep = call.type === 'execute' || call.type === 'query'
     if (isStep && this.#parts.forward === 'data')
-      return this.#mayForward(decodeRequest(call.request))
+      return this.mayForward(decodeRequest(call.request))
     return this.#parts.forward !== 'none'
   }
 
-  /** Why this follower does not pass the request on, by its `forward` rule. */
-  #refusal(): DbError {
+  /** For what this node may not pass on. */
+  refusal(): DbError {
     const { forward, log } = this.#parts
     const leader = log.status().peers.find(({ raftId }) => raftId === this.#leader)
     const where = leader === undefined ? 'unknown' : `${leader.nodeId} at ${leader.address}`

@@ -15,6 +15,7 @@ import { Reads } from './reads.ts'
 import { Reports } from './reports.ts'
 import { type HealRequest, Snapshots } from './snapshots.ts'
 import { toCall, type TransactionCallback, type TransactionOperation } from './transaction-call.ts'
+import { WriteRouter } from './write-router.ts'
 import type {
   DigestAnswer,
   MemberReport,
@@ -48,6 +49,7 @@ export class Replica {
   readonly #executor: Executor
   readonly #reads: Reads
   readonly #leaderCalls: LeaderCalls
+  readonly #router: WriteRouter
   readonly #reports: Reports
   readonly #snapshots: Snapshots
   readonly #applyLag = new ApplyLag()
@@ -61,6 +63,7 @@ export class Replica {
     roleChanges: 0,
   }
   readonly #timers: Timer[] = []
+  #leader: number | undefined
   #isLeader = false
   #isStopped = false
 
@@ -106,6 +109,15 @@ export class Replica {
       transact: (call, timeoutMs, done) => this.#executor.transact(call, timeoutMs, done),
     })
     this.#snapshots = new Snapshots({ logger })
+    this.#router = new WriteRouter({
+      clock,
+      leader: () => (this.#isLeader ? 'self' : this.#leader),
+      maxHeld: options.maxForwardedRequests,
+      maxHeldBytes: options.maxQueuedBytes,
+      executeHere: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
+      forward: (leader, write, timeoutMs, done) =>
+        this.#leaderCalls.write(leader, write, timeoutMs, done),
+    })
     this.#reports = new Reports({
       raftId: parts.raftId,
       peers,
@@ -129,8 +141,12 @@ export class Replica {
     if (this.#isStopped) {
       return done({ type: 'failed', error: new DbError('SHUTTING_DOWN', 'this node is stopping') })
     }
-    if (this.#isLeader) this.#executor.submit(encodeRequest(request), timeoutMs, done)
-    else this.#leaderCalls.write(request, timeoutMs, done)
+    const mayForward = this.#leaderCalls.mayForward(request)
+    if (!this.#isLeader && !mayForward) {
+      return done({ type: 'failed', error: this.#leaderCalls.refusal() })
+    }
+    const write = { body: encodeRequest(request), hasId: request.id !== undefined, mayForward }
+    this.#router.route(write, timeoutMs, done)
   }
 
   /** One call of an interactive transaction, at any node. `done` is called exactly once. */
@@ -185,6 +201,7 @@ export class Replica {
       queuedBytes: executor.queuedBytes,
       waitingReads: this.#reads.waitingCount,
       forwardedRequests: this.#leaderCalls.waitingCount,
+      heldRequests: this.#router.heldCount,
       lagMs: this.#reports.lagMs(),
       quorumApplyLagMs: this.#applyLag.lagMs(this.#parts.clock.monotonicMs()),
       isAdmissionPaused: this.#isAdmissionPaused(),
@@ -193,19 +210,33 @@ export class Replica {
     }
   }
 
-  /** True while a write or a read of this node is on its way. */
+  /** No write is being executed or replicated here: leadership can be handed over. */
   get isIdle(): boolean {
-    return this.#executor.isIdle && this.#leaderCalls.waitingCount === 0
+    return this.#executor.isIdle
   }
 
-  /** New requests are refused; what is in flight may end. */
+  /** No write of this node's clients waits for another node. */
+  get isPassedOn(): boolean {
+    return this.#leaderCalls.waitingCount === 0 && this.#router.heldCount === 0
+  }
+
+  /**
+   * This node executes nothing more; what is in flight may end. What waits, and what still comes,
+   * is held and goes to the next leader.
+   */
   stopAdmission(): void {
     this.#executor.stopAdmission()
+  }
+
+  /** Ends the writes that wait for a leader: this node won't be there when there is one. */
+  refuseHeld(): void {
+    this.#router.stop(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
   }
 
   /** Ends this replica; everything that still waits is told so. `done` when all is closed. */
   stop(done: () => void): void {
     this.#isStopped = true
+    this.refuseHeld()
     for (const timer of this.#timers) timer.cancel()
     this.#executor.stop()
     this.#leaderCalls.fail()
@@ -216,12 +247,16 @@ export class Replica {
   #onLogEvent(event: LogEvent): void {
     if (this.#isStopped) return
     if (event.type === 'role') {
-      this.#leaderCalls.setLeader(event.leader)
+      this.#leader = event.leader
       this.#isLeader = event.role === 'leader'
       this.#counters.roleChanges += 1
       this.#applyLag.reset()
     }
     this.#executor.onLogEvent(event)
+    if (event.type === 'role') {
+      this.#leaderCalls.leaderChanged(event.leader)
+      this.#router.leaderChanged()
+    }
   }
 
   #every(delayMs: number, work: () => void): void {
@@ -238,6 +273,7 @@ export class Replica {
     this.#executor.sweep()
     this.#reads.sweep()
     this.#leaderCalls.sweep()
+    this.#router.sweep()
   }
 
   #report(): void {

@@ -96,6 +96,8 @@ export interface ReplicaStatus {
   readonly queuedBytes: number
   readonly waitingReads: number
   readonly forwardedRequests: number
+  /** Writes of this node's clients that wait for a leader. */
+  readonly heldRequests: number
   /** Milliseconds ago at which this node's data was surely the newest; undefined if unknown. */
   readonly lagMs: number | undefined
   readonly quorumApplyLagMs: number

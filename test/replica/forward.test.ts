@@ -38,10 +38,10 @@ class Bench {
     return forwarder
   }
 
-  forward(timeoutMs = 1000): WriteOutcome[] {
+  forward(timeoutMs = 1000, hasId = false): WriteOutcome[] {
     const heard: WriteOutcome[] = []
-    const request = new Uint8Array([1, 2, 3])
-    this.follower.forward(1, 'write', request, timeoutMs, outcome =>
+    const call = { kind: 'write', body: new Uint8Array([1, 2, 3]), hasId } as const
+    this.follower.forward(1, call, timeoutMs, outcome =>
       heard.push(outcome.type === 'failed' ? outcome : decodeOutcome(outcome.answer)),
     )
     return heard
@@ -85,7 +85,8 @@ test('a forwarded write reaches the leader as it is, and its whole answer comes 
 test('a call of a transaction reaches what carries those out, and its answer comes back', () => {
   const bench = new Bench()
   const heard: number[][] = []
-  bench.follower.forward(1, 'transaction', new Uint8Array([1, 2]), 700, outcome => {
+  const call = { kind: 'transaction', body: new Uint8Array([1, 2]), hasId: false } as const
+  bench.follower.forward(1, call, 700, outcome => {
     assert(outcome.type === 'answered')
     heard.push([...outcome.answer.raw(outcome.answer.remaining)])
   })
@@ -151,4 +152,17 @@ test('more than may wait are refused', () => {
   bench.forward()
   bench.forward()
   assert.equal(code(bench.forward()), 'OVERLOADED')
+})
+
+test('when another leads, who has an id is told so at once and the others wait for their answer', () => {
+  const bench = new Bench()
+  const [bare, named] = [bench.forward(), bench.forward(1000, true)]
+  bench.follower.leaderChanged(1)
+  assert.deepEqual([code(bare), code(named)], ['nothing', 'nothing'])
+  bench.follower.leaderChanged(3)
+  assert.deepEqual([code(bare), code(named)], ['nothing', 'LEADERSHIP_LOST'])
+  bench.network.deliver()
+  for (const { done } of bench.executed) done({ type: 'ok', index: 1, results: [] })
+  bench.network.deliver()
+  assert.deepEqual([code(bare), named.length], ['ok', 1])
 })

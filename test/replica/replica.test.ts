@@ -140,14 +140,14 @@ test('a write at a follower is executed by the leader, and its answer comes back
   follower.join(1)
   const heard = follower.write()
   assert.equal(follower.replica.status().counters.forwarded, 1)
-  assert(!follower.replica.isIdle)
+  assert(!follower.replica.isPassedOn)
   network.deliver()
   assert.deepEqual(leader.engine.taken(), ['execute'])
   assert.deepEqual(follower.engine.taken(), [])
   leader.finish()
   network.deliver()
   assert.deepEqual(heard, ['ok'])
-  assert(follower.replica.isIdle)
+  assert(follower.replica.isPassedOn)
 })
 
 test('by its rule a follower passes on all writes, only data, or none', () => {
@@ -197,14 +197,53 @@ test('a leader executes its own writes whatever its rule', () => {
   assert.deepEqual(heard, ['ok'])
 })
 
-test('without a leader a write is refused, and nothing of it is applied later', () => {
-  const network = new ManualNetwork()
-  const bench = new Bench(1, network)
+test('without a leader a write is held, refused at its deadline and never applied later', () => {
+  const bench = new Bench(1, new ManualNetwork())
   bench.engine.open()
-  assert.deepEqual(bench.write(), ['NO_LEADER'])
+  const heard = bench.write()
+  assert.equal(bench.replica.status().heldRequests, 1)
+  assert(bench.replica.isIdle && !bench.replica.isPassedOn)
+  bench.clock.pass(1020)
+  assert.deepEqual(heard, ['NO_LEADER'])
   bench.log.become('leader', 2, 1)
   bench.log.commitForeign('noop')
   assert.deepEqual(bench.engine.taken(), ['open'])
+})
+
+test('a leader that hands over passes on what waited and what still comes', () => {
+  const network = new ManualNetwork()
+  const [old, next] = [new Bench(1, network), new Bench(2, network)]
+  old.join(1)
+  next.join(1)
+  const first = old.write()
+  assert.deepEqual(old.engine.taken(), ['execute'])
+  const waiting = old.write()
+  old.replica.stopAdmission()
+  const late = old.write()
+  const forwarded = next.write()
+  network.deliver()
+  network.deliver()
+  assert(!old.replica.isIdle)
+  old.finish()
+  assert.deepEqual([first, waiting, late, forwarded], [['ok'], [], [], []])
+  assert(old.replica.isIdle)
+
+  next.log.become('leader', 3, 2)
+  old.log.become('follower', 3, 2)
+  next.log.commitForeign('noop')
+  network.deliver()
+  // Those that came while the first was executed share the second batch.
+  for (let batch = 1; batch <= 2; batch += 1) {
+    const count = batch === 1 ? 1 : 2
+    const results = Array.from({ length: count }, () => ({ type: 'ok', results: [] }) as const)
+    const entry = new Uint8Array([1])
+    next.engine.reply({ type: 'executed', batch, taken: count, entry, results })
+    const index = next.log.commitProposal()
+    next.engine.reply({ type: 'committed', batch, index, durableIndex: 0 })
+  }
+  network.deliver()
+  assert.deepEqual([first, waiting, late, forwarded], [['ok'], ['ok'], ['ok'], ['ok']])
+  assert(old.replica.isPassedOn)
 })
 
 test('a replica that diverged gives leadership away at once, and serves nothing', () => {
@@ -228,7 +267,9 @@ test('a replica that diverged gives leadership away at once, and serves nothing'
   assert.deepEqual(heard.slice(2), ['DIVERGED', 'DIVERGED'])
   assert.deepEqual(bench.engine.queries, [])
   bench.log.become('leader', 2, 1)
-  assert.deepEqual(bench.write(), ['DIVERGED'])
+  const write = bench.write()
+  bench.clock.pass(1020)
+  assert.deepEqual(write, ['DIVERGED'])
 })
 
 test('a leader goes on compacting up to what its engine and every other log have', () => {

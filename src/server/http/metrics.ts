@@ -95,6 +95,11 @@ export const STATUS_METRICS = {
     about: 'Writes passed on to the leader and not answered yet.',
     read: status => status.forwardedRequests,
   },
+  lockstep_held_requests: {
+    type: 'gauge',
+    about: 'Writes that wait on this node for a leader.',
+    read: status => status.heldRequests,
+  },
   lockstep_batches_total: {
     type: 'counter',
     about: 'Batches that the writer executed as leader.',

@@ -91,6 +91,7 @@ export function statusJson(
     queuedBytes: status?.queuedBytes ?? 0,
     waitingReads: status?.waitingReads ?? 0,
     forwardedRequests: status?.forwardedRequests ?? 0,
+    heldRequests: status?.heldRequests ?? 0,
     isAdmissionPaused: status?.isAdmissionPaused ?? false,
     engine: status?.engine ?? 'opening',
     divergence: status?.divergence ?? null,

@@ -97,6 +97,7 @@ export const STATUS: ReplicaStatus = {
   queuedBytes: 0,
   waitingReads: 0,
   forwardedRequests: 0,
+  heldRequests: 0,
   lagMs: 0,
   quorumApplyLagMs: 2,
   isAdmissionPaused: false,
