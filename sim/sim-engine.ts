@@ -15,6 +15,8 @@ import type {
   WriterReply,
 } from '../src/engine/engine.ts'
 import type { AlterSql } from '../src/engine/sqlite/request-runner.ts'
+import { LocalSnapshots } from '../src/engine/sqlite/local-snapshots.ts'
+import { removeSnapshots } from '../src/engine/sqlite/snapshot-taker.ts'
 import { SqliteReader } from '../src/engine/sqlite/sqlite-reader.ts'
 import { SqliteWriter } from '../src/engine/sqlite/sqlite-writer.ts'
 import type { Clock } from '../src/base/ports.ts'
@@ -59,12 +61,21 @@ type Failed = Extract<ReadOutcome, { type: 'failed' }>
 
 export class SimEngine implements Engine {
   readonly #parts: SimEngineParts
+  readonly snapshots: LocalSnapshots
   #writer: SimWriter | undefined
   #reader: SqliteReader | undefined
   #isStopped = false
 
   constructor(parts: SimEngineParts) {
     this.#parts = parts
+    const { disk, process, random, options } = parts
+    removeSnapshots(disk.root, disk.fileSystem)
+    this.snapshots = new LocalSnapshots({
+      directory: disk.root,
+      fileSystem: disk.fileSystem,
+      later: step => process.after(random.exponential(options().writerMsMean * 5), step),
+      closeReaders: () => this.#closeReader(),
+    })
   }
 
   startWriter(handler: WriterHandler): Writer {
@@ -112,6 +123,7 @@ export class SimEngine implements Engine {
     this.#isStopped = true
     this.#writer?.close()
     this.#writer = undefined
+    this.snapshots.close()
     this.#closeReader()
   }
 
@@ -119,7 +131,8 @@ export class SimEngine implements Engine {
   #bury(sqlite: SqliteWriter): void {
     this.#writer = undefined
     const { disk, random } = this.#parts
-    if (this.#reader !== undefined && random.chance(0.5)) {
+    const isRead = this.#reader !== undefined && random.chance(0.5)
+    if (isRead || this.snapshots.isTaking) {
       sqlite.close()
       disk.noteClosed()
       return

@@ -5,6 +5,7 @@
  */
 import type { ErrorCode } from '../base/errors.ts'
 import type { Statement, StatementResult } from '../base/sql.ts'
+import type { SnapshotStore } from './snapshot.ts'
 
 /**
  * What a client asks to be written. All statements of one request take effect, or none. A text with
@@ -235,6 +236,7 @@ export interface Engine {
   digest(request: DigestRequest, timeoutMs: number, done: (outcome: DigestOutcome) => void): void
   /** Names of the databases as of now, sorted. */
   databases(done: (names: readonly string[]) => void): void
+  readonly snapshots: SnapshotStore
   /** Ends writer and readers; `done` when all are gone. */
   stop(done: () => void): void
 }

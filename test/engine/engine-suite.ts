@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { WriteRequest } from '../../src/engine/engine.ts'
 import { codeOf, EngineHarness, statements, type OpenEngine } from './harness.ts'
+import { testSnapshots } from './snapshot-suite.ts'
 import { temporaryDirectory } from './sqlite/support.ts'
 
 const CREATE_A: WriteRequest = { type: 'create-database', database: 'a' }
@@ -26,6 +27,7 @@ export function testEngine(kind: string, open: OpenEngine): void {
   testWriterEnds(kind, open)
   testReads(kind, open)
   testReplicas(kind, open)
+  testSnapshots(kind, open)
 }
 
 function testWrites(kind: string, open: OpenEngine): void {

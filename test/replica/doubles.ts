@@ -21,6 +21,13 @@ import type {
   WriterReply,
 } from '../../src/engine/engine.ts'
 import type {
+  Done,
+  SnapshotHandler,
+  SnapshotManifest,
+  SnapshotStore,
+  SnapshotTask,
+} from '../../src/engine/snapshot.ts'
+import type {
   LogEntry,
   LogEvent,
   LogStatus,
@@ -236,8 +243,65 @@ export class ManualLog implements ReplicatedLog {
   }
 }
 
+/** Snapshots of which every step is taken by hand. */
+export class ManualSnapshots implements SnapshotStore {
+  task: { readonly id: string; readonly handler: SnapshotHandler } | undefined
+  begun: { readonly index: number; readonly context: string } | undefined
+  isCancelled = false
+  readonly dropped: string[] = []
+  readonly asked: string[] = []
+  stagedManifest: SnapshotManifest | undefined
+  #answers: ((outcome: Done<never>) => void)[] = []
+
+  take(id: string, handler: SnapshotHandler): SnapshotTask {
+    this.task = { id, handler }
+    this.begun = undefined
+    this.isCancelled = false
+    return {
+      begin: (index, context) => (this.begun = { index, context }),
+      cancel: () => (this.isCancelled = true),
+    }
+  }
+
+  drop(id: string): void {
+    this.dropped.push(id)
+  }
+
+  stage(manifest: SnapshotManifest, done: (outcome: Done<{ location: string }>) => void): void {
+    this.#ask(`stage ${manifest.index}`, done)
+  }
+
+  finish(done: (outcome: Done<object>) => void): void {
+    this.#ask('finish', done)
+  }
+
+  staged(done: (manifest: SnapshotManifest | undefined) => void): void {
+    this.#ask('look', () => done(this.stagedManifest))
+  }
+
+  adopt(id: string, done: (outcome: Done<object>) => void): void {
+    this.#ask(`adopt ${id}`, done)
+  }
+
+  /** Answers the oldest question; with a failure if an error is given. */
+  answer(error?: DbError): void {
+    const done = this.#answers.shift()
+    if (done === undefined) throw new Error('nothing was asked of the snapshots')
+    const outcome = error === undefined ? OK : { type: 'failed' as const, error }
+    done(outcome as Done<never>)
+  }
+
+  #ask<Result>(what: string, done: (outcome: Done<Result>) => void): void {
+    this.asked.push(what)
+    this.#answers.push(done)
+  }
+}
+
+const OK = { type: 'ok', location: '/staging' } as const
+
 /** An engine whose every reply a test gives by hand. */
 export class ManualEngine implements Engine {
+  readonly snapshots = new ManualSnapshots()
   sent: WriterMessage[] = []
   writers = 0
   readonly queries: { request: ReadRequest; done: (outcome: ReadOutcome) => void }[] = []

@@ -39,6 +39,25 @@ export function newCatalogueImage(): Uint8Array {
   return databaseImage(`${SCHEMA}; ${VERDICTS_SCHEMA}`)
 }
 
+/** Writes into a copy of a catalogue that every file came with the entries up to `index`. */
+export function setFloor(path: string, index: number, nowMs: number): void {
+  const database = openForWriting(path)
+  try {
+    const statement = database.prepare(
+      'UPDATE lockstep_state SET floor = ?, now_ms = max(now_ms, ?) ' +
+        'WHERE id = 1 AND applied <= ? AND floor <= ?',
+    )
+    const numbers = [index, nowMs, index, index].map(BigInt)
+    const { changes } = statement.run(...numbers)
+    statement.close()
+    assert(Number(changes) === 1, `the catalogue can't be one of entry ${index}`)
+    new Verdicts(database).copied(index)
+  } finally {
+    // Whoever closes it last moves the WAL into the file.
+    database.close()
+  }
+}
+
 /** Name of the file of the database that the entry at `index` made. */
 export function databaseFileName(index: number): string {
   return `db-${index}.sqlite`

@@ -37,6 +37,29 @@ export function serveFrames(
 }
 
 /**
+ * The same for a process that does one thing after another and has an event loop meanwhile: what
+ * `receive` gives is the next message, or undefined when the parent has closed the pipe.
+ */
+export function openFrames(): {
+  readonly receive: () => Uint8Array | undefined
+  readonly send: (body: Uint8Array) => void
+} {
+  ignoreSignals()
+  const waiting: Uint8Array[] = []
+  const frames = new FrameReader(body => waiting.push(body.slice()))
+  const buffer = new Uint8Array(READ_BYTES)
+  const receive = (): Uint8Array | undefined => {
+    while (waiting.length === 0) {
+      const length = readSome(buffer)
+      if (length === 0) return undefined
+      frames.push(buffer.subarray(0, length))
+    }
+    return waiting.shift()
+  }
+  return { receive, send: sendFrame }
+}
+
+/**
  * Ends this process as soon as the parent is gone, even in the middle of a statement, when nothing
  * else here gets a turn: a second thread waits for the end of the lifeline.
  */

@@ -1,6 +1,7 @@
 /**
- * The program of an engine process: `node child.ts writer|reader DIRECTORY watch-parent|no-guard
- * TOKEN`. The token is for whoever looks for orphans. It speaks through file descriptor 3 only.
+ * The program of an engine process: `node child.ts writer|reader|snapshot DIRECTORY
+ * watch-parent|no-guard TOKEN`. The token is for whoever looks for orphans. It speaks through file
+ * descriptor 3 only.
  */
 import { flushCompileCache } from 'node:module'
 import { unreachable } from '../../base/assert.ts'
@@ -12,17 +13,19 @@ import {
   encodeReadOutcome,
   type ReaderMessage,
 } from './reader-codec.ts'
+import { serveSnapshot } from './snapshot-child.ts'
 import { SqliteReader } from './sqlite-reader.ts'
 import { SqliteWriter } from './sqlite-writer.ts'
 import { decodeWriterMessage, encodeWriterReply } from './writer-codec.ts'
 
-function main(): void {
+async function main(): Promise<void> {
   const [kind, directory = '', guard] = process.argv.slice(2)
   if (guard === 'watch-parent') endWithParent()
   // It would be written at the end, which for this process is most often a kill.
   flushCompileCache()
   if (kind === 'writer') serveWriter(directory)
   else if (kind === 'reader') serveReader(directory)
+  else if (kind === 'snapshot') await serveSnapshot(directory)
   else throw new Error(`${kind} is no kind of engine process`)
   // Open transactions are rolled back by the next one who opens the files: closing them here could
   // begin a checkpoint that nobody waits for.
@@ -61,4 +64,4 @@ function answer(reader: SqliteReader, message: ReaderMessage): Uint8Array {
   }
 }
 
-main()
+await main()

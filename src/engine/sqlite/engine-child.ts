@@ -6,7 +6,7 @@ import { FRAMES_FD, LIFELINE_FD } from './child-loop.ts'
 import { FRAME_HEADER_BYTES, FrameReader, writeFrameHeader } from './frames.ts'
 import type { ChildRegister } from './orphans.ts'
 
-export type ChildKind = 'writer' | 'reader'
+export type ChildKind = 'writer' | 'reader' | 'snapshot'
 
 export interface EngineChildOptions {
   readonly kind: ChildKind

@@ -15,6 +15,8 @@ import type {
   WriterMessage,
   WriterReply,
 } from '../engine.ts'
+import { nodeFileSystem } from './file-system.ts'
+import { LocalSnapshots } from './local-snapshots.ts'
 import type { SqliteReaderOptions } from './sqlite-reader.ts'
 import { SqliteReader } from './sqlite-reader.ts'
 import type { SqliteWriterOptions } from './sqlite-writer.ts'
@@ -34,11 +36,18 @@ export class LocalEngine implements Engine {
   readonly #options: LocalEngineOptions
   readonly #reader: SqliteReader
   #writer: LocalWriter | undefined
+  readonly snapshots: LocalSnapshots
   #isStopped = false
 
   constructor(options: LocalEngineOptions) {
     this.#options = options
     this.#reader = new SqliteReader(options)
+    this.snapshots = new LocalSnapshots({
+      directory: options.directory,
+      fileSystem: options.fileSystem ?? nodeFileSystem,
+      later: options.later,
+      closeReaders: () => this.#reader.close(),
+    })
   }
 
   startWriter(handler: WriterHandler): Writer {
@@ -65,6 +74,7 @@ export class LocalEngine implements Engine {
     this.#isStopped = true
     this.#writer?.kill()
     this.#reader.close()
+    this.snapshots.close()
     this.#options.later(done)
   }
 

@@ -18,6 +18,7 @@ import type {
   WriterHandler,
 } from '../engine.ts'
 import { EngineChild, type EngineChildOptions } from './engine-child.ts'
+import { nodeFileSystem } from './file-system.ts'
 import { ChildRegister, endOrphans } from './orphans.ts'
 import {
   decodeDatabases,
@@ -27,6 +28,8 @@ import {
   type ReaderMessage,
 } from './reader-codec.ts'
 import { READER_POOL_LIMITS, ReaderPool, type ReaderPoolLimits } from './reader-pool.ts'
+import { SnapshotProcesses } from './snapshot-process.ts'
+import { removeSnapshots } from './snapshot-taker.ts'
 import { WriterProcess } from './writer-process.ts'
 
 export interface ProcessEngineOptions {
@@ -53,6 +56,7 @@ const DATABASES_RETRY_MS = 100
 export class ProcessEngine implements Engine {
   readonly #child: Omit<EngineChildOptions, 'kind'>
   readonly #pool: ReaderPool
+  readonly snapshots: SnapshotProcesses
   readonly #clock: Clock
   #writer: WriterProcess | undefined
   #isStopping = false
@@ -71,6 +75,7 @@ export class ProcessEngine implements Engine {
       logger,
       limits: { ...READER_POOL_LIMITS, shortReadersMax: shortReadersMax(), ...options.pool },
     })
+    this.snapshots = new SnapshotProcesses({ child, clock, logger, readers: this.#pool })
   }
 
   /**
@@ -83,6 +88,8 @@ export class ProcessEngine implements Engine {
         if (error !== undefined) return reject(error)
         if (count > 0)
           options.logger.warn({ count }, 'ended processes left behind by an earlier run')
+        // Nobody reads them any more: who did will ask again.
+        removeSnapshots(options.directory, nodeFileSystem)
         resolve(new ProcessEngine(options))
       })
     })
@@ -127,12 +134,13 @@ export class ProcessEngine implements Engine {
   stop(done: () => void): void {
     assert(!this.#isStopping, 'the engine is stopped twice')
     this.#isStopping = true
-    let left = 2
+    let left = 3
     const oneIsGone = (): void => {
       left -= 1
       if (left === 0) done()
     }
     this.#pool.stop(oneIsGone)
+    this.snapshots.stop(oneIsGone)
     if (this.#writer === undefined) return queueMicrotask(oneIsGone)
     this.#onWriterGone = oneIsGone
     this.#writer.kill()

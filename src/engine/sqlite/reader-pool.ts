@@ -109,6 +109,9 @@ export class ReaderPool {
   #failedStartCount = 0
   #startAfterMs = 0
   #onStopped: (() => void) | undefined
+  /** The files must not be open: no reader runs, and reads wait. */
+  #isHeld = false
+  #onHeld: (() => void) | undefined
 
   /** Starts the first reader. */
   constructor(options: {
@@ -155,6 +158,27 @@ export class ReaderPool {
       hasEnded: false,
     })
     this.#dispatch(queuedMs)
+  }
+
+  /** Ends all readers and starts none until `release`; reads wait. `done` when they are gone. */
+  hold(done: () => void): void {
+    this.#isHeld = true
+    this.#onHeld = done
+    for (const slot of this.#slots) this.#retire(slot)
+    if (this.#dying.size === 0) queueMicrotask(() => this.#tellHeld())
+    // The deadlines of those that wait go on.
+    this.#wakeAt(this.#clock.monotonicMs())
+  }
+
+  release(): void {
+    this.#isHeld = false
+    this.#dispatch(this.#clock.monotonicMs())
+  }
+
+  #tellHeld(): void {
+    const onHeld = this.#onHeld
+    this.#onHeld = undefined
+    onHeld?.()
   }
 
   /** Ends all readers; what still waits fails with SHUTTING_DOWN. */
@@ -210,7 +234,9 @@ export class ReaderPool {
 
   #onExit(slot: Slot, reason: string): void {
     if (this.#dying.delete(slot)) {
-      if (this.#dying.size === 0 && this.#slots.length === 0) this.#onStopped?.()
+      if (this.#dying.size > 0 || this.#slots.length > 0) return
+      this.#tellHeld()
+      this.#onStopped?.()
       return
     }
     const nowMs = this.#clock.monotonicMs()
@@ -290,7 +316,8 @@ export class ReaderPool {
 
   #wantsReader(nowMs: number): boolean {
     const { readersMax, shortReadersMax, growMs } = this.#limits
-    if (this.#slots.length >= readersMax || nowMs < this.#startAfterMs) return false
+    if (this.#isHeld || nowMs < this.#startAfterMs) return false
+    if (this.#slots.length >= readersMax) return false
     if (this.#slots.length === 0) return true
     if (this.#slots.some(slot => !slot.isReady)) return false
     if (this.#longQueue.length > 0 && this.#mayRunLong()) return true

@@ -1,0 +1,208 @@
+/** What every engine must do with snapshots. The suite of each engine calls it. */
+import assert from 'node:assert/strict'
+import { copyFileSync, existsSync, readdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { test } from 'node:test'
+import { inspect } from 'node:util'
+import type { Engine } from '../../src/engine/engine.ts'
+import type { Done, SnapshotManifest, SnapshotOutcome } from '../../src/engine/snapshot.ts'
+import { EngineHarness, type OpenEngine, statements } from './harness.ts'
+import { temporaryDirectory } from './sqlite/support.ts'
+
+const ID = '00000000000000aa'
+
+type Made = Extract<SnapshotOutcome, { type: 'ok' }>
+
+/** Makes a snapshot; `afterBegin` is called once the writer may go on. */
+export async function takeSnapshot(
+  harness: EngineHarness,
+  id: string,
+  afterBegin: () => void = () => {},
+): Promise<Made> {
+  const outcome = await new Promise<SnapshotOutcome>(resolve => {
+    const task = harness.engine.snapshots.take(id, {
+      onReady: () => task.begin(harness.index, 'context'),
+      onBegun: afterBegin,
+      onDone: resolve,
+    })
+  })
+  assert(outcome.type === 'ok', inspect(outcome))
+  return outcome
+}
+
+/** Puts a snapshot where another engine stages it, without the last step. */
+async function carry(made: Made, to: Engine): Promise<string> {
+  const staged = await ask<{ location: string }>(done => to.snapshots.stage(made.manifest, done))
+  assert(staged.type === 'ok', inspect(staged))
+  for (const { name } of made.manifest.files) {
+    copyFileSync(join(made.location, name), join(staged.location, name))
+  }
+  return staged.location
+}
+
+/** Has the engine take over what is staged, and starts its next writer. */
+async function adopt(harness: EngineHarness, id: string): Promise<number> {
+  await harness.writer.kill()
+  const adopted = await ask(done => harness.engine.snapshots.adopt(id, done))
+  assert.equal(adopted.type, 'ok', inspect(adopted))
+  harness.entries.length = 0
+  const { appliedIndex, durableIndex } = await harness.startWriter()
+  assert.equal(durableIndex, appliedIndex)
+  return appliedIndex
+}
+
+function ask<Result>(call: (done: (outcome: Done<Result>) => void) => void): Promise<Done<Result>> {
+  return new Promise(call)
+}
+
+function stagedOf(engine: Engine): Promise<SnapshotManifest | undefined> {
+  return new Promise(resolve => engine.snapshots.staged(resolve))
+}
+
+/** Two databases, one of them with rows, one dropped. */
+async function fill(harness: EngineHarness): Promise<void> {
+  for (const name of ['a', 'gone', 'b']) await harness.createDatabase(name)
+  await harness.run('a', 'CREATE TABLE t (id INTEGER PRIMARY KEY, text)')
+  await harness.write({ type: 'drop-database', database: 'gone' })
+  for (let id = 0; id < 20; id++) await insert(harness, id)
+}
+
+function insert(harness: EngineHarness, id: number): Promise<unknown> {
+  const sql = 'INSERT INTO t VALUES (?, ?)'
+  return harness.write(statements('a', [sql, [BigInt(id), 'x'.repeat(id * 1000)]]))
+}
+
+export function testSnapshots(kind: string, open: OpenEngine): void {
+  test(`${kind}: a snapshot holds just what was there when it began`, async () => {
+    using here = temporaryDirectory()
+    using there = temporaryDirectory()
+    await using source = await EngineHarness.open(open, here.path)
+    await using target = await EngineHarness.open(open, there.path)
+    await fill(source)
+    const before = await source.digest('a')
+    const { index } = source
+
+    let writes: Promise<void> | undefined
+    const made = await takeSnapshot(source, ID, () => {
+      writes = (async () => {
+        for (let id = 100; id < 120; id++) await insert(source, id)
+        await source.createDatabase('later')
+      })()
+    })
+    await writes
+    await carry(made, target.engine)
+    assert.equal((await ask(done => target.engine.snapshots.finish(done))).type, 'ok')
+    assert.deepEqual(await stagedOf(target.engine), made.manifest)
+
+    assert.equal(made.manifest.index, index)
+    assert.equal(made.manifest.context, 'context')
+    assert.equal(await adopt(target, ID), index)
+    assert.deepEqual(await target.databases(), ['a', 'b'])
+    assert.deepEqual(await target.digest('a'), before)
+    assert.equal(await stagedOf(target.engine), undefined)
+  })
+
+  test(`${kind}: who adopted a snapshot goes on from its entry, and stays with it`, async () => {
+    using here = temporaryDirectory()
+    using there = temporaryDirectory()
+    await using source = await EngineHarness.open(open, here.path)
+    const target = await EngineHarness.open(open, there.path)
+    await fill(source)
+    await target.apply(source.entries.slice(0, 1))
+    target.index = 1
+    await target.run('a', 'CREATE TABLE other (x)')
+    const made = await takeSnapshot(source, ID)
+    const location = await carry(made, target.engine)
+    await ask(done => target.engine.snapshots.finish(done))
+    await adopt(target, ID)
+    await source.run('a', 'INSERT INTO t VALUES (500, randomblob(8))')
+    await target.apply(source.entries.filter(({ index }) => index > made.manifest.index))
+    assert.deepEqual(await target.digest('a'), await source.digest('a'))
+    const entries = source.entries.filter(({ index }) => index > made.manifest.index)
+    await target.stop()
+
+    await using again = await EngineHarness.open(open, there.path, entries)
+
+    assert.deepEqual(await again.digest('a'), await source.digest('a'))
+    const generations = readdirSync(dirname(location)).filter(name => name.startsWith('gen-'))
+    assert.deepEqual(generations, [basename(location)])
+  })
+
+  test(`${kind}: a staged file that is short, torn or flipped is refused, and comes again`, async () => {
+    using here = temporaryDirectory()
+    using there = temporaryDirectory()
+    await using source = await EngineHarness.open(open, here.path)
+    await using target = await EngineHarness.open(open, there.path)
+    await fill(source)
+    const made = await takeSnapshot(source, ID)
+    const name = made.manifest.files[0]?.name ?? ''
+    const damages: readonly ((path: string) => void)[] = [
+      path => truncateSync(path, 5000),
+      path => writeFileSync(path, 'torn', { flag: 'r+' }),
+      path => writeFileSync(path, new Uint8Array(made.manifest.files[0]?.sizeBytes ?? 0)),
+    ]
+    for (const damage of damages) {
+      const location = await carry(made, target.engine)
+      damage(join(location, name))
+
+      const outcome = await ask(done => target.engine.snapshots.finish(done))
+
+      assert(outcome.type === 'failed' && outcome.error.code === 'SNAPSHOT_FAILED')
+      assert.match(outcome.error.message, new RegExp(name))
+      assert(!existsSync(join(location, name)), 'what is wrong is removed')
+      assert.equal(await stagedOf(target.engine), undefined)
+    }
+    await carry(made, target.engine)
+    assert.equal((await ask(done => target.engine.snapshots.finish(done))).type, 'ok')
+    assert.equal(await adopt(target, ID), source.index)
+  })
+
+  test(`${kind}: what was staged of one snapshot stays for it and goes with the next`, async () => {
+    using here = temporaryDirectory()
+    using there = temporaryDirectory()
+    await using source = await EngineHarness.open(open, here.path)
+    await using target = await EngineHarness.open(open, there.path)
+    await fill(source)
+    const first = await takeSnapshot(source, ID)
+    const location = await carry(first, target.engine)
+    const again = await ask<{ location: string }>(done =>
+      target.engine.snapshots.stage(first.manifest, done),
+    )
+    assert(again.type === 'ok' && again.location === location)
+    assert(existsSync(join(location, 'system.sqlite')))
+
+    const second = await takeSnapshot(source, '00000000000000bb')
+    const other = await carry(second, target.engine)
+
+    assert.notEqual(second.manifest.id, first.manifest.id)
+    assert(existsSync(other))
+    const isLeft = other !== location && existsSync(location)
+    assert(!isLeft)
+  })
+
+  test(`${kind}: a snapshot that is cancelled or dropped leaves nothing`, async () => {
+    using here = temporaryDirectory()
+    await using source = await EngineHarness.open(open, here.path)
+    await fill(source)
+    await new Promise<void>(resolve => {
+      const task = source.engine.snapshots.take(ID, {
+        onReady: () => task.begin(source.index, ''),
+        onBegun: () => {
+          task.cancel()
+          resolve()
+        },
+        onDone: () => assert.fail('nothing is told of what was cancelled'),
+      })
+    })
+    const made = await takeSnapshot(source, '00000000000000bb')
+    assert(existsSync(made.location))
+
+    source.engine.snapshots.drop(made.manifest.id)
+
+    const directory = dirname(made.location)
+    const isGone = (): boolean => !readdirSync(directory).some(name => name.startsWith('snapshot-'))
+    const deadline = performance.now() + 5000
+    while (!isGone() && performance.now() < deadline) await new Promise(setImmediate)
+    assert(isGone())
+  })
+}
