@@ -150,8 +150,8 @@ export type WriterReply =
       readonly durableIndex: number
       readonly divergence?: Divergence
     }
-  /** `index`: last entry that is applied now. */
-  | { readonly type: 'accepted'; readonly index: number }
+  /** `index`: the entry that was accepted. */
+  | { readonly type: 'accepted'; readonly index: number; readonly appliedIndex: number }
   | { readonly type: 'condemned' }
   | { readonly type: 'checkpointed'; readonly durableIndex: number }
   /** A local fault (full disk, I/O error). The writer ends itself after this reply. */

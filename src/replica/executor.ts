@@ -361,7 +361,7 @@ export class Executor {
         this.#onEntriesApplied(reply)
         return
       case 'accepted':
-        this.#onAccepted(reply.index)
+        this.#onAccepted(reply)
         return
       case 'checkpointed':
         this.#durable = reply.durableIndex
@@ -448,13 +448,13 @@ export class Executor {
     if (condemned !== undefined) this.#diverge(condemned)
   }
 
-  #onAccepted(applied: number): void {
-    const { divergence } = this
-    if (divergence === undefined || this.#isCondemned) return
-    const { index, digest } = divergence
+  #onAccepted(reply: Extract<WriterReply, { type: 'accepted' }>): void {
+    const { index, digest } = this.#divergence ?? { index: 0, digest: '' }
+    // It may have been said twice.
+    if (index !== reply.index || this.#isCondemned) return
     this.#past = { ...this.#past, accepted: [...this.#past.accepted, { index, digest }] }
     this.#divergence = undefined
-    this.#applier.stoppedAt(applied)
+    this.#applier.stoppedAt(reply.appliedIndex)
     this.#pump()
   }
 

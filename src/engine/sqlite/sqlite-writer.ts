@@ -245,7 +245,7 @@ export class SqliteWriter {
       this.#divergence = undefined
       this.#state = 'open'
     }
-    return { type: 'accepted', index: this.#appliedIndex }
+    return { type: 'accepted', index, appliedIndex: this.#appliedIndex }
   }
 
   #condemn(divergence: Divergence): WriterReply {

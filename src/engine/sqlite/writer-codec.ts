@@ -159,7 +159,8 @@ function writeReply(writer: ByteWriter, reply: WriterReply): void {
       return writeApplied(writer, reply)
     case 'accepted':
       writer.u8(ACCEPTED)
-      return writer.varint(reply.index)
+      writer.varint(reply.index)
+      return writer.varint(reply.appliedIndex)
     case 'condemned':
       return writer.u8(CONDEMNED)
     case 'checkpointed':
@@ -254,7 +255,7 @@ export function decodeWriterReply(bytes: Uint8Array): WriterReply {
     case APPLIED:
       return readApplied(reader)
     case ACCEPTED:
-      return { type: 'accepted', index: reader.varint() }
+      return { type: 'accepted', index: reader.varint(), appliedIndex: reader.varint() }
     case CONDEMNED:
       return { type: 'condemned' }
     case CHECKPOINTED:

@@ -103,7 +103,7 @@ const replyArbitrary: fc.Arbitrary<WriterReply> = fc.oneof(
     },
     { requiredKeys: ['type', 'index', 'durableIndex'] },
   ),
-  fc.record({ type: fc.constant('accepted' as const), index: number }),
+  fc.record({ type: fc.constant('accepted' as const), index: number, appliedIndex: number }),
   fc.constant({ type: 'condemned' as const }),
   fc.record({ type: fc.constant('checkpointed' as const), durableIndex: number }),
   fc.constant({

@@ -41,8 +41,11 @@ test('replicas that agree against an entry have one digest of it, and apply it w
 
   const { index, digest } = first.divergence
   for (const replica of [one, other]) {
-    const accepted: { index: number } = replica.send({ type: 'accept', index, digest }, 'accepted')
-    assert.equal(accepted.index, index - 1)
+    const accepted: { appliedIndex: number } = replica.send(
+      { type: 'accept', index, digest },
+      'accepted',
+    )
+    assert.equal(accepted.appliedIndex, index - 1)
     const { divergence } = replica.apply(...leader.entries.filter(entry => entry.index >= index))
     assert.equal(divergence, undefined)
     const rows = replica.query('SELECT id, n FROM t WHERE id < 4 ORDER BY id')
