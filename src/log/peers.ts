@@ -10,7 +10,7 @@ import type { Clock, Lane, PeerHandler, PeerTransport } from '../base/ports.ts'
 const FRAME_VERSION = 1
 const FRAME_HEAD_BYTES = 6
 
-const KINDS = ['raft', 'forward', 'forward-reply', 'report'] as const
+const KINDS = ['raft', 'forward', 'forward-reply', 'report', 'testimony'] as const
 
 /** What a frame carries. */
 export type FrameKind = (typeof KINDS)[number]

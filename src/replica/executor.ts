@@ -50,6 +50,8 @@ export interface ExecutorParts {
   readonly counters: ReplicaCounters
   /** Whether replicas lag so far that no new batch may begin. */
   readonly isPaused: () => boolean
+  /** Why nothing is written at all, if so. */
+  readonly refusal: () => DbError | undefined
   /** An own entry was committed: its index and size, for measuring how far others are behind. */
   readonly onOwnCommit: (index: number, sizeBytes: number) => void
   /** `applied` rose, or fell because the engine was restarted. */
@@ -170,6 +172,8 @@ export class Executor {
     if (this.#isStopping) return fail(done, new DbError('SHUTTING_DOWN', 'this node is stopping'))
     if (this.#role !== 'leader') return fail(done, notLeader())
     if (this.#divergence !== undefined) return fail(done, diverged(this.#divergence))
+    const refused = this.#parts.refusal()
+    if (refused !== undefined) return fail(done, refused)
     const deadlineMs = this.#parts.clock.monotonicMs() + timeoutMs
     const pending: Pending = { body, deadlineMs, isAlone: false, done }
     const refusal = this.#waiting.add(pending)
@@ -207,6 +211,8 @@ export class Executor {
     const now = this.#parts.clock.monotonicMs()
     if (this.#role !== 'leader' || this.#session.state === 'ready') this.#fitAtMs = now
     this.#waiting.sweep(now)
+    const refusal = this.#waiting.count > 0 ? this.#parts.refusal() : undefined
+    if (refusal !== undefined) this.#waiting.fail(refusal)
     this.#answers.sweep(now)
     const open = this.#open
     if (open?.state === 'replicating') endOverdue(open, now)
@@ -443,6 +449,10 @@ export class Executor {
       this.#session.send({ type: 'condemn', divergence: known })
       return
     }
+    if (this.#isCondemned && condemned === undefined) {
+      this.#parts.counters.heals += 1
+      this.#parts.logger.warn({ copiedIndex }, 'this replica has the data of a healthy one now')
+    }
     this.#isCondemned = condemned !== undefined
     this.#divergence = undefined
     if (condemned !== undefined) this.#diverge(condemned)
@@ -459,8 +469,13 @@ export class Executor {
   }
 
   #diverge(divergence: Divergence): void {
+    const isKnown = this.#divergence?.index === divergence.index
     this.#divergence = divergence
-    this.#parts.logger.error({ ...divergence }, 'this replica computed something else')
+    if (!isKnown) this.#parts.counters.divergences += 1
+    const message = this.#isCondemned
+      ? 'this replica is wrong, serves nothing, and needs the data of another'
+      : 'this replica computed something else, and waits for what the others say'
+    this.#parts.logger.error({ ...divergence }, message)
     this.#waiting.fail(diverged(divergence))
     this.#parts.onDiverged(divergence)
   }

@@ -9,6 +9,7 @@ import { encodeRequest } from '../engine/request.ts'
 import type { LogEvent, ReplicatedLog } from '../log/log.ts'
 import type { Peers } from '../log/peers.ts'
 import { ApplyLag } from './apply-lag.ts'
+import { Disputes } from './disputes.ts'
 import { Executor } from './executor.ts'
 import { LeaderCalls } from './leader-calls.ts'
 import { Reads } from './reads.ts'
@@ -52,6 +53,7 @@ export class Replica {
   readonly #router: WriteRouter
   readonly #reports: Reports
   readonly #snapshots: Snapshots
+  readonly #disputes: Disputes
   readonly #applyLag = new ApplyLag()
   readonly #counters: ReplicaCounters = {
     batches: 0,
@@ -61,6 +63,8 @@ export class Replica {
     engineRestarts: 0,
     forwarded: 0,
     roleChanges: 0,
+    divergences: 0,
+    heals: 0,
   }
   readonly #timers: Timer[] = []
   #leader: number | undefined
@@ -78,13 +82,18 @@ export class Replica {
       logger,
       options,
       counters: this.#counters,
-      isPaused: () => this.#isAdmissionPaused(),
+      isPaused: () => this.#isAdmissionPaused() || this.#disputes.dispute !== undefined,
+      refusal: () => this.#disputedError(),
       onOwnCommit: (index, sizeBytes) =>
         this.#applyLag.committed(index, sizeBytes, clock.monotonicMs()),
-      onApplied: () => this.#reads.onApplied(),
+      onApplied: () => {
+        this.#reads.onApplied()
+        this.#disputes.changed()
+      },
       onDiverged: () => {
         this.#reads.fail(this.#divergedError())
         this.transferLeadership()
+        this.#disputes.changed()
       },
       onFatal: parts.onFatal,
     })
@@ -117,6 +126,15 @@ export class Replica {
       executeHere: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
       forward: (leader, write, timeoutMs, done) =>
         this.#leaderCalls.write(leader, write, timeoutMs, done),
+    })
+    this.#disputes = new Disputes({
+      raftId: parts.raftId,
+      peers,
+      logger,
+      logStatus: () => log.status(),
+      self: () => this.#executor,
+      accept: entry => this.#executor.accept(entry),
+      condemn: divergence => this.#executor.condemn(divergence),
     })
     this.#reports = new Reports({
       raftId: parts.raftId,
@@ -180,6 +198,11 @@ export class Replica {
     this.#snapshots.heal(request)
   }
 
+  /** An operator decides which node is right in what is in dispute now. */
+  trust(nodeId: string): DbError | undefined {
+    return this.#disputes.trust(nodeId)
+  }
+
   /** Hands leadership to another node, but to none that computed something else. */
   transferLeadership(): void {
     const { heard } = this.#reports
@@ -196,6 +219,8 @@ export class Replica {
       engineBuild: executor.engineBuild,
       isReadyToWrite: executor.isReadyToWrite,
       divergence: executor.divergence,
+      isCondemned: executor.isCondemned,
+      dispute: this.#disputes.dispute,
       lastError: executor.lastError,
       queuedRequests: executor.queuedRequests,
       queuedBytes: executor.queuedBytes,
@@ -279,9 +304,22 @@ export class Replica {
   #report(): void {
     if (this.#executor.isUnfitToLead) this.transferLeadership()
     this.#reports.send()
+    this.#disputes.tick()
+    this.#healIfWrong()
     this.#applyLag.applied(this.#reports.quorumApplied())
     // A file of the log may go once this engine can do without it and every member has it.
     this.#parts.log.compact(Math.min(this.#executor.durableIndex, this.#reports.floor))
+  }
+
+  /** A replica that is known to be wrong takes the data of one that nobody suspects. */
+  #healIfWrong(): void {
+    const { divergence, isCondemned } = this.#executor
+    if (divergence === undefined || !isCondemned || this.#snapshots.isHealing) return
+    this.heal({
+      reason: `this replica computed something else at entry ${divergence.index}`,
+      minIndex: divergence.index,
+      isSuspect: raftId => this.#disputes.isSuspect(raftId),
+    })
   }
 
   #isAdmissionPaused(): boolean {
@@ -303,6 +341,16 @@ export class Replica {
     if (this.#isStopped) return new DbError('SHUTTING_DOWN', 'this node is stopping')
     if (this.#executor.divergence !== undefined) return this.#divergedError()
     return undefined
+  }
+
+  /** Why no node takes writes: nobody can tell whose data is right. */
+  #disputedError(): DbError | undefined {
+    const { dispute } = this.#disputes
+    if (dispute?.isTie !== true) return undefined
+    const message =
+      `replicas computed different things at entry ${dispute.index} and no majority agrees; ` +
+      'an operator must decide which node is right'
+    return new DbError('DISPUTED', message, { details: { index: dispute.index } })
   }
 
   #divergedError(): DbError {

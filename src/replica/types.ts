@@ -3,6 +3,7 @@ import type { DbError } from '../base/errors.ts'
 import type { StatementResult } from '../base/sql.ts'
 import type { Divergence } from '../engine/engine.ts'
 import type { LogStatus } from '../log/log.ts'
+import type { Dispute } from './disputes.ts'
 
 /** Which requests a node passes on to the leader: all, only data (no schema changes), or none. */
 export type ForwardRule = 'all' | 'data' | 'none'
@@ -91,6 +92,9 @@ export interface ReplicaStatus {
   /** Leads and has applied everything up to its own term: takes writes. */
   readonly isReadyToWrite: boolean
   readonly divergence: Divergence | undefined
+  /** The others did not compute what this replica did: it is wrong, and heals. */
+  readonly isCondemned: boolean
+  readonly dispute: Dispute | undefined
   readonly lastError: string
   readonly queuedRequests: number
   readonly queuedBytes: number
@@ -115,4 +119,8 @@ export interface ReplicaCounters {
   engineRestarts: number
   forwarded: number
   roleChanges: number
+  /** Times that this replica computed something else, or was found to have done so. */
+  divergences: number
+  /** Times that it took another's data because of that. */
+  heals: number
 }

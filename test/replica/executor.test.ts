@@ -23,6 +23,7 @@ class Bench {
   readonly executor: Executor
   /** By request number: what it heard, at most once. */
   readonly heard = new Map<number, WriteOutcome>()
+  refusal: DbError | undefined
 
   constructor(options: Partial<ReplicaOptions> = {}) {
     this.executor = new Executor({
@@ -40,8 +41,11 @@ class Bench {
         engineRestarts: 0,
         forwarded: 0,
         roleChanges: 0,
+        divergences: 0,
+        heals: 0,
       },
       isPaused: () => this.isPaused,
+      refusal: () => this.refusal,
       onOwnCommit: () => {},
       onApplied: () => {},
       onDiverged: ({ index }) => this.diverged.push(index),

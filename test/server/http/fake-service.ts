@@ -92,6 +92,8 @@ export const STATUS: ReplicaStatus = {
   engineBuild: 'sqlite test',
   isReadyToWrite: true,
   divergence: undefined,
+  isCondemned: false,
+  dispute: undefined,
   lastError: '',
   queuedRequests: 0,
   queuedBytes: 0,
@@ -112,6 +114,8 @@ export const STATUS: ReplicaStatus = {
     engineRestarts: 0,
     forwarded: 2,
     roleChanges: 1,
+    divergences: 0,
+    heals: 0,
   },
 }
 
