@@ -38,7 +38,9 @@ export interface Entry {
 
 export interface EntryRequest {
   readonly request: WriteRequest
-  /** One for each statement that was run, in their order; none for create and drop. */
+  /** Of `encodeRequest`. */
+  readonly bytes: Uint8Array
+  /** One for each statement that was run, in their order; none for what isn't statements. */
   readonly outcomes: readonly StatementOutcome[]
 }
 
@@ -108,11 +110,12 @@ export function decodeEntry(bytes: Uint8Array): Entry {
   const count = reader.u32()
   const requests: EntryRequest[] = []
   for (let i = 0; i < count; i++) {
-    const request = decodeRequest(reader.bytes())
+    const requestBytes = reader.bytes()
+    const request = decodeRequest(requestBytes)
     const outcomeCount = reader.varint()
     const outcomes: StatementOutcome[] = []
     for (let k = 0; k < outcomeCount; k++) outcomes.push(decodeOutcome(reader))
-    requests.push({ request, outcomes })
+    requests.push({ request, bytes: requestBytes, outcomes })
   }
   reader.expectEnd()
   return { nowMs, seed, requests }

@@ -29,12 +29,10 @@ export function refuseRequestId(id: RequestId): string | undefined {
 
 /**
  * Layout: u8 kind (0 none, 1 session, 2 key) · of a session: birth varint, name varint, sequence
- * varint · of a key: utf8. Throws `DbError` INVALID_REQUEST.
+ * varint · of a key: utf8.
  */
 export function encodeRequestId(writer: ByteWriter, id: RequestId | undefined): void {
   if (id === undefined) return writer.u8(NONE)
-  const refusal = refuseRequestId(id)
-  if (refusal !== undefined) throw new DbError('INVALID_REQUEST', refusal)
   if (id.type === 'key') {
     writer.u8(KEY)
     return writer.utf8(id.key)
@@ -53,19 +51,13 @@ export function decodeRequestId(reader: ByteReader): RequestId | undefined {
       return undefined
     case SESSION: {
       const session = { birth: reader.varint(), name: reader.varint() }
-      return checked({ type: 'session', session, sequence: reader.varint() })
+      return { type: 'session', session, sequence: reader.varint() }
     }
     case KEY:
-      return checked({ type: 'key', key: reader.utf8() })
+      return { type: 'key', key: reader.utf8() }
     default:
       throw new DbError('CORRUPT', `a request id of kind ${kind} is not known here`)
   }
-}
-
-function checked(id: RequestId): RequestId {
-  const refusal = refuseRequestId(id)
-  if (refusal !== undefined) throw new DbError('CORRUPT', refusal)
-  return id
 }
 
 function isCount(value: number): boolean {

@@ -8,7 +8,7 @@ import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { Statement } from '../base/sql.ts'
 import type { RequestId, WriteRequest } from './engine.ts'
-import { decodeRequestId, encodeRequestId } from './request-id.ts'
+import { decodeRequestId, encodeRequestId, refuseRequestId } from './request-id.ts'
 import { decodeParams, encodeParams } from './value-codec.ts'
 
 const VERSION = 1
@@ -23,12 +23,14 @@ const writer = new ByteWriter(4096)
 /**
  * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop, 3 cancel) · request id
  * (request-id.ts) · database utf8 · and for statements: varint count · for each: sql utf8,
- * parameters. Throws `DbError` INVALID_REQUEST for a value SQL doesn't have.
+ * parameters. Throws `DbError` INVALID_REQUEST for a value SQL doesn't have, or no id.
  */
 export function encodeRequest(request: WriteRequest): Uint8Array<ArrayBuffer> {
   writer.reset()
   writer.u8(VERSION)
   writer.u8(typeTag(request))
+  const refusal = request.id === undefined ? undefined : refuseRequestId(request.id)
+  if (refusal !== undefined) throw new DbError('INVALID_REQUEST', refusal)
   encodeRequestId(writer, request.id)
   writer.utf8(request.database)
   if (request.type === 'statements') {
@@ -50,9 +52,18 @@ export function decodeRequest(bytes: Uint8Array): WriteRequest {
   }
   const type = reader.u8()
   const id = decodeRequestId(reader)
+  const refusal = id === undefined ? undefined : refuseRequestId(id)
+  if (refusal !== undefined) throw new DbError('CORRUPT', refusal)
   const request = decodeBody(reader, type, id)
   reader.expectEnd()
   return request
+}
+
+/** Where in a request's bytes its id ends and the rest begins. Throws `DbError` CORRUPT. */
+export function bodyOffset(bytes: Uint8Array): number {
+  const reader = new ByteReader(bytes, 2)
+  decodeRequestId(reader)
+  return reader.offset
 }
 
 function decodeBody(reader: ByteReader, type: number, id: RequestId | undefined): WriteRequest {

@@ -3,12 +3,13 @@
  * outcome is compared with the leader's. All of the entry is applied, or nothing. An entry that the
  * replicas agreed to be otherwise than it says is applied with the outcomes that they agreed on.
  */
-import { assert } from '../../base/assert.ts'
-import type { Divergence, RequestError } from '../engine.ts'
+import type { Divergence, RequestError, WriteRequest } from '../engine.ts'
 import type { Entry, EntryRequest, StatementOutcome } from '../entry.ts'
 import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
 import { formatDigest, RowHash } from './hash.ts'
+import type { RequestBook } from './request-book.ts'
+import { hasId, RequestIds } from './request-ids.ts'
 import type { RequestRunner } from './request-runner.ts'
 import { describeError, describeOutcome, isSameOutcome } from './request-runner.ts'
 import { isRebuild } from './solo.ts'
@@ -23,6 +24,8 @@ type OwnOutcome =
   /** There was nothing to do, because the database is there, or isn't. */
   | { readonly type: 'void' }
 
+type CatalogueRequest = Exclude<WriteRequest, { readonly type: 'statements' }>
+
 export class ApplyBatch {
   readonly #files: FileSet
   readonly #runner: RequestRunner
@@ -33,6 +36,9 @@ export class ApplyBatch {
   /** Requests that failed and took the whole transaction with them, by their position. */
   readonly #destroyers = new Map<number, RequestError>()
   #own: OwnOutcome[] = []
+  #ids: RequestIds
+  /** The create or drop that this entry is. */
+  #catalogueChange: CatalogueRequest | undefined
   #difference: Omit<Divergence, 'index' | 'digest'> | undefined
 
   constructor(files: FileSet, runner: RequestRunner, index: number, entry: Entry) {
@@ -42,6 +48,7 @@ export class ApplyBatch {
     this.#entry = entry
     const first = entry.requests[0]
     this.#isRebuild = first !== undefined && isRebuild(first.request)
+    this.#ids = new RequestIds(files.catalogue)
   }
 
   /** Applies the entry; a divergence leaves everything as it was. */
@@ -52,8 +59,9 @@ export class ApplyBatch {
       // File by file: after a crash in between, each one knows for itself that it has this entry.
       for (const file of this.#begun) {
         this.#files.noteChange(file)
-        file.commit(this.#index, this.#entry.nowMs)
+        file.commit(this.#index, this.#entry.nowMs, this.#ids.recordsOf(file.requests))
       }
+      this.#commitCatalogue()
     } else {
       for (const file of this.#begun) file.rollback()
     }
@@ -64,6 +72,7 @@ export class ApplyBatch {
   /** False if a request destroyed what others had done: all must run again, without it. */
   #runAll(): boolean {
     this.#own = []
+    this.#ids = new RequestIds(this.#files.catalogue)
     this.#difference = undefined
     for (const [position, request] of this.#entry.requests.entries()) {
       const own = this.#runRequest(request, position)
@@ -102,25 +111,29 @@ export class ApplyBatch {
   }
 
   #runRequest(entryRequest: EntryRequest, position: number): OwnOutcome | undefined {
-    const { request, outcomes } = entryRequest
-    assert(request.type !== 'cancel', 'no entry holds a cancel')
-    if (request.type !== 'statements') return this.#changeCatalogue(request.type, request.database)
+    const { request, bytes, outcomes } = entryRequest
+    if (request.type !== 'statements') return this.#inCatalogue(request, bytes)
     const file = this.#files.find(request.database)
     if (file === undefined) return this.#withoutDatabase(request.database)
     if (file.applied >= this.#index) return { type: 'held' }
+    if (!this.#isNew(request, file.requests)) return this.#appliedBefore(request)
     const destroyer = this.#destroyers.get(position)
     if (destroyer !== undefined) return this.#failed(request.database, '', destroyer)
     this.#begin(file)
     const options = {
       position,
       ordinal: 0,
-      keepsRows: false,
+      // They are part of the answer that is remembered under its id.
+      keepsRows: hasId(request),
       isRebuild: this.#isRebuild,
       refusesLastRowid: false,
     }
     const actual = this.#runner.run(file, request.statements, options)
     if (actual.type === 'ok') {
       this.#compare(request.database, request.statements, outcomes, actual)
+      if (hasId(request)) {
+        this.#ids.noteApplied(request, bytes, file.requests, actual.results, actual.outcomes)
+      }
       return { type: 'ok', outcomes: actual.outcomes }
     }
     const { failure, sql } = actual
@@ -168,24 +181,48 @@ export class ApplyBatch {
     return { type: 'void' }
   }
 
-  #changeCatalogue(type: 'create-database' | 'drop-database', database: string): OwnOutcome {
+  /** Changes of the catalogue are noted, and made when all files are committed. */
+  #inCatalogue(request: CatalogueRequest, bytes: Uint8Array): OwnOutcome {
+    const { type, database } = request
     const { catalogue } = this.#files
     if (catalogue.applied >= this.#index) return { type: 'held' }
+    if (!this.#isNew(request, catalogue.requests)) return this.#appliedBefore(request)
     const exists = catalogue.madeBy(database) !== undefined
-    if (type === 'create-database') {
-      if (exists) {
-        this.#differ(database, type, 'no such database', `a database ${database}`)
-        return { type: 'void' }
-      }
-      this.#files.create(database, this.#index)
-      return { type: 'ok', outcomes: [] }
+    if (type === 'create-database' && exists) {
+      this.#differ(database, type, 'no such database', `a database ${database}`)
+      return { type: 'void' }
     }
-    if (!exists) {
+    if (type === 'drop-database' && !exists) {
       this.#differ(database, type, `a database ${database}`, 'no such database')
       return { type: 'void' }
     }
-    this.#files.drop(database, this.#index)
+    if (type === 'cancel') this.#ids.noteCancelled(request)
+    else {
+      this.#catalogueChange = request
+      if (hasId(request)) this.#ids.noteApplied(request, bytes, catalogue.requests, [], [])
+    }
     return { type: 'ok', outcomes: [] }
+  }
+
+  #commitCatalogue(): void {
+    const { catalogue } = this.#files
+    const records = this.#ids.recordsOf(catalogue.requests)
+    const change = this.#catalogueChange
+    if (change?.type === 'create-database') {
+      this.#files.create(change.database, this.#index, records)
+    } else if (change?.type === 'drop-database') {
+      this.#files.drop(change.database, this.#index, records)
+    } else if (records !== undefined) catalogue.cancel(this.#index, records)
+  }
+
+  /** The leader was right to execute a request if nobody had heard of its id. */
+  #isNew(request: WriteRequest, book: RequestBook): boolean {
+    return !hasId(request) || this.#ids.isNew(request, book)
+  }
+
+  #appliedBefore({ type, database }: WriteRequest): OwnOutcome {
+    this.#differ(database, type, 'a new request id', 'one that is known already')
+    return { type: 'void' }
   }
 
   /** The first difference is the one that is told. */

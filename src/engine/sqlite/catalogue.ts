@@ -13,26 +13,39 @@ import {
   openForWriting,
   orClosed,
 } from './connection.ts'
+import type { RequestLimits } from './limits.ts'
+import { REQUEST_LIMITS } from './limits.ts'
+import { BOOK_TABLE, RequestBook } from './request-book.ts'
+import type { RecordsBuilder } from './request-records.ts'
 import { Verdicts, VERDICTS_SCHEMA } from './verdicts.ts'
 
 /** File name of the catalogue. */
 export const SYSTEM_FILE = 'system.sqlite'
-const FORMAT = 1
+const FORMAT = 2
+/** Changes after which the catalogue is flushed, whatever else happens. */
+const UNFLUSHED_CHANGES_MAX = 1000
 
 /**
  * `lockstep_database`: name of a database and the entry that made it, which names its file.
+ * `lockstep_dropped`: name of a database that was dropped, and the entry that last did it.
  * `lockstep_state`, one row: `applied`, the last entry that changed the catalogue; `floor`, the
- * last that survives a power cut in every file; `now_ms`, the newest moment as of the floor.
+ * last that survives a power cut in every file; `now_ms`, the newest moment as of the floor;
+ * `request_floor`, of the book of request ids; `dropped_floor`, the last drop that was forgotten.
  */
 const SCHEMA = `
   CREATE TABLE lockstep_database (
     name TEXT PRIMARY KEY, made_by INTEGER NOT NULL UNIQUE
   ) STRICT, WITHOUT ROWID;
+  CREATE TABLE lockstep_dropped (
+    name TEXT PRIMARY KEY, dropped_by INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
   CREATE TABLE lockstep_state (
     id INTEGER PRIMARY KEY CHECK (id = 1), applied INTEGER NOT NULL, floor INTEGER NOT NULL,
-    now_ms INTEGER NOT NULL, format INTEGER NOT NULL
+    now_ms INTEGER NOT NULL, format INTEGER NOT NULL,
+    request_floor INTEGER NOT NULL, dropped_floor INTEGER NOT NULL
   ) STRICT;
-  INSERT INTO lockstep_state VALUES (1, 0, 0, 0, ${FORMAT})`
+  ${BOOK_TABLE};
+  INSERT INTO lockstep_state VALUES (1, 0, 0, 0, ${FORMAT}, 0, 0)`
 
 /** Bytes of the catalogue of a node that has no database yet. */
 export function newCatalogueImage(): Uint8Array {
@@ -79,34 +92,44 @@ export function refuseName(name: string): DbError | undefined {
 export class Catalogue {
   readonly #database: DatabaseSync
   readonly #databases = new Map<string, number>()
+  /** Names of dropped databases and the last drop of each, the longest ago first. */
+  readonly #dropped = new Map<string, number>()
+  readonly #droppedNamesMax: number
+  #droppedFloor: number
+  /** Ids of requests that made or dropped databases, and of all that were cancelled. */
+  readonly requests: RequestBook
   readonly verdicts: Verdicts
   #applied: number
   #floor: number
   #nowMs: number
+  #unflushedChanges = 0
   readonly #add: StatementSync
   readonly #remove: StatementSync
+  readonly #setDropped: StatementSync
+  readonly #forgetDropped: StatementSync
   readonly #setApplied: StatementSync
   readonly #setFloor: StatementSync
 
-  constructor(directory: string) {
+  constructor(directory: string, limits: RequestLimits = REQUEST_LIMITS) {
     const database = openForWriting(join(directory, SYSTEM_FILE))
     this.#database = database
-    const state = database.prepare('SELECT applied, floor, now_ms, format FROM lockstep_state')
-    const row = state.get() as unknown as readonly bigint[]
-    state.close()
+    const row = orClosed(database, () => readState(database))
     this.#applied = Number(row[0])
     this.#floor = Number(row[1])
     this.#nowMs = Number(row[2])
-    if (Number(row[3]) !== FORMAT) {
-      database.close()
-      throw new DbError('WRONG_DATA', `the engine's files are of format ${row[3]}, not ${FORMAT}`)
-    }
+    this.requests = new RequestBook(database, limits, Number(row[3]))
+    this.#droppedFloor = Number(row[4])
+    this.#droppedNamesMax = limits.droppedNamesMax
+    for (const [name, droppedBy] of readDropped(database)) this.#dropped.set(name, droppedBy)
     for (const [name, madeBy] of readDatabases(database)) this.#databases.set(name, madeBy)
     this.verdicts = orClosed(database, () => new Verdicts(database))
     this.#add = database.prepare('INSERT INTO lockstep_database VALUES (?, ?)')
     this.#remove = database.prepare('DELETE FROM lockstep_database WHERE name = ?')
+    this.#setDropped = database.prepare('INSERT OR REPLACE INTO lockstep_dropped VALUES (?, ?)')
+    this.#forgetDropped = database.prepare('DELETE FROM lockstep_dropped WHERE name = ?')
     this.#setApplied = database.prepare(
-      'UPDATE lockstep_state SET applied = ? WHERE id = 1 AND applied = ? AND applied < ?',
+      'UPDATE lockstep_state SET applied = ?, request_floor = ?, dropped_floor = ? ' +
+        'WHERE id = 1 AND applied = ? AND applied < ?',
     )
     this.#setFloor = database.prepare(
       'UPDATE lockstep_state SET floor = ?, now_ms = ? WHERE id = 1 AND floor = ?',
@@ -142,16 +165,32 @@ export class Catalogue {
     return this.#databases
   }
 
+  /**
+   * The entry that last dropped a database of this name, or a later one: who was born before it may
+   * have written to that database. 0 if there was none.
+   */
+  droppedAt(name: string): number {
+    return this.#dropped.get(name) ?? this.#droppedFloor
+  }
+
   /** Adds a database whose file is there completely, as entry `index`. */
-  add(name: string, index: number): void {
-    this.#change(index, () => this.#add.run(name, BigInt(index)))
+  add(name: string, index: number, records?: RecordsBuilder): void {
+    this.#change(index, records, () => expectOne(this.#add.run(name, BigInt(index))))
     this.#databases.set(name, index)
   }
 
   /** Takes a database away as entry `index`. Its file must stay until this is flushed. */
-  remove(name: string, index: number): void {
-    this.#change(index, () => this.#remove.run(name))
+  remove(name: string, index: number, records?: RecordsBuilder): void {
+    this.#change(index, records, () => {
+      expectOne(this.#remove.run(name))
+      this.#noteDropped(name, index)
+    })
     this.#databases.delete(name)
+  }
+
+  /** Adds ids of requests that are cancelled by entry `index`. */
+  cancel(index: number, records: RecordsBuilder): void {
+    this.#change(index, records, () => {})
   }
 
   /** Writes down that entries up to `index` survive; false if that itself doesn't survive yet. */
@@ -168,6 +207,7 @@ export class Catalogue {
 
   /** True if everything in the catalogue survives a power cut now. */
   flush(): boolean {
+    this.#unflushedChanges = 0
     return checkpoint(this.#database, 'PASSIVE').isComplete
   }
 
@@ -175,17 +215,59 @@ export class Catalogue {
     if (this.#database.isOpen) this.#database.close()
   }
 
-  #change(index: number, change: () => { changes: number | bigint }): void {
+  #change(index: number, records: RecordsBuilder | undefined, change: () => void): void {
     this.#database.exec('BEGIN IMMEDIATE')
-    const moved = this.#setApplied.run(BigInt(index), BigInt(this.#applied), BigInt(index))
+    change()
+    if (records !== undefined) this.requests.add(index, records)
+    const moved = this.#setApplied.run(
+      BigInt(index),
+      BigInt(this.requests.floor),
+      BigInt(this.#droppedFloor),
+      BigInt(this.#applied),
+      BigInt(index),
+    )
     assert(
       Number(moved.changes) === 1,
       `the catalogue was to go from entry ${this.#applied} to ${index}, but it is elsewhere`,
     )
-    const { changes } = change()
-    assert(Number(changes) === 1, `entry ${index} changed ${changes} databases`)
     this.#database.exec('COMMIT')
     this.#applied = index
+    this.#unflushedChanges++
+    // Its WAL is in nobody's count, and would grow while there is nothing else to flush.
+    if (this.#unflushedChanges >= UNFLUSHED_CHANGES_MAX) this.flush()
+  }
+
+  #noteDropped(name: string, index: number): void {
+    this.#setDropped.run(name, BigInt(index))
+    this.#dropped.delete(name)
+    this.#dropped.set(name, index)
+    for (const [oldest, droppedBy] of this.#dropped) {
+      if (this.#dropped.size <= this.#droppedNamesMax) break
+      this.#forgetDropped.run(oldest)
+      this.#dropped.delete(oldest)
+      this.#droppedFloor = droppedBy
+    }
+  }
+}
+
+function expectOne({ changes }: { readonly changes: number | bigint }): void {
+  assert(Number(changes) === 1, `${changes} databases were changed`)
+}
+
+function readState(database: DatabaseSync): readonly bigint[] {
+  const format = database.prepare('SELECT format FROM lockstep_state')
+  const [found] = format.get() as unknown as readonly bigint[]
+  format.close()
+  if (Number(found) !== FORMAT) {
+    throw new DbError('WRONG_DATA', `the engine's files are of format ${found}, not ${FORMAT}`)
+  }
+  const state = database.prepare(
+    'SELECT applied, floor, now_ms, request_floor, dropped_floor FROM lockstep_state',
+  )
+  try {
+    return state.get() as unknown as readonly bigint[]
+  } finally {
+    state.close()
   }
 }
 
@@ -218,10 +300,18 @@ export class CatalogueReader {
 }
 
 function readDatabases(database: DatabaseSync): readonly (readonly [string, number])[] {
-  const statement = database.prepare('SELECT name, made_by FROM lockstep_database ORDER BY name')
+  return readNames(database, 'SELECT name, made_by FROM lockstep_database ORDER BY name')
+}
+
+function readDropped(database: DatabaseSync): readonly (readonly [string, number])[] {
+  return readNames(database, 'SELECT name, dropped_by FROM lockstep_dropped ORDER BY dropped_by')
+}
+
+function readNames(database: DatabaseSync, sql: string): readonly (readonly [string, number])[] {
+  const statement = database.prepare(sql)
   try {
     const rows = statement.all() as unknown as readonly (readonly [string, bigint])[]
-    return rows.map(([name, madeBy]) => [name, Number(madeBy)])
+    return rows.map(([name, index]) => [name, Number(index)])
   } finally {
     statement.close()
   }

@@ -17,32 +17,42 @@ import {
 } from './connection.ts'
 import { Determinism } from './determinism.ts'
 import { LastRowid } from './last-rowid.ts'
+import type { RequestLimits } from './limits.ts'
+import { REQUEST_LIMITS } from './limits.ts'
+import { BOOK_TABLE, RequestBook } from './request-book.ts'
+import type { RecordsBuilder } from './request-records.ts'
 import { StatementCache } from './statement-cache.ts'
 
-const FORMAT = 1
+const FORMAT = 2
 
 /**
  * One row. `applied`: index of the last entry in this file. `now_ms`: newest moment of an entry.
  * `schema`: counts the entries that changed tables, for readers. `format`: of this table.
+ * `request_floor`: of the book of request ids.
  */
 const META = `
   CREATE TABLE lockstep_meta (
     id INTEGER PRIMARY KEY CHECK (id = 1), applied INTEGER NOT NULL, now_ms INTEGER NOT NULL,
-    schema INTEGER NOT NULL, format INTEGER NOT NULL
+    schema INTEGER NOT NULL, format INTEGER NOT NULL, request_floor INTEGER NOT NULL
   ) STRICT`
 
 /** Where the last rowid goes before a statement, so that it is known whether it inserted a row. */
 export const NO_ROWID = -7_046_029_254_386_353_131n
 
-/** Bytes of a new database's file, made by the entry at `index`. */
-export function newDatabaseImage(index: number): Uint8Array {
-  return databaseImage(`${META}; INSERT INTO lockstep_meta VALUES (1, ${index}, 0, 0, ${FORMAT})`)
+/**
+ * Bytes of a new database's file, made by the entry at `index`. `requestFloor`: sessions born up to
+ * there may have written to another database of its name.
+ */
+export function newDatabaseImage(index: number, requestFloor: number): Uint8Array {
+  const values = `1, ${index}, 0, 0, ${FORMAT}, ${requestFloor}`
+  return databaseImage(`${META}; ${BOOK_TABLE}; INSERT INTO lockstep_meta VALUES (${values})`)
 }
 
 /** What a file's own table says. */
 interface FileState {
   readonly applied: number
   readonly nowMs: number
+  readonly requestFloor: number
 }
 
 export class DatabaseFile {
@@ -54,6 +64,8 @@ export class DatabaseFile {
   readonly determinism = new Determinism()
   readonly statements: StatementCache
   readonly lastRowid: LastRowid
+  /** Ids of requests whose statements took effect here. */
+  readonly requests: RequestBook
   /** Index of the last entry that this file holds. */
   #applied: number
   #nowMs: number
@@ -61,7 +73,7 @@ export class DatabaseFile {
   #changesSchema = false
   readonly #own: OwnStatements
 
-  constructor(path: string, madeBy: number) {
+  constructor(path: string, madeBy: number, limits: RequestLimits = REQUEST_LIMITS) {
     this.path = path
     this.madeBy = madeBy
     this.database = openForWriting(path)
@@ -76,6 +88,7 @@ export class DatabaseFile {
     this.authorizer.install(this.database)
     this.statements = new StatementCache(this.database, this.authorizer)
     this.lastRowid = new LastRowid(this.database)
+    this.requests = new RequestBook(this.database, limits, state.requestFloor)
   }
 
   get applied(): number {
@@ -96,13 +109,18 @@ export class DatabaseFile {
     this.database.exec(`PRAGMA foreign_keys = ${isOn ? 'ON' : 'OFF'}`)
   }
 
-  /** Ends the transaction as entry `index`. Only the disk can make it fail. */
-  commit(index: number, nowMs: number): void {
+  /**
+   * Ends the transaction as entry `index`, with the ids of its requests. Only the disk can make it
+   * fail.
+   */
+  commit(index: number, nowMs: number, records?: RecordsBuilder): void {
     const moment = Math.max(nowMs, this.#nowMs)
+    if (records !== undefined) this.requests.add(index, records)
     const { changes } = this.#own.setApplied.run(
       BigInt(index),
       BigInt(moment),
       this.#changesSchema ? 1n : 0n,
+      BigInt(this.requests.floor),
       BigInt(this.#applied),
       BigInt(index),
     )
@@ -199,14 +217,20 @@ export class DatabaseFile {
 
 /** Reads a file's state on any connection to it. */
 function readFileState(database: DatabaseSync): FileState {
-  const statement = database.prepare('SELECT applied, now_ms, format FROM lockstep_meta')
+  const [format] = readMeta(database, 'format')
+  if (Number(format) !== FORMAT) {
+    throw new DbError('WRONG_DATA', `a database is of format ${format}, this is ${FORMAT}`)
+  }
+  const [applied, nowMs, requestFloor] = readMeta(database, 'applied, now_ms, request_floor')
+  return { applied: Number(applied), nowMs: Number(nowMs), requestFloor: Number(requestFloor) }
+}
+
+function readMeta(database: DatabaseSync, columns: string): readonly bigint[] {
+  const statement = database.prepare(`SELECT ${columns} FROM lockstep_meta`)
   try {
     const row = statement.get() as unknown as readonly bigint[] | undefined
     assert(row !== undefined, 'a database file has its state')
-    if (Number(row[2]) !== FORMAT) {
-      throw new DbError('WRONG_DATA', `a database is of format ${row[2]}, this is ${FORMAT}`)
-    }
-    return { applied: Number(row[0]), nowMs: Number(row[1]) }
+    return row
   } finally {
     statement.close()
   }
@@ -236,8 +260,8 @@ function prepareOwn(database: DatabaseSync): OwnStatements {
     release: database.prepare('RELEASE lockstep_request'),
     rollbackTo: database.prepare('ROLLBACK TO lockstep_request'),
     setApplied: database.prepare(
-      'UPDATE main.lockstep_meta SET applied = ?, now_ms = ?, schema = schema + ? ' +
-        'WHERE id = 1 AND applied = ? AND applied < ?',
+      'UPDATE main.lockstep_meta SET applied = ?, now_ms = ?, schema = schema + ?, ' +
+        'request_floor = ? WHERE id = 1 AND applied = ? AND applied < ?',
     ),
     setLastRowid: database.prepare('INSERT OR REPLACE INTO temp.lockstep_last (id) VALUES (?)'),
     changeNothing: database.prepare('DELETE FROM temp.lockstep_last WHERE 0'),

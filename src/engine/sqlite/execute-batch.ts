@@ -13,6 +13,7 @@ import { refuseName } from './catalogue.ts'
 import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
 import { DATABASES_MAX, ENTRY_DATABASES_MAX } from './limits.ts'
+import { hasId, RequestIds } from './request-ids.ts'
 import type { RequestRunner, RunOptions, RunOutcome } from './request-runner.ts'
 import { isSameOutcome } from './request-runner.ts'
 import { isSolo } from './solo.ts'
@@ -63,6 +64,8 @@ export class ExecuteBatch {
   /** The create or drop that this batch is. */
   #catalogueChange: CatalogueChange | undefined
   #isRebuild = false
+  #ids: RequestIds
+  readonly #commitIndex: number
 
   constructor(files: FileSet, runner: RequestRunner, message: WriterMessage & { type: 'execute' }) {
     this.#files = files
@@ -71,6 +74,8 @@ export class ExecuteBatch {
     this.nowMs = message.nowMs
     this.#seed = message.seed
     this.#requests = message.requests
+    this.#ids = new RequestIds(files.catalogue)
+    this.#commitIndex = message.commitIndex
   }
 
   /** Runs requests up to the first that must be alone; all of them, if there is none. */
@@ -81,6 +86,7 @@ export class ExecuteBatch {
     for (const file of this.#begun.keys()) file.rollback()
     this.#end()
     this.#logged = []
+    this.#ids = new RequestIds(this.#files.catalogue)
     this.#refusesLastRowid = true
     return this.#runAll()
   }
@@ -94,8 +100,13 @@ export class ExecuteBatch {
         results.push(failed(toRequestError(request)))
         continue
       }
-      if (request.id !== undefined || request.type === 'cancel') {
-        results.push(failed(toRequestError(noIds())))
+      const answer = this.#answerKnown(request, bytes)
+      if (answer !== undefined) {
+        results.push(answer)
+        continue
+      }
+      if (request.type === 'cancel') {
+        results.push(this.#cancel(request, bytes))
         continue
       }
       if (isSolo(request)) {
@@ -125,15 +136,18 @@ export class ExecuteBatch {
   }
 
   commit(index: number): void {
-    const change = this.#catalogueChange
-    if (change?.type === 'create-database') this.#files.create(change.database, index)
-    if (change?.type === 'drop-database') this.#files.drop(change.database, index)
     for (const [file, { hasChanges }] of this.#begun) {
       if (hasChanges) {
         this.#files.noteChange(file)
-        file.commit(index, this.nowMs)
+        file.commit(index, this.nowMs, this.#ids.recordsOf(file.requests))
       } else file.rollback()
     }
+    const { catalogue } = this.#files
+    const records = this.#ids.recordsOf(catalogue.requests)
+    const change = this.#catalogueChange
+    if (change?.type === 'create-database') this.#files.create(change.database, index, records)
+    else if (change?.type === 'drop-database') this.#files.drop(change.database, index, records)
+    else if (records !== undefined) catalogue.cancel(index, records)
     this.#end()
   }
 
@@ -147,6 +161,20 @@ export class ExecuteBatch {
     this.#begun.clear()
   }
 
+  /** The answer to a request that must not be executed, because its id is known. */
+  #answerKnown(request: WriteRequest, bytes: Uint8Array): RequestResult | undefined {
+    if (!hasId(request)) return undefined
+    const file = this.#files.find(request.database)
+    return this.#ids.answer(request, bytes, file, this.#commitIndex)
+  }
+
+  #cancel(request: WriteRequest & { readonly type: 'cancel' }, bytes: Uint8Array): RequestResult {
+    const refusal = refuseName(request.database)
+    if (refusal !== undefined) return failed(toRequestError(refusal))
+    builder.add(bytes, [])
+    return this.#ids.noteCancelled(request)
+  }
+
   #runSolo(request: StatementsRequest | CatalogueChange, bytes: Uint8Array): RequestResult {
     if (request.type === 'statements') {
       this.#isRebuild = true
@@ -156,6 +184,9 @@ export class ExecuteBatch {
     if (error !== undefined) return failed(toRequestError(error))
     this.#catalogueChange = request
     builder.add(bytes, [])
+    if (hasId(request)) {
+      this.#ids.noteApplied(request, bytes, this.#files.catalogue.requests, [], [])
+    }
     return { type: 'ok', results: [] }
   }
 
@@ -177,7 +208,7 @@ export class ExecuteBatch {
       return failed({ code: 'INVALID_REQUEST', message: 'the request holds no statement' })
     }
     this.#begin(file)
-    const position = this.#logged.length
+    const position = builder.count
     const outcome = this.#runner.run(file, statements, this.#options(position, ordinal))
     if (outcome.type === 'failed') return this.#fail(file, outcome)
     const { results, outcomes, isReadOnly } = outcome
@@ -185,6 +216,9 @@ export class ExecuteBatch {
       builder.add(bytes, outcomes)
       this.#logged.push({ file, statements, position, ordinal, outcomes })
       this.#stay(file, outcome.tables)
+      if (hasId(request)) {
+        this.#ids.noteApplied(request, bytes, file.requests, results, outcomes)
+      }
     }
     return { type: 'ok', results }
   }
@@ -267,10 +301,6 @@ function tooManyDatabases(): DbError {
     `a cluster has at most ${DATABASES_MAX} databases; drop one, or use tables of one database`,
     { details: { limit: DATABASES_MAX } },
   )
-}
-
-function noIds(): DbError {
-  return new DbError('UNSUPPORTED', 'this engine keeps no request ids; send the write without one')
 }
 
 function unknownDatabase(database: string): DbError {

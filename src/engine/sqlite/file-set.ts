@@ -11,7 +11,9 @@ import type { WalPages } from './connection.ts'
 import { DATABASE_HEAD_BYTES, isDatabaseHead, walPagesOfSize } from './connection.ts'
 import { DatabaseFile, newDatabaseImage } from './database-file.ts'
 import type { FileSystem } from './file-system.ts'
+import type { RequestLimits } from './limits.ts'
 import { RecentlyUsed } from './recently-used.ts'
+import type { RecordsBuilder } from './request-records.ts'
 import { LocalFault } from './sql-errors.ts'
 import type { Verdicts } from './verdicts.ts'
 
@@ -23,6 +25,7 @@ export interface FileSetOptions {
   readonly walPagesMax: number
   /** Files that may be open at once; more only while transactions or readers hold them. */
   readonly openFilesMax: number
+  readonly requestLimits: RequestLimits
   /** Called with each path once everything in it survives a power cut. */
   readonly onFlushed: (path: string) => void
 }
@@ -54,7 +57,7 @@ export class FileSet {
   /** Opens the catalogue. `open` is next. */
   constructor(options: FileSetOptions) {
     this.#options = options
-    this.#catalogue = new Catalogue(options.directory)
+    this.#catalogue = new Catalogue(options.directory, options.requestLimits)
     this.#walPagesDue = options.walPagesMax
   }
 
@@ -138,23 +141,23 @@ export class FileSet {
   }
 
   /** Makes a database as entry `index`: the file completely, then its row. */
-  create(name: string, index: number): void {
+  create(name: string, index: number, records?: RecordsBuilder): void {
     const { directory, fileSystem, onFlushed } = this.#options
     const path = this.#path(index)
     // A crash may have left a WAL beside a file that it had not named yet; it must not be replayed.
     this.#removeFiles(index)
-    fileSystem.write(path, newDatabaseImage(index))
+    fileSystem.write(path, newDatabaseImage(index, this.#catalogue.droppedAt(name)))
     fileSystem.sync(path)
     fileSystem.syncDirectory(directory)
     onFlushed(path)
-    this.#catalogue.add(name, index)
+    this.#catalogue.add(name, index, records)
   }
 
   /** Takes a database away as entry `index`: its row for good, then its file. */
-  drop(name: string, index: number): void {
+  drop(name: string, index: number, records?: RecordsBuilder): void {
     const madeBy = this.#catalogue.madeBy(name)
     assert(madeBy !== undefined, `there is no database ${name} to drop`)
-    this.#catalogue.remove(name, index)
+    this.#catalogue.remove(name, index, records)
     this.#open.peek(madeBy)?.close()
     this.#open.delete(madeBy)
     this.#noteFlushed(madeBy)
@@ -269,7 +272,7 @@ export class FileSet {
 
   #openFile(madeBy: number): DatabaseFile {
     this.#makeRoom()
-    const file = new DatabaseFile(this.#path(madeBy), madeBy)
+    const file = new DatabaseFile(this.#path(madeBy), madeBy, this.#options.requestLimits)
     this.#open.add(madeBy, file)
     return file
   }

@@ -45,7 +45,7 @@ export class RowHash {
         return this.#both()
       default:
         if (value === null) return this.word(NULL)
-        return this.#blob(value)
+        return this.bytes(value)
     }
   }
 
@@ -84,11 +84,12 @@ export class RowHash {
     return { low: a >>> 0, high: b >>> 0 }
   }
 
-  #blob(bytes: Uint8Array): void {
+  /** The bytes from `start` on. */
+  bytes(bytes: Uint8Array, start = 0): void {
     const length = bytes.length
     this.word(BLOB)
-    this.word(length)
-    for (let at = 0; at < length; at += 4) {
+    this.word(length - start)
+    for (let at = start; at < length; at += 4) {
       const low = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
       this.word(low | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24))
     }

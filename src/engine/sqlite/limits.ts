@@ -16,3 +16,27 @@ export const STATEMENTS_MAX = 100_000
 export const WRITE_ROWS_MAX = 100_000
 /** Most bytes that the statements of one write request may return together, about. */
 export const WRITE_ROWS_BYTES_MAX = 16 * 1024 * 1024
+/**
+ * Most bytes of a request's results that are kept for when it comes again. All that is kept of
+ * requests must be the same on every node, so that these limits are part of the format of an entry.
+ */
+export const ANSWER_BYTES_MAX = 1024
+/** Sequences of a session that are remembered. A client has none open that is further behind. */
+export const SESSION_WINDOW = 64
+
+/** How much is remembered of requests. Counts and never times: clocks decide nothing. */
+export interface RequestLimits {
+  /** Most sessions that one database remembers; the longest unused goes first. */
+  readonly sessionsMax: number
+  /** Most keys that one database remembers; the oldest goes first. */
+  readonly keysMax: number
+  /** Most names of dropped databases; the longest dropped goes first. */
+  readonly droppedNamesMax: number
+}
+
+/** The limits of all clusters. Tests have smaller ones. */
+export const REQUEST_LIMITS: RequestLimits = {
+  sessionsMax: 10_000,
+  keysMax: 100_000,
+  droppedNamesMax: 10_000,
+}

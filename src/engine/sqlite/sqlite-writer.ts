@@ -22,6 +22,8 @@ import { FileSet } from './file-set.ts'
 import type { FileSystem } from './file-system.ts'
 import { nodeFileSystem } from './file-system.ts'
 import { openGeneration } from './generation.ts'
+import type { RequestLimits } from './limits.ts'
+import { REQUEST_LIMITS } from './limits.ts'
 import type { AlterSql } from './request-runner.ts'
 import { RequestRunner } from './request-runner.ts'
 import { localFaultOf, toRequestError } from './sql-errors.ts'
@@ -42,6 +44,8 @@ export interface SqliteWriterOptions {
    * more only while one entry writes to so many, or readers keep them from being flushed.
    */
   readonly openFilesMax?: number
+  /** How much is remembered of requests; only tests give it, for it is the same on all nodes. */
+  readonly requestLimits?: RequestLimits
   /** Called with each path once everything in it survives a power cut. */
   readonly onFlushed?: (path: string) => void
   /** Only for tests of divergence: what this replica runs in place of a text. */
@@ -152,6 +156,7 @@ export class SqliteWriter {
       fileSystem: this.#fileSystem,
       walPagesMax: this.#options.walPagesMax ?? WAL_PAGES_MAX,
       openFilesMax: this.#options.openFilesMax ?? OPEN_FILES_MAX,
+      requestLimits: this.#options.requestLimits ?? REQUEST_LIMITS,
       onFlushed: this.#onFlushed,
     })
     this.#state = 'open'

@@ -1,0 +1,156 @@
+/**
+ * Which request ids are remembered, and the entry that has each: the memory of one book. Its limits
+ * are counts and never times, so that every node forgets the same at the same entry.
+ */
+import { must } from '../../base/assert.ts'
+import type { RequestId } from '../engine.ts'
+import type { RequestLimits } from './limits.ts'
+import { SESSION_WINDOW } from './limits.ts'
+
+/** Nothing is known of the id, so that it is new. */
+export const FRESH = 0
+/** It is older than what is remembered, so that nobody can tell. */
+export const EXPIRED = -1
+
+interface Session {
+  readonly birth: number
+  /** Highest sequence that took effect. */
+  last: number
+  /** By sequence modulo the window: the sequence, and the entry that has it. */
+  readonly sequences: number[]
+  readonly entries: number[]
+}
+
+/** How many of the ids in an entry's row are still remembered. */
+interface Row {
+  live: number
+  total: number
+}
+
+export class RememberedIds {
+  readonly #limits: RequestLimits
+  /** By name, the longest unused first. */
+  readonly #sessions = new Map<number, Session>()
+  /** By key its entry, the oldest first. */
+  readonly #keys = new Map<string, number>()
+  readonly #rows = new Map<number, Row>()
+  /** Rows of which something was forgotten. */
+  readonly #thinned = new Set<number>()
+  #latest: Session | undefined
+  #floor: number
+
+  constructor(limits: RequestLimits, floor: number) {
+    this.#limits = limits
+    this.#floor = floor
+  }
+
+  /** A session that isn't known and was born up to here may have been forgotten. */
+  get floor(): number {
+    return this.#floor
+  }
+
+  /** How many sessions and keys there are. */
+  get size(): number {
+    return this.#sessions.size + this.#keys.size
+  }
+
+  /** The entry that has this id, or `FRESH`, or `EXPIRED`. */
+  locate(id: RequestId): number {
+    if (id.type === 'key') return this.#keys.get(id.key) ?? FRESH
+    const { session: wanted, sequence } = id
+    const session = this.#sessions.get(wanted.name)
+    if (session === undefined) return wanted.birth > this.#floor ? FRESH : EXPIRED
+    // Two sessions that drew the same name: the second is to draw another.
+    if (session.birth !== wanted.birth) return EXPIRED
+    if (sequence > session.last) return FRESH
+    if (sequence <= session.last - SESSION_WINDOW) return EXPIRED
+    const slot = sequence % SESSION_WINDOW
+    return session.sequences[slot] === sequence ? must(session.entries[slot]) : FRESH
+  }
+
+  /** Whether what is remembered of this id is in the row of this entry. */
+  isFrom(id: RequestId, entry: number): boolean {
+    if (id.type === 'key') return this.#keys.get(id.key) === entry
+    const session = this.#sessions.get(id.session.name)
+    const slot = id.sequence % SESSION_WINDOW
+    return session?.sequences[slot] === id.sequence && session.entries[slot] === entry
+  }
+
+  /** Remembers the ids of an entry that is newer than all before. */
+  add(entry: number, ids: readonly RequestId[]): void {
+    this.#rows.set(entry, { live: ids.length, total: ids.length })
+    for (const id of ids) {
+      if (id.type === 'key') this.#addKey(id.key, entry)
+      else this.#addSequence(id.session, id.sequence, entry)
+    }
+  }
+
+  /** Forgets what is over the limits. */
+  trim(): void {
+    const { sessionsMax, keysMax } = this.#limits
+    for (const [name, session] of this.#sessions) {
+      if (this.#sessions.size <= sessionsMax) break
+      this.#sessions.delete(name)
+      this.#floor = Math.max(this.#floor, session.birth)
+      for (const entry of session.entries) if (entry !== undefined) this.#release(entry)
+    }
+    for (const [key, entry] of this.#keys) {
+      if (this.#keys.size <= keysMax) break
+      this.#keys.delete(key)
+      this.#release(entry)
+    }
+  }
+
+  /** Rows of which something was forgotten since this was last asked, and how they are now. */
+  takeThinned(): readonly (readonly [entry: number, Row])[] {
+    if (this.#thinned.size === 0) return []
+    const thinned: [number, Row][] = []
+    for (const entry of this.#thinned) thinned.push([entry, must(this.#rows.get(entry))])
+    this.#thinned.clear()
+    return thinned
+  }
+
+  /** The row of an entry holds only what is still remembered now; or it is gone. */
+  noteRewritten(entry: number): void {
+    const row = must(this.#rows.get(entry))
+    row.total = row.live
+    if (row.live === 0) this.#rows.delete(entry)
+  }
+
+  #addSequence(
+    { birth, name }: { readonly birth: number; readonly name: number },
+    sequence: number,
+    entry: number,
+  ): void {
+    let session = this.#sessions.get(name)
+    if (session === undefined) {
+      session = { birth, last: 0, sequences: [], entries: [] }
+      this.#sessions.set(name, session)
+    } else if (session !== this.#latest) {
+      // The map remembers the order of insertions.
+      this.#sessions.delete(name)
+      this.#sessions.set(name, session)
+    }
+    this.#latest = session
+    const slot = sequence % SESSION_WINDOW
+    const before = session.entries[slot]
+    if (before !== undefined) this.#release(before)
+    session.sequences[slot] = sequence
+    session.entries[slot] = entry
+    session.last = Math.max(session.last, sequence)
+  }
+
+  #addKey(key: string, entry: number): void {
+    const before = this.#keys.get(key)
+    if (before !== undefined) {
+      this.#keys.delete(key)
+      this.#release(before)
+    }
+    this.#keys.set(key, entry)
+  }
+
+  #release(entry: number): void {
+    must(this.#rows.get(entry)).live--
+    this.#thinned.add(entry)
+  }
+}

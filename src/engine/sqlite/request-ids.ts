@@ -1,0 +1,197 @@
+/**
+ * Request ids in one batch or entry: which of its requests are known already, by the books of the
+ * files or by a neighbour in the batch, and what its entry adds to the books.
+ */
+import { must, unreachable } from '../../base/assert.ts'
+import { DbError } from '../../base/errors.ts'
+import type { StatementResult } from '../../base/sql.ts'
+import type { RequestId, RequestResult, WriteRequest } from '../engine.ts'
+import type { StatementOutcome } from '../entry.ts'
+import type { Catalogue } from './catalogue.ts'
+import type { DatabaseFile } from './database-file.ts'
+import { SESSION_WINDOW } from './limits.ts'
+import type { Found, RequestBook } from './request-book.ts'
+import { hashBody, RecordsBuilder } from './request-records.ts'
+import { toRequestError } from './sql-errors.ts'
+
+const FRESH: Found = { type: 'fresh' }
+
+/** A request that has an id. */
+export type IdentifiedRequest = WriteRequest & { readonly id: RequestId }
+
+/** Whether a request has an id. */
+export function hasId(request: WriteRequest): request is IdentifiedRequest {
+  return request.id !== undefined
+}
+
+/** What neighbours in the batch have done under one session: in which records each sequence is. */
+interface SessionInBatch {
+  last: number
+  readonly sequences: Map<number, RecordsBuilder>
+}
+
+export class RequestIds {
+  readonly #catalogue: Catalogue
+  readonly #sessions = new Map<number, SessionInBatch>()
+  readonly #keys = new Map<string, RecordsBuilder>()
+  readonly #records = new Map<RequestBook, RecordsBuilder>()
+
+  constructor(catalogue: Catalogue) {
+    this.#catalogue = catalogue
+  }
+
+  /** What the batch adds to a book, undefined if nothing. */
+  recordsOf(book: RequestBook): RecordsBuilder | undefined {
+    return this.#records.get(book)
+  }
+
+  /**
+   * The answer of the leader to a request that is not to be executed: it was before, or never may
+   * be. Undefined if it is new. `file`: of its database, if there is one. `commitIndex`: the last
+   * entry known to be committed.
+   */
+  answer(
+    request: IdentifiedRequest,
+    bytes: Uint8Array,
+    file: DatabaseFile | undefined,
+    commitIndex: number,
+  ): RequestResult | undefined {
+    const { id } = request
+    if (id.type === 'session' && id.session.birth > commitIndex) {
+      const { birth } = id.session
+      return failed('INVALID_REQUEST', `no session was born at entry ${birth}: it is to come yet`)
+    }
+    const found = this.#find(request, file)
+    switch (found.type) {
+      case 'fresh':
+        return undefined
+      case 'cancelled':
+        return cancelled()
+      case 'expired':
+        return failed('REQUEST_EXPIRED', 'the request id is older than those remembered')
+      case 'applied': {
+        if (request.type !== 'cancel') {
+          const { low, high } = hashBody(bytes)
+          if (low !== found.hash.low || high !== found.hash.high) {
+            return failed('REQUEST_ID_REUSED', 'this request id came before with another body')
+          }
+        }
+        return { ...found.result, isRepeat: true }
+      }
+      default:
+        return unreachable(found)
+    }
+  }
+
+  /** Whether a follower has never heard of an id, as the leader hadn't. */
+  isNew(request: IdentifiedRequest, book: RequestBook): boolean {
+    if (this.#inBatch(request) !== undefined) return false
+    return book.find(this.#idIn(book, request)).type === 'fresh'
+  }
+
+  /** A request took effect and will be in the entry. */
+  noteApplied(
+    request: IdentifiedRequest,
+    bytes: Uint8Array,
+    book: RequestBook,
+    results: readonly StatementResult[],
+    outcomes: readonly StatementOutcome[],
+  ): void {
+    const records = this.#recordsFor(book)
+    records.addApplied(this.#idIn(book, request), bytes, results, outcomes)
+    this.#note(request, records)
+  }
+
+  /** A request will never take effect, and that will be in the entry. */
+  noteCancelled(request: IdentifiedRequest): RequestResult {
+    const book = this.#catalogue.requests
+    const records = this.#recordsFor(book)
+    records.addCancelled(this.#scoped(request))
+    this.#note(request, records)
+    return cancelled()
+  }
+
+  #recordsFor(book: RequestBook): RecordsBuilder {
+    let records = this.#records.get(book)
+    if (records === undefined) {
+      records = new RecordsBuilder()
+      this.#records.set(book, records)
+    }
+    return records
+  }
+
+  #note({ id, database }: IdentifiedRequest, records: RecordsBuilder): void {
+    if (id.type === 'key') {
+      this.#keys.set(scopedKey(database, id.key), records)
+      return
+    }
+    const { session, sequence } = id
+    let noted = this.#sessions.get(session.name)
+    if (noted === undefined) {
+      noted = { last: sequence, sequences: new Map() }
+      this.#sessions.set(session.name, noted)
+    }
+    noted.last = Math.max(noted.last, sequence)
+    noted.sequences.set(sequence, records)
+  }
+
+  #find(request: IdentifiedRequest, file: DatabaseFile | undefined): Found {
+    const { id } = request
+    const records = this.#inBatch(request)
+    if (records !== undefined) {
+      return must(records.find(id) ?? records.find(this.#scoped(request)), 'an id in the batch')
+    }
+    const found = this.#inBooks(request, file)
+    if (found.type !== 'fresh' || id.type === 'key') return found
+    const last = this.#sessions.get(id.session.name)?.last ?? 0
+    return id.sequence > last - SESSION_WINDOW ? found : { type: 'expired' }
+  }
+
+  /** The records of a neighbour with the same id. */
+  #inBatch({ id, database }: IdentifiedRequest): RecordsBuilder | undefined {
+    if (id.type === 'key') {
+      return this.#keys.size === 0 ? undefined : this.#keys.get(scopedKey(database, id.key))
+    }
+    return this.#sessions.get(id.session.name)?.sequences.get(id.sequence)
+  }
+
+  /**
+   * Effects of statements are in the book of their file. Databases made and dropped are in that of
+   * the catalogue, and so is what was cancelled: it may have been anything.
+   */
+  #inBooks(request: IdentifiedRequest, file: DatabaseFile | undefined): Found {
+    const { id, type } = request
+    const isOfCatalogue = type === 'create-database' || type === 'drop-database'
+    const here = isOfCatalogue ? FRESH : (file?.requests.find(id) ?? this.#afterDrop(request))
+    if (here.type === 'applied') return here
+    const there = this.#catalogue.requests.find(this.#scoped(request))
+    return there.type === 'fresh' ? here : there
+  }
+
+  /** With a database goes its book: who is older than that may have written to it. */
+  #afterDrop({ id, database }: IdentifiedRequest): Found {
+    const isOlder = id.type === 'session' && id.session.birth <= this.#catalogue.droppedAt(database)
+    return { type: isOlder ? 'expired' : 'fresh' }
+  }
+
+  #idIn(book: RequestBook, request: IdentifiedRequest): RequestId {
+    return book === this.#catalogue.requests ? this.#scoped(request) : request.id
+  }
+
+  /** An id as the catalogue has it, which keeps the keys of all databases. */
+  #scoped({ id, database }: IdentifiedRequest): RequestId {
+    return id.type === 'session' ? id : { type: 'key', key: scopedKey(database, id.key) }
+  }
+}
+
+function scopedKey(database: string, key: string): string {
+  return `${database}/${key}`
+}
+
+function cancelled(): RequestResult {
+  return failed('REQUEST_CANCELLED', 'the request was not applied and never will be')
+}
+
+function failed(code: DbError['code'], message: string): RequestResult {
+  return { type: 'failed', error: toRequestError(new DbError(code, message)) }
+}
