@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { assert } from '../src/base/assert.ts'
 import type { SqlParams } from '../src/base/sql.ts'
-import type { EngineEntry, WriterMessage, WriterReply } from '../src/engine/engine.ts'
+import type { EngineEntry, RequestId, WriterMessage, WriterReply } from '../src/engine/engine.ts'
 import { encodeRequest } from '../src/engine/request.ts'
 import { SqliteReader } from '../src/engine/sqlite/sqlite-reader.ts'
 import { SqliteWriter } from '../src/engine/sqlite/sqlite-writer.ts'
@@ -36,8 +36,12 @@ class Bench {
     const batch = ++this.#batch
     const nowMs = 1_700_000_000_000 + batch
     const executed = this.#send(
-      { type: 'execute', batch, nowMs, seed, commitIndex: 0, requests },
+      { type: 'execute', batch, nowMs, seed, commitIndex: this.index, requests },
       'executed',
+    )
+    assert(
+      executed.results.every(({ type }) => type === 'ok'),
+      'every request succeeds',
     )
     if (executed.entry === undefined) return undefined
     this.#send({ type: 'commit', batch, index: ++this.index }, 'committed')
@@ -64,8 +68,9 @@ class Bench {
   }
 }
 
-function request(sql: string, params: SqlParams): Uint8Array {
-  return encodeRequest({ type: 'statements', database: 'd', statements: [{ sql, params }] })
+function request(sql: string, params: SqlParams, id?: RequestId): Uint8Array {
+  const statements = [{ sql, params }]
+  return encodeRequest({ type: 'statements', database: 'd', statements, ...(id && { id }) })
 }
 
 /** Calls `step` for some seconds and prints how many of the `perStep` things were done a second. */
@@ -96,6 +101,40 @@ class Watch {
   }
 }
 
+/** How the requests of a batch are known: not at all, by keys, or by so many sessions in turn. */
+type Ids = 'none' | 'keys' | number
+
+/** Gives the id of the next request. */
+function idSource(ids: Ids): () => RequestId | undefined {
+  let count = 0
+  return () => {
+    if (ids === 'none') return undefined
+    const number = count++
+    if (ids === 'keys') {
+      return { type: 'key', key: `00000000-0000-4000-8000-${String(number).padStart(12, '0')}` }
+    }
+    const session = { birth: 1, name: 1e14 + (number % ids) }
+    return { type: 'session', session, sequence: 1 + Math.floor(number / ids) }
+  }
+}
+
+function measureInserts(size: number, ids: Ids): void {
+  const bench = new Bench()
+  const nextId = idSource(ids)
+  try {
+    const what = ids === 'none' || ids === 'keys' ? ids : `${ids} sessions`
+    measure(`batches of ${size}, ids: ${what}`, size, round => {
+      const requests: Uint8Array[] = []
+      for (let i = 0; i < size; i++) {
+        requests.push(request(INSERT, [`name ${i}`, BigInt(round), i / 7], nextId()))
+      }
+      bench.execute(requests)
+    })
+  } finally {
+    bench.close()
+  }
+}
+
 /** Applies what another writer has logged, in messages of 16 entries. */
 function measureApply(size: number): void {
   const source = new Bench()
@@ -119,6 +158,9 @@ function measureApply(size: number): void {
   }
 }
 
+for (const size of [1, 8, 64, 512]) {
+  for (const ids of ['none', 1, 64, 1000, 'keys'] as const) measureInserts(size, ids)
+}
 const leader = new Bench()
 try {
   for (const size of [1, 8, 64, 512]) {

@@ -291,7 +291,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'a failed request shifts the chance of its neighbours',
     mode: 'whole',
     file: 'src/engine/sqlite/execute-batch.ts',
-    find: 'const position = this.#logged.length',
+    find: 'const position = builder.count',
     replace: 'const position = ordinal',
   },
   {

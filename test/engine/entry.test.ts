@@ -36,10 +36,10 @@ test('an entry survives its way through bytes, and its builder can be used again
 
         assert.equal(entry.nowMs, nowMs)
         assert.deepEqual(entry.seed, seed)
-        const expected = items.map(({ request, outcomes }) => ({
-          request: decodeRequest(encodeRequest(request)),
-          outcomes,
-        }))
+        const expected = items.map(({ request, outcomes }) => {
+          const bytes = encodeRequest(request)
+          return { request: decodeRequest(bytes), bytes, outcomes }
+        })
         assert.deepEqual(entry.requests, expected)
       },
     ),

@@ -109,6 +109,7 @@ export class Catalogue {
   readonly #forgetDropped: StatementSync
   readonly #setApplied: StatementSync
   readonly #setFloor: StatementSync
+  readonly #setFloors: StatementSync
 
   constructor(directory: string, limits: RequestLimits = REQUEST_LIMITS) {
     const database = openForWriting(join(directory, SYSTEM_FILE))
@@ -128,8 +129,10 @@ export class Catalogue {
     this.#setDropped = database.prepare('INSERT OR REPLACE INTO lockstep_dropped VALUES (?, ?)')
     this.#forgetDropped = database.prepare('DELETE FROM lockstep_dropped WHERE name = ?')
     this.#setApplied = database.prepare(
-      'UPDATE lockstep_state SET applied = ?, request_floor = ?, dropped_floor = ? ' +
-        'WHERE id = 1 AND applied = ? AND applied < ?',
+      'UPDATE lockstep_state SET applied = ? WHERE id = 1 AND applied = ? AND applied < ?',
+    )
+    this.#setFloors = database.prepare(
+      'UPDATE lockstep_state SET request_floor = ?, dropped_floor = ? WHERE id = 1',
     )
     this.#setFloor = database.prepare(
       'UPDATE lockstep_state SET floor = ?, now_ms = ? WHERE id = 1 AND floor = ?',
@@ -166,8 +169,8 @@ export class Catalogue {
   }
 
   /**
-   * The entry that last dropped a database of this name, or a later one: who was born before it may
-   * have written to that database. 0 if there was none.
+   * The entry that last dropped a database of this name, or a later one: sessions born before it
+   * may have written to that database. 0 if there was none.
    */
   droppedAt(name: string): number {
     return this.#dropped.get(name) ?? this.#droppedFloor
@@ -217,19 +220,14 @@ export class Catalogue {
 
   #change(index: number, records: RecordsBuilder | undefined, change: () => void): void {
     this.#database.exec('BEGIN IMMEDIATE')
-    change()
-    if (records !== undefined) this.requests.add(index, records)
-    const moved = this.#setApplied.run(
-      BigInt(index),
-      BigInt(this.requests.floor),
-      BigInt(this.#droppedFloor),
-      BigInt(this.#applied),
-      BigInt(index),
-    )
+    const moved = this.#setApplied.run(BigInt(index), BigInt(this.#applied), BigInt(index))
     assert(
       Number(moved.changes) === 1,
       `the catalogue was to go from entry ${this.#applied} to ${index}, but it is elsewhere`,
     )
+    change()
+    if (records !== undefined) this.requests.add(index, records)
+    this.#setFloors.run(BigInt(this.requests.floor), BigInt(this.#droppedFloor))
     this.#database.exec('COMMIT')
     this.#applied = index
     this.#unflushedChanges++

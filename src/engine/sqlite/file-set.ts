@@ -35,6 +35,8 @@ const PROBE_FILE = 'space.probe'
 const PROBE_BYTES = 1024 * 1024
 /** A look at the WALs costs as much as a small request, so it is not taken after each. */
 const CHANGES_BETWEEN_LOOKS = 8
+/** What request ids may weigh in memory, of all files together: some 100 MB. */
+const BOOKS_WEIGHT_MAX = 1_000_000
 const DATABASE_FILE = /^db-(\d+)\.sqlite(?:-wal|-shm)?$/
 
 export class FileSet {
@@ -146,7 +148,10 @@ export class FileSet {
     const path = this.#path(index)
     // A crash may have left a WAL beside a file that it had not named yet; it must not be replayed.
     this.#removeFiles(index)
-    fileSystem.write(path, newDatabaseImage(index, this.#catalogue.droppedAt(name)))
+    fileSystem.write(
+      path,
+      newDatabaseImage(index, Math.max(0, this.#catalogue.droppedAt(name) - 1)),
+    )
     fileSystem.sync(path)
     fileSystem.syncDirectory(directory)
     onFlushed(path)
@@ -186,6 +191,7 @@ export class FileSet {
   checkpointIfDue(applied: number, nowMs: number): void {
     if (this.#changeCount < CHANGES_BETWEEN_LOOKS) return
     this.#changeCount = 0
+    this.#trimBooks()
     const { waiting, inLog } = this.#sumWalPages()
     if (waiting < this.#walPagesDue) return
     const { walPagesMax } = this.#options
@@ -220,6 +226,17 @@ export class FileSet {
     this.#durableIndex = this.#catalogue.floor
     this.#removeDropped()
     return true
+  }
+
+  /** Lets go of what the longest unused files remember of requests, when it is too much. */
+  #trimBooks(): void {
+    let weight = 0
+    for (const [, { requests }] of this.#open.entries()) weight += requests.weightInMemory
+    for (const [, { requests }] of this.#open.entries()) {
+      if (weight <= BOOKS_WEIGHT_MAX) return
+      weight -= requests.weightInMemory
+      requests.forgetMemory()
+    }
   }
 
   /** True if everything committed in the file survives a power cut now. */

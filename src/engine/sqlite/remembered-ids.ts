@@ -12,6 +12,9 @@ export const FRESH = 0
 /** It is older than what is remembered, so that nobody can tell. */
 export const EXPIRED = -1
 
+/** Two arrays as long as the window. */
+const SESSION_WEIGHT = 12
+
 interface Session {
   readonly birth: number
   /** Highest sequence that took effect. */
@@ -49,9 +52,9 @@ export class RememberedIds {
     return this.#floor
   }
 
-  /** How many sessions and keys there are. */
-  get size(): number {
-    return this.#sessions.size + this.#keys.size
+  /** How much memory it takes, in units of about 100 bytes. */
+  get weight(): number {
+    return this.#sessions.size * SESSION_WEIGHT + this.#keys.size + this.#rows.size
   }
 
   /** The entry that has this id, or `FRESH`, or `EXPIRED`. */

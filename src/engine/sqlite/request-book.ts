@@ -58,9 +58,9 @@ export class RequestBook {
     return this.#floor
   }
 
-  /** How many sessions and keys are in memory. */
-  get sizeInMemory(): number {
-    return this.#ids?.size ?? 0
+  /** How much memory it takes, in units of about 100 bytes. */
+  get weightInMemory(): number {
+    return this.#ids?.weight ?? 0
   }
 
   /** Lets go of the memory; it is read again when it is needed. */

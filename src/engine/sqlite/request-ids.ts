@@ -160,18 +160,17 @@ export class RequestIds {
    * the catalogue, and so is what was cancelled: it may have been anything.
    */
   #inBooks(request: IdentifiedRequest, file: DatabaseFile | undefined): Found {
-    const { id, type } = request
-    const isOfCatalogue = type === 'create-database' || type === 'drop-database'
-    const here = isOfCatalogue ? FRESH : (file?.requests.find(id) ?? this.#afterDrop(request))
+    const here = file === undefined ? this.#withoutFile(request) : file.requests.find(request.id)
     if (here.type === 'applied') return here
     const there = this.#catalogue.requests.find(this.#scoped(request))
     return there.type === 'fresh' ? here : there
   }
 
-  /** With a database goes its book: who is older than that may have written to it. */
-  #afterDrop({ id, database }: IdentifiedRequest): Found {
-    const isOlder = id.type === 'session' && id.session.birth <= this.#catalogue.droppedAt(database)
-    return { type: isOlder ? 'expired' : 'fresh' }
+  /** With a database goes its book: who was born before may have written to it. */
+  #withoutFile({ id, type, database }: IdentifiedRequest): Found {
+    if (type === 'create-database' || type === 'drop-database' || id.type === 'key') return FRESH
+    const isOlder = id.session.birth < this.#catalogue.droppedAt(database)
+    return isOlder ? { type: 'expired' } : FRESH
   }
 
   #idIn(book: RequestBook, request: IdentifiedRequest): RequestId {
