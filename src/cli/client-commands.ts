@@ -1,4 +1,4 @@
-/** The commands that talk to a running cluster: status, sql, transfer. */
+/** The commands that look at a running cluster and run SQL there: status, sql. */
 import Table from 'cli-table3'
 import { DbError } from '../base/errors.ts'
 import {
@@ -156,20 +156,8 @@ export async function runSql(
   process.stdout.write(`${what}, by ${result.node} at index ${result.index}\n`)
 }
 
-/** `lockstep transfer`. */
-export async function transfer(nodes: string): Promise<void> {
-  const client = createClient({ nodes: addressList(nodes), timeoutMs: ASK_MS })
-  const { leader } = await client.nodes()
-  if (leader === null) throw new DbError('NO_LEADER', 'nobody leads right now')
-  const answer = await client.transfer(leader.address)
-  process.stdout.write(
-    answer.isTransferring
-      ? `${answer.node} hands over\n`
-      : `${answer.node} did not lead any more\n`,
-  )
-}
-
-function addressList(nodes: string): string[] {
+/** The addresses of `--nodes`. */
+export function addressList(nodes: string): string[] {
   const addresses = nodes.split(',').map(address => address.trim())
   return addresses.filter(address => address !== '')
 }

@@ -41,9 +41,26 @@ export function init(given: { data: string; nodeId: string; voters: string }): v
 
 /** `lockstep start`: runs one node; resolves with the exit code. */
 export async function start(given: Readonly<Record<string, string | undefined>>): Promise<number> {
+  return run(given, undefined)
+}
+
+/** `lockstep join`: the same for an empty directory that becomes a member, or is on its way. */
+export async function join(
+  addresses: readonly string[],
+  given: Readonly<Record<string, string | undefined>> & { readonly learner?: unknown },
+): Promise<number> {
+  const { learner, ...rest } = given
+  const list = addresses.flatMap(text => text.split(','))
+  return run({ ...rest, join: list.join(',') }, learner === true ? 'learner' : 'voter')
+}
+
+async function run(
+  given: Readonly<Record<string, string | undefined>>,
+  joinAs: 'voter' | 'learner' | undefined,
+): Promise<number> {
   const { config, ...flags } = given
   const options = readOptions({ flags, env: process.env, file: config })
-  const settings = nodeSettings(options)
+  const settings = { ...nodeSettings(options), ...(joinAs !== undefined && { joinAs }) }
   const facts = { nodeId: settings.nodeId }
   const destination = stderrDestination()
   const hasColors = process.stderr.isTTY

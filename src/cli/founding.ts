@@ -13,7 +13,7 @@ import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random } from '../base/ports.ts'
 import { checkSecretNeeded, parseAddress } from '../platform/address.ts'
 import type { FileSystem } from '../platform/durable-file.ts'
-import { type Identity, type IdentityOf, type Member, writeIdentity } from './identity.ts'
+import { type Identity, type IdentityOf, knownOf, type Member, writeIdentity } from './identity.ts'
 import { JoinClient } from './join-client.ts'
 import {
   type JoinAnswer,
@@ -61,6 +61,12 @@ const FOUNDING_PACES: FoundingPaces = {
 export type JoinResult =
   | { readonly type: 'ok'; readonly json: Sealed }
   | { readonly type: 'failed'; readonly error: DbError }
+  /** The cluster is founded and runs, so the log decides; `seal` makes the answer. */
+  | {
+      readonly type: 'admit'
+      readonly request: JoinRequest
+      readonly seal: (answer: JoinAnswer) => Sealed
+    }
 
 interface Candidate {
   readonly nodeId: string
@@ -109,6 +115,9 @@ export class Founding {
       case 'joining':
         this.#ask(identity)
         break
+      case 'removed':
+        this.#settle.reject(removedError(identity))
+        break
     }
   }
 
@@ -123,6 +132,9 @@ export class Founding {
     try {
       const { request, mac } = openJoinRequest(Buffer.from(body).toString('utf8'), secret)
       this.#filter.check(request)
+      if (request.as !== 'founder' && this.#identity.type === 'member') {
+        return { type: 'admit', request, seal: answer => sealJoinAnswer(answer, mac, secret) }
+      }
       return { type: 'ok', json: sealJoinAnswer(this.#answer(request), mac, secret) }
     } catch (error) {
       if (error instanceof DbError) return { type: 'failed', error }
@@ -132,9 +144,14 @@ export class Founding {
 
   #answer(request: JoinRequest): JoinAnswer {
     const identity = this.#identity
+    if (identity.type === 'removed') throw removedError(identity)
     if (identity.type === 'member') {
-      checkMember(identity, request)
+      checkFounder(identity.founders, request)
       return answerOf(identity)
+    }
+    if (request.as !== 'founder') {
+      const message = `node ${identity.nodeId} belongs to no cluster that runs yet`
+      throw new DbError('NOT_READY', message)
     }
     if (identity.type === 'joining') {
       throw new DbError(
@@ -215,21 +232,26 @@ export class Founding {
   }
 
   #ask(identity: IdentityOf<'joining'>): void {
-    const { directory, files, logger } = this.#options
-    const { nodeId, incarnation } = identity
+    const { directory, files, logger, address } = this.#options
+    const { nodeId, incarnation, as } = identity
+    const join = this.#options.join.length > 0 ? this.#options.join : identity.addresses
     this.#client = new JoinClient({
       ...this.#options,
       ...this.#paces,
+      join,
       nodeId,
       incarnation,
-      onFounded: answer => {
+      as,
+      onLetIn: answer => {
         try {
-          checkMember(answer, identity)
-          const member = toMember(identity, answer, answer.members)
-          checkOwnAddress(member, this.#options.address)
+          const member =
+            answer.type === 'founded'
+              ? becomeFounder(identity, answer, address)
+              : becomeMember(identity, answer)
           writeIdentity(directory, member, files)
           this.#identity = member
-          logger.info({ clusterId: member.clusterId, members: namesOf(member.members) }, 'joined')
+          const names = namesOf(member.known.members)
+          logger.info({ clusterId: member.clusterId, members: names }, 'joined')
           this.#settle.resolve(member)
         } catch (error) {
           this.#settle.reject(error)
@@ -247,6 +269,28 @@ interface ClusterFacts {
   readonly groupId: number
 }
 
+function becomeFounder(
+  identity: IdentityOf<'joining'>,
+  answer: Extract<JoinAnswer, { type: 'founded' }>,
+  address: string,
+): IdentityOf<'member'> {
+  checkFounder(answer.members, identity)
+  const member = toMember(identity, answer, answer.members)
+  checkOwnAddress(member, address)
+  return member
+}
+
+function becomeMember(
+  identity: IdentityOf<'joining'>,
+  answer: Extract<JoinAnswer, { type: 'joined' }>,
+): IdentityOf<'member'> {
+  const { format, nodeId, incarnation, as } = identity
+  const { clusterId, historyId, groupId, raftId, founders, known } = answer
+  const head = { format, type: 'member', clusterId, historyId, groupId, nodeId } as const
+  const isPromotionDue = as === 'voter'
+  return { ...head, raftId, incarnation, founders, known, hasLog: false, isPromotionDue }
+}
+
 function toMember(
   identity: IdentityOf<'founding' | 'joining'>,
   cluster: ClusterFacts,
@@ -258,7 +302,6 @@ function toMember(
     members.find(member => member.nodeId === nodeId),
     `member ${nodeId}`,
   )
-  const { raftId } = own
   return {
     format,
     type: 'member',
@@ -266,42 +309,56 @@ function toMember(
     historyId,
     groupId,
     nodeId,
-    raftId,
+    raftId: own.raftId,
     incarnation,
-    members: [...members],
+    founders: [...members],
+    known: knownOf(members),
     hasLog: false,
+    isPromotionDue: false,
   }
 }
 
 function answerOf(identity: IdentityOf<'member'>): JoinAnswer {
-  const { clusterId, historyId, groupId, members } = identity
-  return { type: 'founded', clusterId, historyId, groupId, members: [...members] }
+  const { clusterId, historyId, groupId, founders } = identity
+  return { type: 'founded', clusterId, historyId, groupId, members: [...founders] }
+}
+
+/** Why a node that was removed does nothing any more. */
+export function removedError(identity: IdentityOf<'removed'>): DbError {
+  const { nodeId, clusterId, reason } = identity
+  return new DbError(
+    'REMOVED',
+    `node ${nodeId} was removed from cluster ${clusterId} (${reason}); ` +
+      'to come back, join with an empty directory under a new id',
+  )
 }
 
 /** Throws FORBIDDEN unless this very disk is in the fixed list. */
-function checkMember(
-  cluster: { readonly members: readonly Member[] },
+function checkFounder(
+  founders: readonly Member[],
   node: { readonly nodeId: string; readonly incarnation: string },
 ): void {
-  const member = cluster.members.find(member => member.nodeId === node.nodeId)
+  const member = founders.find(member => member.nodeId === node.nodeId)
   if (member === undefined) {
     throw new DbError(
       'FORBIDDEN',
-      `node ${node.nodeId} is not one of the nodes that founded the cluster ` +
-        `(${namesOf(cluster.members)}), and it takes no others`,
+      `node ${node.nodeId} is not one of the nodes that founded the cluster; ` +
+        'an empty directory becomes a member by "lockstep join"',
     )
   }
   if (member.incarnation !== node.incarnation) {
     throw new DbError(
       'FORBIDDEN',
       `node ${node.nodeId} founded the cluster with another data directory; start it with that ` +
-        'one: an empty disk under an old id could forget votes and entries that it confirmed',
+        'one: an empty disk under an old id could forget votes and entries that it confirmed. ' +
+        `If that directory is lost, run "lockstep remove ${node.nodeId}" and let the empty one ` +
+        'join under a new id',
     )
   }
 }
 
 function checkOwnAddress(identity: IdentityOf<'member'>, address: string): void {
-  const own = identity.members.find(member => member.raftId === identity.raftId)
+  const own = identity.founders.find(member => member.raftId === identity.raftId)
   if (own?.address === address) return
   throw new DbError(
     'INVALID_REQUEST',

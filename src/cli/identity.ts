@@ -15,8 +15,8 @@ import {
   writeFileDurably,
 } from '../platform/durable-file.ts'
 
-/** Version of node.json that this build writes, and the newest it reads. */
-export const IDENTITY_FORMAT = 1
+/** Version of node.json that this build writes, and the newest it reads. It reads 1 too. */
+export const IDENTITY_FORMAT = 2
 
 /** Most voters that a cluster can be founded with. */
 export const VOTERS_MAX = 7
@@ -29,24 +29,55 @@ const cluster = { clusterId: name, historyId: name, groupId: z.int().min(1) }
 
 const member = z.strictObject({ raftId, nodeId: name, address: z.string(), incarnation: name })
 
+/** The newest members that the node has heard of: whom to dial before the log says it again. */
+const known = z.strictObject({
+  index: z.int().min(0),
+  members: z.array(member),
+  nextRaftId: raftId,
+})
+
 const identity = z.discriminatedUnion('type', [
-  /** Has a disk and asks to be let in. Knows no cluster, never votes. */
-  z.strictObject({ ...head, type: z.literal('joining') }),
+  /**
+   * Has a disk and asks to be let in, at `addresses`, to found a cluster or to become a member of
+   * one that runs. Knows no cluster, never votes.
+   */
+  z.strictObject({
+    ...head,
+    type: z.literal('joining'),
+    as: z.enum(['founder', 'voter', 'learner']),
+    addresses: z.array(z.string()),
+  }),
   /** Made by init, waits for the others. Never votes. */
   z.strictObject({ ...head, ...cluster, type: z.literal('founding'), voters: z.int().min(1) }),
   /**
-   * The members are fixed, here and for ever (until one changes them through the log). `hasLog` is
-   * true once a log was made: from then on a missing log is a loss, not a beginning.
+   * Belongs to a cluster; who else does, the log says. `founders` are the members that the log
+   * begins with, empty if it begins with a snapshot. `hasLog` is true once a log was made: from
+   * then on a missing log is a loss, not a beginning. `isPromotionDue`: joined to become a voter,
+   * and is none yet.
    */
   z.strictObject({
     ...head,
     ...cluster,
     type: z.literal('member'),
     raftId,
-    members: z.array(member),
+    founders: z.array(member),
+    known,
     hasLog: z.boolean(),
+    isPromotionDue: z.boolean(),
+  }),
+  /** Was a member, and the others have proved that it is none any more. Serves nothing for ever. */
+  z.strictObject({
+    ...head,
+    ...cluster,
+    type: z.literal('removed'),
+    raftId,
+    reason: z.string(),
   }),
 ])
+
+/** node.json as format 1 had it, where the members of the founding were there for ever. */
+const formerIdentity = z.looseObject({ format: z.literal(1), type: z.string() })
+const formerMembers = z.array(member).min(1)
 
 export type Member = Readonly<z.infer<typeof member>>
 export type Identity = Readonly<z.infer<typeof identity>>
@@ -98,7 +129,7 @@ export function readIdentity(directory: string): Identity | undefined {
         `${IDENTITY_FORMAT}); start it with that version`,
     )
   }
-  const parsed = identity.safeParse(content)
+  const parsed = identity.safeParse(format === 1 ? upgrade(content) : content)
   if (!parsed.success || !isConsistent(parsed.data)) {
     const why = parsed.success ? 'its members do not name this node' : z.prettifyError(parsed.error)
     throw new DbError('CORRUPT', `${path} can not be used: ${why.replaceAll('\n', ' ')}`)
@@ -111,22 +142,6 @@ export function writeIdentity(directory: string, identity: Identity, files?: Fil
   const path = join(directory, 'node.json')
   const text = `${JSON.stringify(identity, undefined, 2)}\n`
   orDiskError(path, () => writeFileDurably(path, text, { mode: 0o644, ...(files && { files }) }))
-}
-
-/**
- * Notes that the log of this member is on its disk. To be called when the empty log is durable and
- * before the node votes or confirms anything: a crash in between only means to look again, and
- * after it nobody can take an emptied log directory for a new node.
- */
-export function noteLog(
-  directory: string,
-  identity: IdentityOf<'member'>,
-  files?: FileSystem,
-): IdentityOf<'member'> {
-  if (identity.hasLog) return identity
-  const noted = { ...identity, hasLog: true }
-  writeIdentity(directory, noted, files)
-  return noted
 }
 
 /** Shortest secret that is accepted. `init` makes one of 64 characters. */
@@ -178,12 +193,31 @@ function isData(name: string): boolean {
   return name.startsWith('group-')
 }
 
+/** What format 1 said, in the words of this one. What can't be read stays as it is. */
+function upgrade(content: unknown): unknown {
+  const former = formerIdentity.safeParse(content)
+  if (!former.success) return content
+  const { members, ...rest } = former.data
+  const next = { ...rest, format: IDENTITY_FORMAT }
+  if (rest.type === 'joining') return { ...next, as: 'founder', addresses: [] }
+  const founders = formerMembers.safeParse(members)
+  if (rest.type !== 'member' || !founders.success) return next
+  const list = knownOf(founders.data)
+  return { ...next, founders: founders.data, known: list, isPromotionDue: false }
+}
+
+/** The list that the founding of these members makes. */
+export function knownOf(founders: readonly Member[]): IdentityOf<'member'>['known'] {
+  const nextRaftId = 1 + Math.max(0, ...founders.map(member => member.raftId))
+  return { index: 0, members: [...founders], nextRaftId }
+}
+
 function isConsistent(identity: Identity): boolean {
   if (identity.type !== 'member') return true
-  const { nodeId, raftId, incarnation, members } = identity
-  const own = members.find(member => member.raftId === raftId)
-  const ids = new Set(members.flatMap(member => [member.raftId, member.nodeId]))
-  const isUnique = ids.size === 2 * members.length
+  const { nodeId, raftId, incarnation, known } = identity
+  const own = known.members.find(member => member.raftId === raftId)
+  const ids = new Set(known.members.flatMap(member => [member.raftId, member.nodeId]))
+  const isUnique = ids.size === 2 * known.members.length
   return isUnique && own?.nodeId === nodeId && own.incarnation === incarnation
 }
 

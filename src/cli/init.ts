@@ -74,6 +74,8 @@ export interface PrepareOptions {
   readonly listen?: string
   /** Addresses of nodes to ask for a cluster; looked at only if the directory has none yet. */
   readonly join: readonly string[]
+  /** What an empty directory is to become: a founder, if it is absent. */
+  readonly as?: IdentityOf<'joining'>['as']
   /** Given by the operator; takes the place of the one in the directory. */
   readonly secret?: string
   readonly random: Random
@@ -112,16 +114,42 @@ export function prepareNode(options: PrepareOptions): PreparedNode {
     )
   }
   const secret = chooseSecret(options)
-  const addresses = present?.type === 'member' ? present.members.map(m => m.address) : options.join
+  const addresses =
+    present?.type === 'member' ? present.known.members.map(m => m.address) : options.join
   checkSecretNeeded(secret, [listen, address, ...addresses])
-  const identity = present ?? createJoining(options)
-  return { identity: checkAddress(identity, options), secret }
+  checkPurpose(options, present)
+  return { identity: present ?? createJoining(options), secret }
+}
+
+/** Throws WRONG_DATA if the directory is on another way than the one that was asked for. */
+function checkPurpose(options: PrepareOptions, present: Identity | undefined): void {
+  const { as, directory } = options
+  if (as === undefined || present === undefined) return
+  if (present.type === 'joining' && present.as === as) return
+  // A join that was interrupted is repeated by the same words, also when it had come to its end.
+  if (present.type === 'member') return
+  const what =
+    present.type === 'removed'
+      ? 'was removed from its cluster'
+      : present.type === 'founding' || present.as === 'founder'
+        ? 'is about to found a cluster'
+        : `is about to join as a ${present.as}`
+  throw new DbError(
+    'WRONG_DATA',
+    `node ${present.nodeId} in ${directory} ${what}; join with an empty directory`,
+  )
 }
 
 function createJoining(options: PrepareOptions): IdentityOf<'joining'> {
-  const { directory, nodeId, random, files } = options
-  const incarnation = randomName(random)
-  const identity = { format: IDENTITY_FORMAT, type: 'joining', nodeId, incarnation } as const
+  const { directory, nodeId, random, files, as = 'founder', join: addresses } = options
+  const identity: IdentityOf<'joining'> = {
+    format: IDENTITY_FORMAT,
+    type: 'joining',
+    nodeId,
+    incarnation: randomName(random),
+    as,
+    addresses: [...addresses],
+  }
   makeDataDirectory(directory, files)
   writeIdentity(directory, identity, files)
   return identity
@@ -135,24 +163,6 @@ function chooseSecret(options: PrepareOptions): string {
   makeDataDirectory(directory, files)
   writeSecret(directory, secret, files)
   return secret
-}
-
-/** The others know a member by the address it joined with; alone, it may move. */
-function checkAddress(identity: Identity, options: PrepareOptions): Identity {
-  if (identity.type !== 'member') return identity
-  const { directory, address, files } = options
-  const own = identity.members.find(member => member.raftId === identity.raftId)
-  if (own === undefined || own.address === address) return identity
-  if (identity.members.length === 1) {
-    const moved = { ...identity, members: [{ ...own, address }] }
-    writeIdentity(directory, moved, files)
-    return moved
-  }
-  throw new DbError(
-    'INVALID_REQUEST',
-    `node ${identity.nodeId} is known to the others at ${own.address}, not at ${address}; ` +
-      'start it with that address',
-  )
 }
 
 function randomSecret(random: Random): string {

@@ -1,8 +1,8 @@
 /**
- * What a joiner and a founder say to each other over `POST /join`. Both directions carry
- * {"payload": text, "mac": hex}: the payload is JSON, kept as text because the MAC, HMAC-SHA256
- * under the cluster secret, is made over these very characters. An answer's MAC covers the MAC of
- * the request too, so it answers that request and no other.
+ * What a joiner and a node of the cluster say to each other over `POST /join`. Both directions
+ * carry {"payload": text, "mac": hex}: the payload is JSON, kept as text because the MAC,
+ * HMAC-SHA256 under the cluster secret, is made over these very characters. An answer's MAC covers
+ * the MAC of the request too, so it answers that request and no other.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import * as z from 'zod'
@@ -13,10 +13,15 @@ const mac = z.string().regex(/^[0-9a-f]{64}$/)
 
 const envelope = z.object({ payload: z.string(), mac })
 
+/** 2: a cluster that runs takes new members. */
+export const JOIN_VERSION = 2
+
 const joinRequest = z.object({
-  version: z.literal(1),
+  version: z.literal(JOIN_VERSION),
   nodeId: name,
   incarnation: name,
+  /** To found a cluster together, or to become a member of one that runs. */
+  as: z.enum(['founder', 'voter', 'learner']),
   /** Where the others will reach the joiner. */
   address: z.string().max(300),
   /** Names the SQL engine's build, which must be the same on all nodes. */
@@ -42,6 +47,20 @@ const joinAnswer = z.discriminatedUnion('type', [
     historyId: name,
     groupId: z.int().min(1),
     members: z.array(member),
+  }),
+  /** The joiner is a member from here on; its log begins with the founders, or a snapshot. */
+  z.object({
+    type: z.literal('joined'),
+    clusterId: name,
+    historyId: name,
+    groupId: z.int().min(1),
+    raftId: z.int().min(1),
+    founders: z.array(member),
+    known: z.object({
+      index: z.int().min(0),
+      members: z.array(member),
+      nextRaftId: z.int().min(1),
+    }),
   }),
 ])
 
@@ -98,7 +117,7 @@ function open(body: string, secret: string, label: string, context: string): Sea
   if (!timingSafeEqual(macOf(secret, label, context, payload), Buffer.from(mac, 'hex'))) {
     throw new DbError(
       'UNAUTHENTICATED',
-      'the joining node and the founder have different cluster secrets; ' +
+      'the joining node and the one it asked have different cluster secrets; ' +
         'give every node the secret that "lockstep init" made',
     )
   }

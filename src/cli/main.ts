@@ -2,6 +2,7 @@
 /** The program `lockstep`: its commands and what they print. The work is done elsewhere. */
 import { Command, CommanderError } from 'commander'
 import { DbError } from '../base/errors.ts'
+import type { Change } from './member-commands.ts'
 import { flagName, OPTIONS, type OptionRow } from './options.ts'
 
 const EXIT_FAILED = 1
@@ -39,6 +40,7 @@ function createProgram(setExitCode: SetExitCode): Command {
   program.configureHelp({ sortSubcommands: false })
   addNodeCommands(program, setExitCode)
   addClientCommands(program)
+  addMemberCommands(program)
   return program
 }
 
@@ -54,16 +56,20 @@ function addNodeCommands(program: Command, setExitCode: SetExitCode): void {
       init(given)
     })
   const start = program.command('start').description('Run one node until SIGTERM or SIGINT.')
-  start.option('--config <file>', 'JSON file of options; the environment and flags win over it.')
-  for (const [name, row] of Object.entries<OptionRow>(OPTIONS)) {
-    // A secret on the command line is seen by everybody on the machine.
-    if (row.type === 'text' && row.isSecret === true) continue
-    start.option(`${flagName(name)} <${placeholder(row)}>`, describe(row))
-  }
-  start.addHelpText('after', '\nThe cluster secret is read from LOCKSTEP_SECRET or the file.')
+  addNodeOptions(start, [])
   start.action(async (given: Record<string, string>) => {
     const { start } = await import('./commands.ts')
     setExitCode(await start(given))
+  })
+  const join = program
+    .command('join')
+    .description('Let an empty directory become a member of a cluster that runs, and run it.')
+    .argument('<addresses...>', 'Addresses of nodes of the cluster.')
+    .option('--learner', 'Stay a learner: follow and serve reads, but never vote.')
+  addNodeOptions(join, ['join'])
+  join.action(async (addresses: string[], given: Record<string, string> & { learner?: true }) => {
+    const { join } = await import('./commands.ts')
+    setExitCode(await join(addresses, given))
   })
   program
     .command('dev')
@@ -76,6 +82,17 @@ function addNodeCommands(program: Command, setExitCode: SetExitCode): void {
       const { dev } = await import('./dev.ts')
       await dev({ ...given, options })
     })
+}
+
+function addNodeOptions(command: Command, except: readonly string[]): void {
+  command.option('--config <file>', 'JSON file of options; the environment and flags win over it.')
+  for (const [name, row] of Object.entries<OptionRow>(OPTIONS)) {
+    // A secret on the command line is seen by everybody on the machine.
+    const isSecret = row.type === 'text' && row.isSecret === true
+    if (isSecret || except.includes(name)) continue
+    command.option(`${flagName(name)} <${placeholder(row)}>`, describe(row))
+  }
+  command.addHelpText('after', '\nThe cluster secret is read from LOCKSTEP_SECRET or the file.')
 }
 
 function addClientCommands(program: Command): void {
@@ -102,14 +119,52 @@ function addClientCommands(program: Command): void {
       const { runSql } = await import('./client-commands.ts')
       await runSql(statement, values, { ...given, json: given.json === true })
     })
+}
+
+function addMemberCommands(program: Command): void {
+  const nodes = ['--nodes <addresses>', 'Some nodes of the cluster.', '127.0.0.1:7070'] as const
+  const change = async (change: Change, given: { nodes: string }): Promise<void> => {
+    const { changeMembers } = await import('./member-commands.ts')
+    await changeMembers(change, given.nodes)
+  }
+  program
+    .command('members')
+    .description('Show who belongs to the cluster: voters, learners, the leader.')
+    .option(...nodes)
+    .option('--json', 'As JSON.')
+    .action(async (given: { nodes: string; json?: true }) => {
+      const { members } = await import('./member-commands.ts')
+      await members(given.nodes, given.json === true)
+    })
+  for (const [action, about] of [
+    ['remove', 'Remove a member for good. Its id and its data directory are not used again.'],
+    ['promote', 'Make a learner a voter, as soon as it has caught up.'],
+    ['demote', 'Make a voter a learner: it follows and serves reads, and votes no more.'],
+  ] as const) {
+    program
+      .command(action)
+      .description(about)
+      .argument('<node>', 'Id of the node.')
+      .option(...nodes)
+      .action((node: string, given: { nodes: string }) => change({ action, node }, given))
+  }
+  program
+    .command('replace')
+    .description('Remove a voter and make a learner a voter in its place, in one step.')
+    .argument('<old>', 'Id of the voter that goes; it may be dead.')
+    .argument('<new>', 'Id of the learner that takes its place.')
+    .option(...nodes)
+    .action((remove: string, promote: string, given: { nodes: string }) =>
+      change({ action: 'replace', remove, promote }, given),
+    )
   program
     .command('transfer')
-    .description('Ask the leader to hand over to the most advanced other voter.')
+    .description('Hand leadership over, without failing a write.')
+    .argument('[node]', 'Id of the voter to lead; the best other one if absent.')
     .option(...nodes)
-    .action(async (given: { nodes: string }) => {
-      const { transfer } = await import('./client-commands.ts')
-      await transfer(given.nodes)
-    })
+    .action((node: string | undefined, given: { nodes: string }) =>
+      change({ action: 'transfer', ...(node !== undefined && { node }) }, given),
+    )
 }
 
 interface SqlFlags {

@@ -1,66 +1,36 @@
 /**
- * One node: the composition root. Every part is made here, in an order that matters, and joined to
- * the others by their interfaces only.
+ * One node: the composition root, and what the server asks of it. It waits until it belongs to a
+ * cluster, has its parts made (node-parts.ts), and closes them in order.
  */
 import type { IncomingMessage } from 'node:http'
-import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import type { Duplex } from 'node:stream'
 import { must } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random } from '../base/ports.ts'
-import { ProcessEngine } from '../engine/sqlite/process-engine.ts'
-import { Peers } from '../log/peers.ts'
-import { RaftLog } from '../log/raft-log.ts'
-import type { RaftLogOptions } from '../log/raft-log.ts'
 import { formatAddress } from '../platform/address.ts'
 import { SystemClock } from '../platform/clock.ts'
-import { fastCrc32, RealDisk } from '../platform/disk.ts'
-import { PEER_LIMITS } from '../platform/peer-limits.ts'
-import { TcpPeerTransport } from '../platform/peer-transport.ts'
 import { SystemRandom } from '../platform/random.ts'
-import { Replica } from '../replica/replica.ts'
-import type { ReplicaOptions, ReplicaStatus } from '../replica/types.ts'
+import type { MembersResponse } from '../protocol/http-api.ts'
+import type { Replica } from '../replica/replica.ts'
+import type { ReplicaStatus } from '../replica/types.ts'
 import { HttpServer } from '../server/http/server.ts'
-import type { HttpServerOptions } from '../server/http/server.ts'
 import type { JoinAnswer, JoinRequest, NodeIdentity, Service } from '../server/service.ts'
-import { Wal } from '../wal/wal.ts'
-import type { WalOptions } from '../wal/wal.ts'
 import { DataLock } from './data-lock.ts'
-import { Founding } from './founding.ts'
-import { makeDataDirectory, noteLog } from './identity.ts'
+import { Founding, removedError } from './founding.ts'
+import { type IdentityOf, makeDataDirectory } from './identity.ts'
 import { prepareNode } from './init.ts'
+import type { NodeSettings } from './node-settings.ts'
+import { engineBuild, type NodeParts, openNodeParts } from './node-parts.ts'
 
-export interface NodeSettings {
-  readonly directory: string
-  readonly nodeId: string
-  /** Where this node listens and where the others reach it, host:port. */
-  readonly address: string
-  readonly join: readonly string[]
-  readonly secret: string | undefined
-  /** Options of which all nodes should have the same values; nodes tell each other when not. */
-  readonly clusterOptions: Readonly<Record<string, number | string>>
-  readonly version: string
-  readonly http: HttpServerOptions
-  readonly log: RaftLogOptions
-  readonly wal: WalOptions
-  readonly replica: ReplicaOptions
-  readonly maxReaders: number
-}
-
-/** How long a stopping node waits for its own writes, and then for a successor. */
-const DRAIN_MS_MAX = 5000
-const TRANSFER_MS_MAX = 3000
+/** How long a stopping node waits for its own writes and a successor, and then for the others'. */
+const HAND_OVER_MS_MAX = 8000
+const PASS_ON_MS_MAX = 5000
+/** How long idle connections of clients are kept, so that their next request gets an answer. */
+const LAME_MS_MAX = 500
 const HTTP_GRACE_MS = 2000
 const WAIT_STEP_MS = 10
-
-/** What exists only once the cluster is founded. */
-interface Parts {
-  readonly facts: NodeIdentity
-  readonly transport: TcpPeerTransport
-  readonly replica: Replica
-  readonly engine: ProcessEngine
-}
+/** Until a join that was asked of this node is answered. */
+const JOIN_MS_MAX = 4000
 
 export class Node implements Service {
   readonly version: string
@@ -76,7 +46,10 @@ export class Node implements Service {
   readonly #http: HttpServer
   readonly #build: string
   readonly #secret: string
-  #parts: Parts | undefined
+  #identity: NodeIdentity | undefined
+  #parts: NodeParts | undefined
+  /** Set for good once this node is no member of its cluster any more. */
+  #removal: DbError | undefined
   #isStopping = false
 
   /**
@@ -109,7 +82,7 @@ export class Node implements Service {
     onFatal: (reason: string) => void,
     lock: DataLock,
   ) {
-    const { directory, nodeId, address, join: addresses, secret } = settings
+    const { directory, nodeId, address, join: addresses, joinAs, secret } = settings
     this.version = settings.version
     this.startedAtMs = this.#clock.wallMs()
     this.nodeId = nodeId
@@ -124,10 +97,12 @@ export class Node implements Service {
       address,
       listen: formatAddress(settings.http),
       join: addresses,
+      ...(joinAs !== undefined && { as: joinAs }),
       ...(secret !== undefined && { secret }),
       random: this.#random,
     })
     this.#secret = prepared.secret
+    if (prepared.identity.type === 'removed') this.#removal = removedError(prepared.identity)
     this.#founding = new Founding({
       directory,
       identity: prepared.identity,
@@ -142,124 +117,72 @@ export class Node implements Service {
     this.#http = new HttpServer(settings.http, this, logger)
   }
 
-  /** Resolves when the cluster is founded and the replica runs; rejects if it never will. */
+  /** Resolves when the replica runs, or never will; rejects if no cluster lets this node in. */
   async run(): Promise<void> {
+    if (this.#removal !== undefined) {
+      // It keeps the port, so that whoever looks is told why, instead of starting it again.
+      this.#logger.warn({ error: this.#removal }, 'this node serves nothing')
+      return
+    }
     const identity = await this.#founding.founded
     if (this.#isStopping) return
-    const { directory, log, wal: walOptions, replica: options, maxReaders } = this.#settings
-    const clock = this.#clock
-    const random = this.#random
-    const logger = this.#logger
-    const group = `group-${identity.groupId}`
-    // Ends what an earlier life of this node left running before any file is opened.
-    const engine = await ProcessEngine.open({
-      directory: join(directory, group, 'engine'),
-      childrenPath: join(directory, 'engine.pids'),
-      clock,
-      logger,
-      pool: { readersMax: maxReaders },
-    })
-    const transport = new TcpPeerTransport({
-      facts: {
-        clusterId: identity.clusterId,
-        historyId: identity.historyId,
-        groupIds: [identity.groupId],
-        nodeId: identity.nodeId,
-        raftId: identity.raftId,
-        incarnation: identity.incarnation,
-        address: this.#settings.address,
-        build: this.#build,
-        options: this.#settings.clusterOptions,
-        secret: this.#secret,
-      },
-      members: {
-        index: 0,
-        members: identity.members,
-        nextRaftId: 1 + Math.max(...identity.members.map(member => member.raftId)),
-      },
-      limits: PEER_LIMITS,
-      clock,
-      random,
-      logger,
-    })
-    const peers = new Peers(transport, clock, identity.groupId)
-    const wal = Wal.open({
-      disk: new RealDisk(directory),
-      directory: `${group}/log`,
-      identity: {
-        clusterId: identity.clusterId,
-        groupId: identity.groupId,
-        raftId: identity.raftId,
-      },
-      options: walOptions,
-      initialConfState: {
-        voters: identity.members.map(({ raftId }) => raftId).sort((a, b) => a - b),
-        learners: [],
-        votersOutgoing: [],
-        learnersNext: [],
-        autoLeave: false,
-      },
-      checksum: fastCrc32,
-      // An emptied log directory is a loss, not a beginning.
-      mustExist: identity.hasLog,
-      onFatal: error => this.#onFatal(error.message),
-    })
-    await new Promise<void>(resolve => wal.flush(resolve))
-    noteLog(directory, identity)
-    const { raftId, members } = identity
-    const raftLog = new RaftLog({
-      raftId,
-      members,
-      wal,
-      peers,
-      clock,
-      random,
-      options: log,
-      logger,
-    })
-    const replica = new Replica({
-      raftId,
-      log: raftLog,
-      engine,
-      peers,
-      clock,
-      random,
-      logger,
-      options,
+    const { address } = this.#settings
+    this.#parts = await openNodeParts({
+      settings: this.#settings,
+      identity,
+      secret: this.#secret,
+      build: this.#build,
+      clock: this.#clock,
+      random: this.#random,
+      logger: this.#logger,
+      onRemoved: removed => this.#onRemoved(removed),
       onFatal: this.#onFatal,
     })
-    const facts = { ...identity, address: this.#settings.address }
-    this.#parts = { facts, transport, replica, engine }
-    replica.start()
-    logger.info({ raftId, address: this.#settings.address }, 'the node runs')
+    this.#identity = { ...identity, address }
+    this.#logger.info({ raftId: identity.raftId, address }, 'the node runs')
   }
 
-  /** Hands leadership over, ends what is in flight, and closes everything in order. */
+  /**
+   * Hands leadership over, lets the clients go with their answers, and closes everything in order.
+   * Until the last client has gone this node passes on what still comes.
+   */
   async stop(): Promise<void> {
     if (this.#isStopping) return
     this.#isStopping = true
     this.#founding.stop()
-    const parts = this.#parts
-    if (parts !== undefined) await this.#handOver(parts.replica)
-    await this.#http.stop(HTTP_GRACE_MS)
-    if (parts !== undefined) {
-      await new Promise<void>(resolve => parts.replica.stop(resolve))
-      parts.transport.stop()
+    const replica = this.#parts?.replica
+    const isAlone = replica === undefined || replica.status().log.peers.length === 0
+    if (!isAlone) await this.#handOver(replica)
+    await this.#http.drain(LAME_MS_MAX)
+    if (replica !== undefined) {
+      replica.stopAdmission()
+      await this.#until(() => replica.isIdle, PASS_ON_MS_MAX)
+      // What waits here goes to the next leader; without one there is nobody left to wait for.
+      if (!isAlone) await this.#until(() => replica.isPassedOn, PASS_ON_MS_MAX)
+      replica.refuseHeld()
     }
+    await this.#http.stop(HTTP_GRACE_MS)
+    if (this.#parts !== undefined) await closeParts(this.#parts)
     this.#lock.release()
   }
 
   async #handOver(replica: Replica): Promise<void> {
-    replica.stopAdmission()
-    await this.#until(() => replica.isIdle, DRAIN_MS_MAX)
-    const isAlone = replica.status().log.peers.length === 0
-    if (replica.status().log.role === 'leader' && !isAlone) {
-      replica.transferLeadership()
-      await this.#until(() => replica.status().log.role !== 'leader', TRANSFER_MS_MAX)
-    }
-    // What waited here goes to the next leader; without one there is nobody left to wait for.
-    if (!isAlone) await this.#until(() => replica.isPassedOn, DRAIN_MS_MAX)
-    replica.refuseHeld()
+    const error = await new Promise<DbError | undefined>(resolve => {
+      replica.handOver(undefined, HAND_OVER_MS_MAX, resolve)
+    })
+    if (error === undefined) return
+    this.#logger.warn({ error }, 'leadership was not handed over')
+    // Bluntly then: what can't be finished must not keep the node from stopping.
+    replica.transferLeadership()
+  }
+
+  /** From here on only status and health are answered. */
+  #onRemoved(removed: IdentityOf<'removed'>): void {
+    this.#removal = removedError(removed)
+    this.#logger.warn({ error: this.#removal }, 'this node serves nothing any more')
+    const parts = this.#parts
+    this.#parts = undefined
+    if (parts !== undefined) void closeParts(parts)
   }
 
   async #until(condition: () => boolean, timeoutMs: number): Promise<void> {
@@ -274,7 +197,11 @@ export class Node implements Service {
   // What the server asks of a node.
 
   identity(): NodeIdentity | undefined {
-    return this.#parts?.facts
+    return this.#identity
+  }
+
+  refusal(): DbError | undefined {
+    return this.#removal
   }
 
   status(): ReplicaStatus | undefined {
@@ -304,11 +231,37 @@ export class Node implements Service {
   }
 
   transferLeadership(): void {
-    this.#parts?.replica.transferLeadership()
+    this.#parts?.replica.handOver(undefined, HAND_OVER_MS_MAX, error => {
+      if (error !== undefined) this.#logger.warn({ error }, 'leadership was not handed over')
+    })
   }
 
-  join(request: JoinRequest, done: (answer: JoinAnswer) => void): void {
-    done(this.#founding.handleJoin(request.body))
+  members(): MembersResponse | undefined {
+    return this.#parts?.changes.list()
+  }
+
+  changeMembers: Service['changeMembers'] = (request, asked, done) =>
+    must(this.#parts).changes.change(request, asked, outcome => {
+      if (outcome instanceof DbError) done({ type: 'failed', error: outcome })
+      else done({ type: 'ok', value: outcome })
+    })
+
+  join({ body, isForwarded }: JoinRequest, done: (answer: JoinAnswer) => void): void {
+    const result = this.#founding.handleJoin(body)
+    if (result.type === 'failed') return done(result)
+    if (result.type === 'ok') return done({ type: 'ok', text: JSON.stringify(result.json) })
+    const changes = this.#parts?.changes
+    if (changes === undefined) {
+      const error = this.#removal ?? new DbError('NOT_READY', `node ${this.nodeId} is starting`)
+      return done({ type: 'failed', error })
+    }
+    const asked = { timeoutMs: JOIN_MS_MAX, isForwarded }
+    changes.admit(result.request, body, asked, outcome => {
+      if (outcome instanceof DbError) return done({ type: 'failed', error: outcome })
+      // The leader has sealed its answer for the joiner, with the secret that all share.
+      if (outcome.type === 'elsewhere') return done({ type: 'ok', text: outcome.text })
+      done({ type: 'ok', text: JSON.stringify(result.seal(outcome)) })
+    })
   }
 
   upgrade(request: IncomingMessage, socket: Duplex, head: Uint8Array): void {
@@ -321,15 +274,10 @@ export class Node implements Service {
   }
 }
 
-/** Names the exact build of the SQL engine: replicas must compute the same. */
-function engineBuild(): string {
-  const database = new DatabaseSync(':memory:')
-  try {
-    const row = database.prepare('SELECT sqlite_source_id() AS id').get()
-    const id = row?.['id']
-    if (typeof id !== 'string') throw new DbError('INTERNAL', 'SQLite does not tell its build')
-    return `sqlite ${id}`
-  } finally {
-    database.close()
-  }
+async function closeParts({ keeper, replica, transport }: NodeParts): Promise<void> {
+  keeper.stop()
+  await new Promise<void>(resolve => {
+    replica.stop(resolve)
+  })
+  transport.stop()
 }

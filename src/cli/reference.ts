@@ -11,6 +11,7 @@ import {
   endSchema,
   executeBatchSchema,
   executeStatementSchema,
+  membersSchemas,
   queryBatchSchema,
   queryStatementSchema,
   statementSchema,
@@ -130,6 +131,7 @@ const SHAPES: Readonly<Record<Route['request'], readonly [title: string, schema:
   end: [['Nothing, or', endSchema]],
   cancel: [['A JSON object, and the header `Idempotency-Key` or `Lockstep-Request`', cancelSchema]],
   transfer: [],
+  members: Object.entries(membersSchemas).map(([action, schema]) => [`\`${action}\``, schema]),
   bytes: [],
   none: [],
 }

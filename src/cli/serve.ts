@@ -5,7 +5,7 @@
 import { DbError } from '../base/errors.ts'
 import type { Logger } from '../base/ports.ts'
 import { Node } from './node.ts'
-import type { NodeSettings } from './node.ts'
+import type { NodeSettings } from './node-settings.ts'
 
 const EXIT_FAILED = 1
 

@@ -4,7 +4,7 @@ import { DbError } from '../base/errors.ts'
 import type { LoggerOptions } from '../platform/logger.ts'
 import { defaultLogFormat } from '../platform/logger.ts'
 import { parseAddress } from '../platform/address.ts'
-import type { NodeSettings } from './node.ts'
+import type { NodeSettings } from './node-settings.ts'
 import { OPTIONS, type OptionRow, type Options } from './options.ts'
 
 /** The version in package.json. */

@@ -5,6 +5,8 @@
 import { DbError, type ErrorCode } from '../base/errors.ts'
 import type { Command } from '../protocol/commands.ts'
 import type {
+  MembersRequest,
+  MembersResponse,
   NodesResponse,
   ResultsResponse,
   StatusResponse,
@@ -206,6 +208,25 @@ export class Client {
     const answer = (await this.#look('/nodes', address, options)) as NodesResponse
     if (this.#options.discover !== false) this.#nodes.learn(answer, performance.now())
     return answer
+  }
+
+  /** Who belongs to the cluster, and as what, as one node knows it. */
+  async members(address?: string, options: RequestOptions = {}): Promise<MembersResponse> {
+    return (await this.#look('/members', address, options)) as MembersResponse
+  }
+
+  /**
+   * Changes the members: removes, promotes or demotes one, replaces a voter, or hands leadership
+   * over. Any node passes it on to the leader. While another change is under way it is asked again.
+   */
+  async changeMembers(
+    change: MembersRequest,
+    options: RequestOptions = {},
+  ): Promise<MembersResponse> {
+    const shot = this.#shot('write', '/members', options, timeoutMs =>
+      JSON.stringify({ timeoutMs, ...change }),
+    )
+    return (await this.#send(shot)) as MembersResponse
   }
 
   /** Asks the node at `address` to hand leadership over, if it leads. */

@@ -2,7 +2,13 @@
 export { DbError, type ErrorCode, type Fate, type Retry } from '../base/errors.ts'
 export type { Command } from '../protocol/commands.ts'
 export type { Condition } from '../protocol/conditions.ts'
-export type { MemberStatus, NodesResponse, StatusResponse } from '../protocol/http-api.ts'
+export type {
+  MembersRequest,
+  MembersResponse,
+  MemberStatus,
+  NodesResponse,
+  StatusResponse,
+} from '../protocol/http-api.ts'
 export type { InputValue, OutputValue } from '../protocol/values.ts'
 export {
   createClient,

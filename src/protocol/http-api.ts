@@ -157,6 +157,50 @@ export const cancelSchema = z.strictObject({
 /** The body of `POST /transfer`, which may also be empty. */
 export const transferSchema = z.strictObject({})
 
+const memberName = z
+  .string()
+  .regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be the id of a node')
+  .describe('Id of the node, as `--node-id` gave it.')
+
+/** The body of `POST /members`: one change of who belongs to the cluster, and as what. */
+export const membersSchemas = {
+  remove: z.strictObject({ action: z.literal('remove'), node: memberName, timeoutMs }),
+  promote: z.strictObject({ action: z.literal('promote'), node: memberName, timeoutMs }),
+  demote: z.strictObject({ action: z.literal('demote'), node: memberName, timeoutMs }),
+  replace: z.strictObject({
+    action: z.literal('replace'),
+    remove: memberName.describe('Id of the voter that goes.'),
+    promote: memberName.describe('Id of the learner that takes its place.'),
+    timeoutMs,
+  }),
+  transfer: z.strictObject({
+    action: z.literal('transfer'),
+    node: memberName.optional().describe('Id of the next leader; the best voter if absent.'),
+    timeoutMs,
+  }),
+  'set-address': z.strictObject({
+    action: z.literal('set-address'),
+    node: memberName,
+    address: z.string().max(300).describe('Where the others reach the node: host:port.'),
+    timeoutMs,
+  }),
+}
+
+const { remove, promote, demote, replace, transfer } = membersSchemas
+const setAddress = membersSchemas['set-address']
+
+/** Any change of the members. */
+export const membersSchema = z.discriminatedUnion('action', [
+  remove,
+  promote,
+  demote,
+  replace,
+  transfer,
+  setAddress,
+])
+
+export type MembersRequest = z.infer<typeof membersSchema>
+
 /** What one statement or Command gave. */
 export interface ResultJson {
   /** Rows inserted, updated or deleted by the statement itself, without triggers. */
@@ -232,7 +276,14 @@ export interface DigestResponse {
 }
 
 /** How well a node is: `ready` serves reads and takes or forwards writes. */
-export type NodeState = 'starting' | 'ready' | 'no-leader' | 'diverged' | 'down' | 'stopping'
+export type NodeState =
+  | 'starting'
+  | 'ready'
+  | 'no-leader'
+  | 'diverged'
+  | 'down'
+  | 'removed'
+  | 'stopping'
 
 /** A member of the cluster as this node sees it. */
 export interface MemberStatus {
@@ -265,6 +316,29 @@ export interface NodesResponse {
   /** The leader as this node knows it, or null. */
   readonly leader: { readonly nodeId: string; readonly address: string } | null
   readonly nodes: readonly MemberStatus[]
+}
+
+/**
+ * What a member is. A voter counts in majorities and may lead. A learner has everything and counts
+ * in none. While one voter replaces another, the one that goes is `leaving`.
+ */
+export type MemberRole = 'voter' | 'learner' | 'leaving'
+
+/** The answer of `GET /members` and `POST /members`. */
+export interface MembersResponse {
+  readonly node: string
+  /** The entry of the log that made this membership; 0 is the founding. */
+  readonly index: number
+  readonly leader: { readonly nodeId: string; readonly address: string } | null
+  readonly members: readonly {
+    readonly nodeId: string
+    readonly raftId: number
+    readonly address: string
+    readonly role: MemberRole
+    readonly isLeader: boolean
+  }[]
+  /** The latest nodes to be removed, whose ids are not taken again. */
+  readonly removed: readonly string[]
 }
 
 /** The answer of `GET /status`. */

@@ -17,6 +17,7 @@ interface RouteRow {
     | 'begin'
     | 'end'
     | 'transfer'
+    | 'members'
     | 'bytes'
     | 'none'
   readonly response:
@@ -30,6 +31,7 @@ interface RouteRow {
     | 'NodesResponse'
     | 'HealthResponse'
     | 'TransferResponse'
+    | 'MembersResponse'
     | 'Prometheus text'
     | 'founding'
     | 'frames'
@@ -300,11 +302,45 @@ export const ROUTES = {
     errors: [],
     isAlwaysOn: true,
   },
+  members: {
+    method: 'GET',
+    path: '/members',
+    about: 'Who belongs to the cluster, and as what, as this node knows it.',
+    guarantee: 'As of the entry `index`; a node that is behind knows older members.',
+    request: 'none',
+    response: 'MembersResponse',
+    errors: ['REMOVED'],
+    isAlwaysOn: true,
+  },
+  changeMembers: {
+    method: 'POST',
+    path: '/members',
+    about: 'Removes, promotes or demotes a member, replaces a voter, or hands leadership over.',
+    guarantee:
+      'Any node takes it and passes it on to the leader. When it answers, the change is in ' +
+      'force. One change at a time; asked for again, what is done already is refused or changes ' +
+      'nothing. A leader that has to go hands over first: no write fails by it.',
+    request: 'members',
+    response: 'MembersResponse',
+    errors: [
+      'FORBIDDEN',
+      'UNKNOWN_NODE',
+      'MEMBERS_REFUSED',
+      'MEMBERS_BUSY',
+      'REMOVED',
+      'NOT_LEADER',
+      'NO_LEADER',
+      'LEADERSHIP_LOST',
+      'COMMIT_TIMEOUT',
+      'CONNECTION_LOST',
+    ],
+    isAlwaysOn: false,
+  },
   transfer: {
     method: 'POST',
     path: '/transfer',
-    about: 'Asks a leader to hand over to the most advanced other voter.',
-    guarantee: 'Writes under way keep their promise. Does nothing on a node that does not lead.',
+    about: 'Asks this node, if it leads, to hand over to the most advanced other voter.',
+    guarantee: 'No write fails by it. Does nothing on a node that does not lead.',
     request: 'transfer',
     response: 'TransferResponse',
     errors: ['FORBIDDEN'],
@@ -313,11 +349,13 @@ export const ROUTES = {
   join: {
     method: 'POST',
     path: '/join',
-    about: 'Nodes found a cluster with it: a joiner introduces itself, proven by the secret.',
-    guarantee: 'All members learn one and the same list before any of them votes.',
+    about: 'Nodes found a cluster with it, or join one: proven by the secret.',
+    guarantee:
+      'All founders learn one and the same list before any of them votes. Who joins later ' +
+      'becomes a learner through the log; the same disk may ask again and again.',
     request: 'bytes',
     response: 'founding',
-    errors: ['UNAUTHENTICATED', 'FORBIDDEN'],
+    errors: ['UNAUTHENTICATED', 'FORBIDDEN', 'MEMBERS_REFUSED', 'MEMBERS_BUSY'],
     isAlwaysOn: true,
   },
   replicate: {
@@ -337,17 +375,20 @@ export type RouteName = keyof typeof ROUTES
 /** A row of the table, as the server needs it. */
 export type Route = RouteRow
 
-const BY_PATH: ReadonlyMap<string, RouteName> = new Map(
-  (Object.keys(ROUTES) as RouteName[]).map(name => [ROUTES[name].path, name]),
+const BY_PATH: ReadonlyMap<string, readonly RouteName[]> = Map.groupBy(
+  Object.keys(ROUTES) as RouteName[],
+  name => ROUTES[name].path,
 )
 
 const TRANSACTION = '{transaction}'
 const TRANSACTION_PATH = /^\/transactions\/([^/]{1,200})(\/\w+)$/
 
-/** The route at `path`, whatever the method: every path has one. */
-export function routeAt(path: string): RouteName | undefined {
+/** The route at `path` for `method`, or the first at the path if none there is for it. */
+export function routeAt(path: string, method: string): RouteName | undefined {
   const [, , call] = TRANSACTION_PATH.exec(path) ?? []
-  return BY_PATH.get(call === undefined ? path : `${ROUTES.begin.path}/${TRANSACTION}${call}`)
+  const at = call === undefined ? path : `${ROUTES.begin.path}/${TRANSACTION}${call}`
+  const names = BY_PATH.get(at)
+  return names?.find(name => ROUTES[name].method === method) ?? names?.[0]
 }
 
 /** The name of the transaction in the path of one of its calls; empty in any other path. */

@@ -241,6 +241,11 @@ export class Executor {
     return this.#open === undefined && this.#answers.isIdle && this.#waiting.count === 0
   }
 
+  /** No batch is under way; others may wait for their turn. */
+  get isDrained(): boolean {
+    return this.#open === undefined && this.#answers.isIdle
+  }
+
   /** Ends the session for good: everything still open has an unknown fate. */
   stop(): void {
     this.#isStopping = true

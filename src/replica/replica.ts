@@ -6,11 +6,12 @@ import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random, Timer } from '../base/ports.ts'
 import type { DigestRequest, Engine, ReadRequest, WriteRequest } from '../engine/engine.ts'
 import { encodeRequest } from '../engine/request.ts'
-import type { LogEvent, ReplicatedLog } from '../log/log.ts'
+import type { LogEvent, Membership, ReplicatedLog } from '../log/log.ts'
 import type { Peers } from '../log/peers.ts'
 import { ApplyLag } from './apply-lag.ts'
 import { Disputes } from './disputes.ts'
 import { Executor } from './executor.ts'
+import { HandOver, type HandOverCallback } from './hand-over.ts'
 import { LeaderCalls } from './leader-calls.ts'
 import { Reads } from './reads.ts'
 import { Reports } from './reports.ts'
@@ -41,6 +42,8 @@ export interface ReplicaParts {
   readonly random: Random
   readonly logger: Logger
   readonly options: ReplicaOptions
+  /** The members changed; also told once at the start. */
+  readonly onMembership?: (membership: Membership) => void
   /** The node can't go on: its owner ends the process. */
   readonly onFatal: (reason: string) => void
 }
@@ -54,6 +57,7 @@ export class Replica {
   readonly #reports: Reports
   readonly #snapshots: Snapshots
   readonly #disputes: Disputes
+  readonly #handOver: HandOver
   readonly #applyLag = new ApplyLag()
   readonly #counters: ReplicaCounters = {
     batches: 0,
@@ -82,7 +86,10 @@ export class Replica {
       logger,
       options,
       counters: this.#counters,
-      isPaused: () => this.#isAdmissionPaused() || this.#disputes.dispute !== undefined,
+      isPaused: () =>
+        this.#handOver.isHolding ||
+        this.#isAdmissionPaused() ||
+        this.#disputes.dispute !== undefined,
       refusal: () => this.#disputedError(),
       onOwnCommit: (index, sizeBytes) =>
         this.#applyLag.committed(index, sizeBytes, clock.monotonicMs()),
@@ -143,6 +150,14 @@ export class Replica {
       random,
       logStatus: () => log.status(),
       self: () => this.#selfReport(),
+    })
+    this.#handOver = new HandOver({
+      raftId: parts.raftId,
+      log,
+      clock,
+      isDrained: () => this.#executor.isDrained,
+      heard: () => this.#reports.heard,
+      onResumed: () => this.#executor.sweep(),
     })
   }
 
@@ -209,6 +224,14 @@ export class Replica {
     this.#parts.log.transferLeadership(raftId => heard.get(raftId)?.isDiverged !== true)
   }
 
+  /**
+   * Hands leadership over without failing a write: to `target`, or to the best other voter. `done`
+   * is called once, without an error when this node does not lead any more.
+   */
+  handOver(target: number | undefined, timeoutMs: number, done: HandOverCallback): void {
+    this.#handOver.begin(target, timeoutMs, done)
+  }
+
   status(): ReplicaStatus {
     const executor = this.#executor
     return {
@@ -261,6 +284,7 @@ export class Replica {
   /** Ends this replica; everything that still waits is told so. `done` when all is closed. */
   stop(done: () => void): void {
     this.#isStopped = true
+    this.#handOver.stop()
     this.refuseHeld()
     for (const timer of this.#timers) timer.cancel()
     this.#executor.stop()
@@ -278,8 +302,10 @@ export class Replica {
       this.#applyLag.reset()
     }
     this.#executor.onLogEvent(event)
+    if (event.type === 'membership') this.#parts.onMembership?.(event.membership)
     if (event.type === 'role') {
       this.#leaderCalls.leaderChanged(event.leader)
+      this.#handOver.roleChanged(event.role)
       this.#router.leaderChanged()
     }
   }

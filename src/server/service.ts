@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { DbError } from '../base/errors.ts'
 import type { Statement } from '../base/sql.ts'
+import type { MembersRequest, MembersResponse } from '../protocol/http-api.ts'
 import type { WriteOperation } from '../protocol/parse-request.ts'
 import type { TransactionCallback, TransactionOperation } from '../replica/transaction-call.ts'
 import type {
@@ -38,14 +39,16 @@ export interface DigestOperation {
   readonly table?: string
 }
 
-/** A request to found a cluster together, as it came: the founding checks and answers it. */
+/** A request to found or join a cluster, as it came: the node checks and answers it. */
 export interface JoinRequest {
   readonly body: Uint8Array
-  readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>
+  /** Another node passed it on. */
+  readonly isForwarded: boolean
 }
 
 export type JoinAnswer =
-  | { readonly type: 'ok'; readonly json: unknown }
+  /** JSON, as it goes out. */
+  | { readonly type: 'ok'; readonly text: string }
   | { readonly type: 'failed'; readonly error: DbError }
 
 /**
@@ -61,6 +64,8 @@ export interface Service {
   /** Undefined until the replica runs. */
   status(): ReplicaStatus | undefined
   isStopping(): boolean
+  /** Why this node serves nothing for good, such as REMOVED; undefined while it may serve. */
+  refusal(): DbError | undefined
   execute(
     request: WriteOperation,
     options: { readonly timeoutMs: number },
@@ -85,7 +90,15 @@ export interface Service {
   databases(done: (names: readonly string[]) => void): void
   /** Last refusal or broken connection on the way to a member, empty if there was none. */
   peerError(raftId: number): string
+  /** Begins to hand over; nothing happens unless this node leads. */
   transferLeadership(): void
+  /** The members as this node knows them; undefined until the replica runs. */
+  members(): MembersResponse | undefined
+  changeMembers(
+    request: MembersRequest,
+    options: { readonly timeoutMs: number; readonly isForwarded: boolean },
+    done: (outcome: Outcome<MembersResponse>) => void,
+  ): void
   join(request: JoinRequest, done: (answer: JoinAnswer) => void): void
   /** `GET /replicate` with an Upgrade: the socket is the node's from here on. */
   upgrade(request: IncomingMessage, socket: Duplex, head: Uint8Array): void

@@ -116,6 +116,7 @@ export class Joiner {
     const sealed = this.#seal(clock, changes, SECRET)
     const result = founder.handleJoin(Buffer.from(JSON.stringify(sealed)))
     if (result.type === 'failed') throw result.error
+    assert(result.type === 'ok')
     return openJoinAnswer(JSON.stringify(result.json), sealed.mac, SECRET)
   }
 
@@ -123,8 +124,8 @@ export class Joiner {
     const { nodeId, address, incarnation } = this
     const sentAtMs = clock.wallMs()
     const nonce = randomName(random)
-    const request = { version: 1, nodeId, address, incarnation, build: BUILD, sentAtMs, nonce }
-    return sealJoinRequest({ ...request, ...changes } as JoinRequest, secret)
+    const who = { version: 2, nodeId, address, incarnation, as: 'founder', build: BUILD }
+    return sealJoinRequest({ ...who, sentAtMs, nonce, ...changes } as JoinRequest, secret)
   }
 }
 
@@ -183,6 +184,7 @@ export class FoundingNode {
 
 function textOf(result: JoinResult): string {
   if (result.type === 'ok') return JSON.stringify(result.json)
+  assert(result.type === 'failed')
   const { code, message } = result.error
   return JSON.stringify({ error: { code, message } })
 }

@@ -31,7 +31,7 @@ test('three nodes, started in any order, store one list that names every disk', 
 
   const [first, third, second] = founded
   assert.deepEqual(
-    first?.members.map(member => [member.raftId, member.nodeId, member.address]),
+    first?.founders.map(member => [member.raftId, member.nodeId, member.address]),
     [
       [1, 'n1', n1.address],
       [2, 'n2', n2.address],
@@ -43,9 +43,9 @@ test('three nodes, started in any order, store one list that names every disk', 
     [second, 2],
     [third, 3],
   ] as const) {
-    assert.deepEqual(identity?.members, first?.members)
+    assert.deepEqual(identity?.founders, first?.founders)
     assert.equal(identity?.raftId, raftId)
-    const own = first?.members.find(member => member.raftId === raftId)
+    const own = first?.founders.find(member => member.raftId === raftId)
     assert.equal(identity?.incarnation, own?.incarnation)
     assert.deepEqual(
       [identity?.clusterId, identity?.historyId, identity?.groupId],
@@ -60,7 +60,7 @@ test('a cluster of one voter is founded at once, and a restart changes nothing',
   const identity = await founder.founded
 
   assert.deepEqual(
-    identity.members.map(member => member.nodeId),
+    identity.founders.map(member => member.nodeId),
     ['n1'],
   )
   assert.deepEqual(readIdentity(directory), identity)
@@ -139,7 +139,7 @@ test('a joiner that loses power at any call comes back as the same disk', async 
   assert(cuts >= 5, `${cuts} cuts`)
   const identity = readIdentity(n2.directory)
   assert(identity?.type === 'member')
-  assert.deepEqual(identity.members, (await founded).members)
+  assert.deepEqual(identity.founders, (await founded).founders)
 })
 
 test('a joiner wiped before the founding is let in when its former self is forgotten', t => {
@@ -222,10 +222,15 @@ test('nodes that do not belong are refused with what to do', t => {
   refused(new Joiner('n1', 7002), {}, 'FORBIDDEN', /the founder itself is node n1/)
   refused(n2, { build: 'sqlite 3.51' }, 'FORBIDDEN', /n2 runs the SQL engine "sqlite 3\.51"/)
   refused(n2, { address: 'nowhere' }, 'INVALID_REQUEST', /"nowhere" is not an address/)
-  refused(n2, { version: 2 }, 'INVALID_REQUEST', /run the same release everywhere/)
+  refused(n2, { version: 3 }, 'INVALID_REQUEST', /run the same release everywhere/)
   refused(n2, { address: '127.0.0.1:7001' }, 'NOT_READY', /n1 has the address 127\.0\.0\.1:7001/)
   assert(isFounded(n2.ask(founder, clock)))
-  refused(new Joiner('n3', 7003), {}, 'FORBIDDEN', /n3 is not one of the nodes .* \(n1, n2\)/)
+  refused(
+    new Joiner('n3', 7003),
+    {},
+    'FORBIDDEN',
+    /n3 is not one of the nodes that founded the cluster; an empty directory becomes/,
+  )
 })
 
 test('a body that is not sealed with the secret gets nothing', t => {
@@ -292,8 +297,8 @@ test('a joiner passes over nodes that can not help until one can', async t => {
   const last = n3.start([n2.address, n1.address])
   const founded = await n1.start([])
 
-  assert.deepEqual((await joined).members, founded.members)
-  assert.deepEqual((await last).members, founded.members)
+  assert.deepEqual((await joined).founders, founded.founders)
+  assert.deepEqual((await last).founders, founded.founders)
 })
 
 test('after the founding any member gives the list, also when the founder is away', async t => {
@@ -310,7 +315,7 @@ test('after the founding any member gives the list, also when the founder is awa
 
   const late = await n3.start([n2.address])
 
-  assert.deepEqual(late.members, (await founded).members)
+  assert.deepEqual(late.founders, (await founded).founders)
 })
 
 test('a founder whose disk is full says so, and founds when there is room', t => {
@@ -348,6 +353,23 @@ test('a joiner that was founded with under an old address is told so', async t =
     code: 'INVALID_REQUEST',
     message: /node n2 is known to the others at 127\.0\.0\.1:7002, not at/,
   })
+})
+
+test('who wants to join a cluster that runs is not founded with, and waits until it runs', t => {
+  const clock = new ManualClock()
+  const { founder } = openFounder(t, 2, { clock })
+  const n2 = new Joiner('n2', 7002)
+  const n3 = new Joiner('n3', 7003)
+
+  assert.throws(() => n3.ask(founder, clock, { as: 'voter' }), {
+    code: 'NOT_READY',
+    message: /n1 belongs to no cluster that runs yet/,
+  })
+  assert(isFounded(n2.ask(founder, clock)))
+  const result = founder.handleJoin(n3.body(clock, { as: 'learner' }))
+  assert(result.type === 'admit')
+  assert.deepEqual([result.request.nodeId, result.request.as], ['n3', 'learner'])
+  assert.throws(() => n3.ask(founder, clock), { message: /becomes a member by "lockstep join"/ })
 })
 
 test('a joiner that is stopped asks no more', async t => {

@@ -8,7 +8,6 @@ import {
   checkSecret,
   type Identity,
   makeDataDirectory,
-  noteLog,
   readIdentity,
   readSecret,
   writeIdentity,
@@ -18,23 +17,27 @@ import { PowerCutFiles } from '../platform/power-cut-files.ts'
 import { temporaryDirectory } from './founding-kit.ts'
 
 const CLUSTER = { clusterId: 'c1', historyId: 'h1', groupId: 1 }
-const HEAD = { format: 1, nodeId: 'n1', incarnation: 'disk-1' } as const
+const HEAD = { format: 2, nodeId: 'n1', incarnation: 'disk-1' } as const
+const MEMBERS = [
+  { raftId: 1, nodeId: 'n1', address: '127.0.0.1:1', incarnation: 'disk-1' },
+  { raftId: 2, nodeId: 'n2', address: '127.0.0.1:2', incarnation: 'disk-2' },
+]
 const MEMBER = {
   ...HEAD,
   ...CLUSTER,
   type: 'member',
   raftId: 1,
-  members: [
-    { raftId: 1, nodeId: 'n1', address: '127.0.0.1:1', incarnation: 'disk-1' },
-    { raftId: 2, nodeId: 'n2', address: '127.0.0.1:2', incarnation: 'disk-2' },
-  ],
+  founders: MEMBERS,
+  known: { index: 0, members: MEMBERS, nextRaftId: 3 },
   hasLog: false,
+  isPromotionDue: false,
 } satisfies Identity
 
 const IDENTITIES: readonly Identity[] = [
-  { ...HEAD, type: 'joining' },
+  { ...HEAD, type: 'joining', as: 'learner', addresses: ['127.0.0.1:1'] },
   { ...HEAD, ...CLUSTER, type: 'founding', voters: 3 },
   MEMBER,
+  { ...HEAD, ...CLUSTER, type: 'removed', raftId: 1, reason: 'by entry 7 of the log' },
 ]
 
 test('every identity is read as it was written', t => {
@@ -44,6 +47,22 @@ test('every identity is read as it was written', t => {
 
     assert.deepEqual(readIdentity(directory), identity)
   }
+})
+
+test('what the first release wrote is read in the words of this one', t => {
+  const directory = temporaryDirectory(t)
+  const former = { ...HEAD, ...CLUSTER, format: 1 }
+  const write = (content: object): void =>
+    writeFileSync(join(directory, 'node.json'), JSON.stringify(content))
+
+  write({ ...former, type: 'member', raftId: 1, members: MEMBERS, hasLog: true })
+  assert.deepEqual(readIdentity(directory), { ...MEMBER, hasLog: true })
+  write({ ...former, type: 'founding', voters: 3 })
+  assert.deepEqual(readIdentity(directory), IDENTITIES[1])
+  write({ nodeId: 'n1', incarnation: 'disk-1', format: 1, type: 'joining' })
+  assert.deepEqual(readIdentity(directory), { ...IDENTITIES[0], as: 'founder', addresses: [] })
+  write({ ...former, type: 'member', raftId: 1, hasLog: true })
+  assert.throws(() => readIdentity(directory), { code: 'CORRUPT' })
 })
 
 test('an empty directory and none at all belong to nobody', t => {
@@ -66,26 +85,27 @@ test('data without a node.json is not taken for an empty directory', t => {
 
 test('a directory of a newer version is refused, whatever else stands in it', t => {
   const directory = temporaryDirectory(t)
-  writeFileSync(join(directory, 'node.json'), '{"format":2,"type":"something-new"}')
+  writeFileSync(join(directory, 'node.json'), '{"format":3,"type":"something-new"}')
 
   assert.throws(() => readIdentity(directory), {
     code: 'WRONG_DATA',
-    message: /written by a newer version \(format 2, this one reads up to 1\)/,
+    message: /written by a newer version \(format 3, this one reads up to 2\)/,
   })
 })
 
 test('a node.json that is damaged or contradicts itself is refused', t => {
   const directory = temporaryDirectory(t)
-  const [own, other] = MEMBER.members
+  const [own, other] = MEMBERS
+  const known = (members: readonly unknown[]): object => ({ ...MEMBER.known, members })
   const damaged: readonly unknown[] = [
     '',
     null,
     {},
-    { ...MEMBER, members: [] },
+    { ...MEMBER, known: known([]) },
     { ...MEMBER, raftId: 2 },
     { ...MEMBER, incarnation: 'disk-2' },
-    { ...MEMBER, members: [own, { ...other, raftId: 1 }] },
-    { ...MEMBER, members: [own, { ...other, nodeId: 'n1' }] },
+    { ...MEMBER, known: known([own, { ...other, raftId: 1 }]) },
+    { ...MEMBER, known: known([own, { ...other, nodeId: 'n1' }]) },
     { ...MEMBER, clusterId: undefined },
     { ...MEMBER, surprise: true },
     { ...HEAD, type: 'voting' },
@@ -128,21 +148,6 @@ test('a full disk and a directory that can not be written are told by their code
     message: /node\.json can not be written: ENOSPC/,
   })
   assert.throws(() => writeIdentity(directory, MEMBER, failing('EROFS')), { code: 'WRONG_DATA' })
-})
-
-test('that there is a log is noted once and kept', t => {
-  const directory = temporaryDirectory(t)
-  writeIdentity(directory, MEMBER)
-  const files = new PowerCutFiles()
-
-  const noted = noteLog(directory, MEMBER, files)
-  const callCount = files.callCount
-  const again = noteLog(directory, noted, files)
-
-  assert.deepEqual(noted, { ...MEMBER, hasLog: true })
-  assert.equal(again, noted)
-  assert.equal(files.callCount, callCount, 'the second time nothing is written')
-  assert.deepEqual(readIdentity(directory), noted)
 })
 
 test('a secret is for the eyes of its owner, also if it was copied by hand', t => {

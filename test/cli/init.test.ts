@@ -135,42 +135,43 @@ test('without a secret only loopback addresses are let through', t => {
   assert.equal(join_('d', { address: '0.0.0.0:7001' })().secret, secret, 'it was kept')
 })
 
-test('a member does not start under another address, but moves freely when it is alone', t => {
-  const base = temporaryDirectory(t)
-  const own = { raftId: 1, nodeId: 'n1', address: '127.0.0.1:7001', incarnation: 'disk-1' }
-  const other = { raftId: 2, nodeId: 'n2', address: '127.0.0.1:7002', incarnation: 'disk-2' }
-  for (const [name, members] of [
-    ['alone', [own]],
-    ['pair', [own, other]],
-  ] as const) {
-    const directory = join(base, name)
-    const { voters: _voters, ...founding } = initCluster({
-      directory,
-      nodeId: 'n1',
-      voters: 2,
-      random,
-    })
-    const incarnation = 'disk-1'
-    writeIdentity(directory, {
-      ...founding,
-      incarnation,
-      type: 'member',
-      raftId: 1,
-      members: [...members],
-      hasLog: false,
-    })
-  }
-
-  const moved = prepare(join(base, 'alone'), { address: '127.0.0.1:8001' })
-
-  assert(moved.identity.type === 'member')
-  assert.equal(moved.identity.members[0]?.address, '127.0.0.1:8001')
-  assert.deepEqual(readIdentity(join(base, 'alone')), moved.identity)
-  assert.throws(() => prepare(join(base, 'pair'), { address: '127.0.0.1:8001' }), {
-    code: 'INVALID_REQUEST',
-    message: /n1 is known to the others at 127\.0\.0\.1:7001, not at 127\.0\.0\.1:8001/,
+test('a member starts at another address, and its directory stays as it is', t => {
+  const directory = join(temporaryDirectory(t), 'n1')
+  const { voters: _voters, ...founding } = initCluster({
+    directory,
+    nodeId: 'n1',
+    voters: 2,
+    random,
   })
-  assert.equal(prepare(join(base, 'pair')).identity.type, 'member')
+  const { incarnation } = founding
+  const members = [{ raftId: 1, nodeId: 'n1', address: '127.0.0.1:7001', incarnation }]
+  const known = { index: 0, members, nextRaftId: 2 }
+  const more = { founders: members, known, hasLog: true, isPromotionDue: false }
+  writeIdentity(directory, { ...founding, type: 'member', raftId: 1, ...more })
+  const before = readIdentity(directory)
+
+  const moved = prepare(directory, { address: '127.0.0.1:8001' })
+
+  assert.deepEqual(moved.identity, before)
+  assert.deepEqual(readIdentity(directory), before)
+})
+
+test('a join can be repeated by the same words, and by no others', t => {
+  const base = temporaryDirectory(t)
+  const join_ = (name: string, as: 'voter' | 'learner') =>
+    prepare(join(base, name), { nodeId: 'n1', join: ['127.0.0.1:1'], as })
+  const first = join_('a', 'voter').identity
+
+  assert(first.type === 'joining')
+  assert.deepEqual([first.as, first.addresses], ['voter', ['127.0.0.1:1']])
+  assert.deepEqual(join_('a', 'voter').identity, first)
+  assert.deepEqual(prepare(join(base, 'a')).identity, first, 'a plain start goes on with it')
+  assert.throws(() => join_('a', 'learner'), {
+    code: 'WRONG_DATA',
+    message: /n1 in .* is about to join as a voter; join with an empty directory/,
+  })
+  initCluster({ directory: join(base, 'b'), nodeId: 'n1', voters: 1, random })
+  assert.throws(() => join_('b', 'voter'), { message: /is about to found a cluster/ })
 })
 
 test('an address that is none is refused before anything is written', t => {

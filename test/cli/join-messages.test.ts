@@ -11,8 +11,9 @@ import {
 
 const SECRET = 'a-secret-of-the-messages'
 const REQUEST: JoinRequest = {
-  version: 1,
+  version: 2,
   nodeId: 'n2',
+  as: 'voter',
   incarnation: 'disk-2',
   address: '127.0.0.1:7002',
   build: 'sqlite 3.50',
@@ -66,7 +67,7 @@ test('no character of a sealed request can be changed', () => {
 })
 
 test('what is sealed but of an unknown form asks for the same release everywhere', () => {
-  const odd = { ...REQUEST, version: 2 } as unknown as JoinRequest
+  const odd = { ...REQUEST, version: 3 } as unknown as JoinRequest
   const body = JSON.stringify(sealJoinRequest(odd, SECRET))
 
   assert.throws(() => openJoinRequest(body, SECRET), {

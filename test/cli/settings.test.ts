@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { readOptions } from '../../src/cli/options.ts'
 import { nodeSettings, packageVersion } from '../../src/cli/settings.ts'
-import type { NodeSettings } from '../../src/cli/node.ts'
+import type { NodeSettings } from '../../src/cli/node-settings.ts'
 
 const settings = (flags: Readonly<Record<string, string>>): NodeSettings =>
   nodeSettings(readOptions({ flags, env: {}, file: undefined }))

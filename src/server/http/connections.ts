@@ -15,6 +15,8 @@ export class Connections {
   readonly #limit: number
   readonly #states = new Map<Duplex, ConnectionState>()
   #overLimit = 0
+  /** Called whenever the last connection within the limit has gone. */
+  onEmpty: (() => void) | undefined
 
   constructor(limit: number) {
     this.#limit = limit
@@ -37,7 +39,7 @@ export class Connections {
   /** The connection is closed, or no client's any more: an Upgrade made it a peer's. */
   release(socket: Duplex): void {
     if (this.isOverLimit(socket)) this.#overLimit -= 1
-    this.#states.delete(socket)
+    if (this.#states.delete(socket) && this.count === 0) this.onEmpty?.()
   }
 
   isOverLimit(socket: Duplex): boolean {

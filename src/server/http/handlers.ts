@@ -40,6 +40,7 @@ import type { Exchange } from './exchange.ts'
 import { readBody } from './read-body.ts'
 import { requestIdOf } from './request-header.ts'
 import { nodesJson, statusJson, whyNotReady } from './status-json.ts'
+import { isForwarded, MEMBER_HANDLERS } from './members.ts'
 import { TRANSACTION_HANDLERS } from './transactions.ts'
 
 /** A founding message is a few hundred bytes. */
@@ -53,6 +54,7 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
   query: (exchange, context) =>
     withJson(exchange, context, json => query(exchange, context, parseQuery(json))),
   ...TRANSACTION_HANDLERS,
+  ...MEMBER_HANDLERS,
   sessions: (exchange, context) =>
     withOptionalBody(exchange, context, sessionsSchema, () => openSession(exchange, context)),
   cancel: (exchange, context) =>
@@ -90,9 +92,9 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     withOptionalBody(exchange, context, transferSchema, () => transfer(exchange, context.service)),
   join: (exchange, { service, budget }) =>
     readBody(exchange, JOIN_BYTES_MAX, budget, body => {
-      service.join({ body, headers: exchange.request.headers }, answer => {
+      service.join({ body, isForwarded: isForwarded(exchange) }, answer => {
         if (answer.type === 'failed') exchange.sendError(answer.error)
-        else exchange.sendJson(JSON.stringify(answer.json))
+        else exchange.sendJson(answer.text)
       })
     }),
   replicate: exchange => {

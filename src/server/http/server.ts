@@ -3,7 +3,7 @@
  * make it hold (bytes, time, connections), and leaves the rest to handlers.ts.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
+import { type AddressInfo, Server as NetServer, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { AssertionError } from '../../base/assert.ts'
 import { DbError, ERRORS } from '../../base/errors.ts'
@@ -45,6 +45,8 @@ export class HttpServer {
   readonly #metrics: Metrics
   readonly #context: HandlerContext
   readonly #exchanges: ExchangeSettings
+  /** Of every answer. */
+  readonly #headers: string[]
   #openExchanges = 0
   #onIdle: (() => void) | undefined
 
@@ -63,8 +65,9 @@ export class HttpServer {
       guard: (exchange, action) => this.#guard(exchange, action),
     }
     const { corsOrigin } = options
+    this.#headers = corsOrigin === '' ? [] : ['access-control-allow-origin', corsOrigin]
     this.#exchanges = {
-      headers: corsOrigin === '' ? [] : ['access-control-allow-origin', corsOrigin],
+      headers: this.#headers,
       sendTimeoutMs: options.receiveTimeoutMs,
       onEnd: (ended, status) => this.#onExchangeEnd(ended, status),
     }
@@ -92,9 +95,28 @@ export class HttpServer {
     })
   }
 
-  /** Takes no new connection, waits for open exchanges up to `graceMs`, then closes all. */
+  /**
+   * Takes no new connection, and lets the ones that are there go with their next answer: a client
+   * that has a request on its way gets its answer, and no broken connection. Waits up to `lameMs`.
+   */
+  async drain(lameMs: number): Promise<void> {
+    this.#headers.push('connection', 'close')
+    // The one of the HTTP server would close idle connections at once, under a request on its way.
+    NetServer.prototype.close.call(this.#server)
+    if (this.#connections.count > 0) {
+      await new Promise<void>(resolve => {
+        const timer = setTimeout(resolve, lameMs)
+        this.#connections.onEmpty = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+    }
+  }
+
+  /** Waits for open exchanges up to `graceMs`, then closes all. */
   async stop(graceMs: number): Promise<void> {
-    this.#server.close()
+    if (this.#server.listening) this.#server.close()
     this.#server.closeIdleConnections()
     if (this.#openExchanges > 0) {
       await new Promise<void>(resolve => {
@@ -143,7 +165,7 @@ export class HttpServer {
   #onRequest(request: IncomingMessage, response: ServerResponse): void {
     const url = request.url ?? '/'
     const mark = url.indexOf('?')
-    const route = routeAt(mark < 0 ? url : url.slice(0, mark))
+    const route = routeAt(mark < 0 ? url : url.slice(0, mark), request.method ?? 'GET')
     const exchange = new Exchange(request, response, route, this.#exchanges)
     this.#openExchanges += 1
     this.#connections.begin(exchange)
@@ -176,13 +198,12 @@ export class HttpServer {
     }
     if (request.method === 'POST') this.#refuseStrangePage(request)
     if (route.isAlwaysOn) return name
+    const refusal = this.#service.refusal()
+    if (refusal !== undefined) throw refusal
     if (this.#connections.isOverLimit(request.socket)) {
       const limit = this.#options.maxConnections
       const message = `node ${this.#service.nodeId} already has ${limit} connections, its limit`
       throw new DbError('OVERLOADED', `${message}; use fewer, or another node`)
-    }
-    if (this.#service.isStopping()) {
-      throw new DbError('SHUTTING_DOWN', `node ${this.#service.nodeId} is stopping; ask another`)
     }
     return name
   }

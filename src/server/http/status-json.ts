@@ -13,6 +13,7 @@ import type { Service } from '../service.ts'
 /** How well the node is, in one word. */
 export function nodeState(service: Service): NodeState {
   if (service.isStopping()) return 'stopping'
+  if (service.refusal() !== undefined) return 'removed'
   const status = service.status()
   if (status === undefined || status.engine === 'opening') return 'starting'
   if (status.divergence !== undefined) return 'diverged'
@@ -29,6 +30,8 @@ export function whyNotReady(service: Service): DbError | undefined {
       return undefined
     case 'stopping':
       return new DbError('SHUTTING_DOWN', `node ${name} is stopping`)
+    case 'removed':
+      return service.refusal() ?? new DbError('REMOVED', `node ${name} was removed`)
     case 'starting':
       return new DbError('NOT_READY', `node ${name} is starting or waits for its cluster`)
     case 'down':
@@ -95,7 +98,7 @@ export function statusJson(
     isAdmissionPaused: status?.isAdmissionPaused ?? false,
     engine: status?.engine ?? 'opening',
     divergence: status?.divergence ?? null,
-    lastError: status?.lastError ?? '',
+    lastError: service.refusal()?.message ?? status?.lastError ?? '',
     counters: { ...status?.counters },
     databases,
     connections,

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import { DbError, type ErrorCode } from '../../../src/base/errors.ts'
 import type { Logger } from '../../../src/base/ports.ts'
 import type { StatementResult } from '../../../src/base/sql.ts'
+import type { MembersRequest, MembersResponse } from '../../../src/protocol/http-api.ts'
 import type { WriteOperation } from '../../../src/protocol/parse-request.ts'
 import type {
   TransactionCallback,
@@ -121,6 +122,16 @@ export const STATUS: ReplicaStatus = {
 
 /** A name as a node gives it. */
 export const TRANSACTION = `1.3.7.${'ab'.repeat(16)}.main`
+export const MEMBERS: MembersResponse = {
+  node: 'n1',
+  index: 7,
+  leader: { nodeId: 'n2', address: '127.0.0.1:7071' },
+  members: [
+    { nodeId: 'n1', raftId: 1, address: '127.0.0.1:7070', role: 'voter', isLeader: false },
+    { nodeId: 'n2', raftId: 2, address: '127.0.0.1:7071', role: 'voter', isLeader: true },
+  ],
+  removed: ['n0'],
+}
 
 type Answer<T> = T | ((done: (answer: T) => void) => void)
 
@@ -136,7 +147,11 @@ export class FakeService implements Service {
   identityNow: NodeIdentity | undefined = IDENTITY
   statusNow: ReplicaStatus | undefined = STATUS
   isStoppingNow = false
+  refusalNow: DbError | undefined
   transfers = 0
+  readonly changed: { request: MembersRequest; timeoutMs: number; isForwarded: boolean }[] = []
+  readonly joined: JoinRequest[] = []
+  membersAnswer: Outcome<MembersResponse> = { type: 'ok', value: MEMBERS }
   writeAnswer: Answer<WriteOutcome> = { type: 'ok', index: 42, results: [{ rowsAffected: 1 }] }
   readAnswer: Answer<Outcome<ReadAnswer>> = readOk([{ rowsAffected: 0, columns: ['a'], rows: [] }])
   digestAnswer: Outcome<DigestAnswer> = {
@@ -147,7 +162,7 @@ export class FakeService implements Service {
     type: 'ok',
     value: { transaction: TRANSACTION, index: 0, results: [{ rowsAffected: 1 }] },
   }
-  joinAnswer: JoinAnswer = { type: 'ok', json: { state: 'waiting' } }
+  joinAnswer: JoinAnswer = { type: 'ok', text: '{"state":"waiting"}' }
 
   identity(): NodeIdentity | undefined {
     return this.identityNow
@@ -159,6 +174,23 @@ export class FakeService implements Service {
 
   isStopping(): boolean {
     return this.isStoppingNow
+  }
+
+  refusal(): DbError | undefined {
+    return this.refusalNow
+  }
+
+  members(): MembersResponse | undefined {
+    return this.statusNow === undefined ? undefined : MEMBERS
+  }
+
+  changeMembers(
+    request: MembersRequest,
+    asked: { readonly timeoutMs: number; readonly isForwarded: boolean },
+    done: (outcome: Outcome<MembersResponse>) => void,
+  ): void {
+    this.changed.push({ request, ...asked })
+    give(this.membersAnswer, done)
   }
 
   execute(
@@ -209,7 +241,8 @@ export class FakeService implements Service {
     this.transfers += 1
   }
 
-  join(_request: JoinRequest, done: (answer: JoinAnswer) => void): void {
+  join(request: JoinRequest, done: (answer: JoinAnswer) => void): void {
+    this.joined.push(request)
     give(this.joinAnswer, done)
   }
 

@@ -1,10 +1,18 @@
 import assert from 'node:assert/strict'
 import { connect, type Socket } from 'node:net'
 import { test } from 'node:test'
-import { ERRORS, type DbError, type ErrorCode } from '../../../src/base/errors.ts'
+import { DbError, ERRORS, type ErrorCode } from '../../../src/base/errors.ts'
 import type { WriteOutcome } from '../../../src/replica/types.ts'
 import { HttpServer } from '../../../src/server/http/server.ts'
-import { FakeService, failed, OPTIONS, QUIET, readOk, startTestServer } from './fake-service.ts'
+import {
+  FakeService,
+  failed,
+  MEMBERS,
+  OPTIONS,
+  QUIET,
+  readOk,
+  startTestServer,
+} from './fake-service.ts'
 
 const STATEMENT = { database: 'main', sql: 'SELECT 1' }
 
@@ -231,7 +239,7 @@ test('a node that is not founded answers health and joining, and nothing else', 
   assert.equal((await server.post('/join', '{}')).status, 403)
 })
 
-test('a stopping node refuses requests and ends when the open ones are answered', async () => {
+test('a node that stops answers what comes on open connections, and closes each with it', async () => {
   const service = new FakeService()
   const server = new HttpServer(OPTIONS, service, QUIET)
   await server.listen()
@@ -242,19 +250,101 @@ test('a stopping node refuses requests and ends when the open ones are answered'
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify(STATEMENT),
     })
+  // Two connections, of which the client keeps both.
+  const waiting: ((outcome: WriteOutcome) => void)[] = []
+  const both = Promise.withResolvers<void>()
+  service.writeAnswer = done => {
+    waiting.push(done)
+    if (waiting.length === 2) both.resolve()
+  }
+  const first = [post(), post()]
+  await both.promise
+  for (const done of waiting) done({ type: 'ok', index: 1, results: [] })
+  await Promise.all(first.map(async answer => (await answer).json()))
   const asked = Promise.withResolvers<(outcome: WriteOutcome) => void>()
   service.writeAnswer = done => asked.resolve(done)
   const open = post()
   const finish = await asked.promise
 
-  service.isStoppingNow = true
+  service.writeAnswer = { type: 'ok', index: 2, results: [] }
+  const drained = server.drain(10_000)
+  // On a connection that was there already, and it is closed with the answer.
   const late = await post()
-  assert.equal(((await late.json()) as { error: DbError }).error.code, 'SHUTTING_DOWN')
-  const stopped = server.stop(10_000)
+  assert.deepEqual([late.status, late.headers.get('connection')], [200, 'close'])
   finish({ type: 'ok', index: 1, results: [] })
   assert.equal((await open).status, 200)
-  await stopped
+  await drained
+  await server.stop(10_000)
   await assert.rejects(post())
+})
+
+test('an idle connection is closed when its time is over, a request under way is answered', async () => {
+  const service = new FakeService()
+  const server = new HttpServer(OPTIONS, service, QUIET)
+  await server.listen()
+  const url = `http://127.0.0.1:${server.port}`
+  await (await fetch(`${url}/health/live`)).text()
+  const asked = Promise.withResolvers<(outcome: WriteOutcome) => void>()
+  service.writeAnswer = done => asked.resolve(done)
+  const headers = { 'content-type': 'application/json' }
+  const body = JSON.stringify(STATEMENT)
+  const open = fetch(`${url}/execute`, { method: 'POST', headers, body })
+  const finish = await asked.promise
+
+  await server.drain(20)
+  const stopped = server.stop(10_000)
+  finish({ type: 'ok', index: 1, results: [] })
+
+  assert.equal((await open).status, 200)
+  await stopped
+})
+
+test('a removed node says so to everybody, and answers status and health', async () => {
+  const service = new FakeService()
+  service.refusalNow = new DbError('REMOVED', 'node n1 was removed from cluster c1')
+  service.statusNow = undefined
+  await using server = await startTestServer({}, service)
+
+  for (const path of ['/execute', '/query', '/transfer']) {
+    assert.equal((await server.post(path, STATEMENT)).json.error?.code, 'REMOVED', path)
+  }
+  assert.equal((await server.post('/members', {})).json.error?.code, 'REMOVED')
+  assert.equal((await server.get('/members')).json.error?.code, 'REMOVED')
+  assert.equal((await server.get('/health/ready')).json.error?.code, 'REMOVED')
+  assert.equal((await server.get('/health/live')).status, 200)
+  const status = (await server.get('/status')).json
+  assert.deepEqual([status['state'], status['role']], ['removed', 'none'])
+  assert.match(String(status['lastError']), /was removed from cluster c1/)
+})
+
+test('members are shown and changed, and a request that was passed on is known as such', async () => {
+  await using server = await startTestServer()
+  const { service } = server
+
+  assert.deepEqual((await server.get('/members')).json, MEMBERS)
+  const changed = await server.post('/members', { action: 'remove', node: 'n2' })
+  assert.deepEqual(changed, { status: 200, json: MEMBERS })
+  const headers = { 'content-type': 'application/json', 'lockstep-forwarded': '1' }
+  const body = JSON.stringify({ action: 'transfer', timeoutMs: 77 })
+  await fetch(`${server.url}/members`, { method: 'POST', headers, body })
+  await fetch(`${server.url}/join`, { method: 'POST', headers, body: '{}' })
+
+  assert.deepEqual(service.changed, [
+    { request: { action: 'remove', node: 'n2' }, timeoutMs: 1000, isForwarded: false },
+    { request: { action: 'transfer', timeoutMs: 77 }, timeoutMs: 77, isForwarded: true },
+  ])
+  assert.equal(service.joined[0]?.isForwarded, true)
+  for (const wrong of [
+    { action: 'expel', node: 'n2' },
+    { action: 'remove' },
+    { action: 'remove', node: 'n 2' },
+    { action: 'remove', node: 'n2', force: true },
+  ]) {
+    const answer = await server.post('/members', wrong)
+    assert.equal(answer.json.error?.code, 'INVALID_REQUEST', JSON.stringify(wrong))
+  }
+  service.membersAnswer = failed('MEMBERS_BUSY')
+  assert.equal((await server.post('/members', { action: 'promote', node: 'n3' })).status, 409)
 })
 
 test('a port in use, or an address of another machine, is told in a sentence', async () => {

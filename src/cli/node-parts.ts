@@ -1,0 +1,177 @@
+/**
+ * The parts of a node that belongs to a cluster: made here, in an order that matters, and joined to
+ * each other by their interfaces only.
+ */
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { DbError } from '../base/errors.ts'
+import type { Clock, Logger, Random } from '../base/ports.ts'
+import { ProcessEngine } from '../engine/sqlite/process-engine.ts'
+import { foundingBase } from '../log/membership.ts'
+import { Peers } from '../log/peers.ts'
+import { RaftLog } from '../log/raft-log.ts'
+import { fastCrc32, RealDisk } from '../platform/disk.ts'
+import { PEER_LIMITS } from '../platform/peer-limits.ts'
+import { TcpPeerTransport } from '../platform/peer-transport.ts'
+import { Replica } from '../replica/replica.ts'
+import { Wal } from '../wal/wal.ts'
+import type { IdentityOf } from './identity.ts'
+import { MemberChanges } from './member-changes.ts'
+import { MemberKeeper } from './member-keeper.ts'
+import type { NodeSettings } from './node-settings.ts'
+
+export interface NodeParts {
+  readonly transport: TcpPeerTransport
+  readonly replica: Replica
+  readonly engine: ProcessEngine
+  readonly keeper: MemberKeeper
+  readonly changes: MemberChanges
+}
+
+export interface NodePartsOptions {
+  readonly settings: NodeSettings
+  readonly identity: IdentityOf<'member'>
+  /** Empty only if all addresses are loopback. */
+  readonly secret: string
+  /** Names the SQL engine's build. */
+  readonly build: string
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  /** The node was removed from its cluster, and that is on its disk. */
+  readonly onRemoved: (identity: IdentityOf<'removed'>) => void
+  readonly onFatal: (reason: string) => void
+}
+
+/** Entries by which a node may be behind and still be said to have caught up. */
+const CAUGHT_UP_ENTRIES = 1000
+const CHANGE_TIMEOUT_MS = 5000
+
+/** Opens all that is on the disk and starts the replica. */
+export async function openNodeParts(options: NodePartsOptions): Promise<NodeParts> {
+  const { settings, identity, clock, random, logger } = options
+  const { directory } = settings
+  const { groupId, raftId } = identity
+  const group = `group-${groupId}`
+  // Ends what an earlier life of this node left running before any file is opened.
+  const engine = await ProcessEngine.open({
+    directory: join(directory, group, 'engine'),
+    childrenPath: join(directory, 'engine.pids'),
+    clock,
+    logger,
+    pool: { readersMax: settings.maxReaders },
+  })
+  const transport = openTransport(options, error => keeper.removed(error.message))
+  const peers = new Peers(transport, clock, groupId)
+  const wal = openWal(options, `${group}/log`)
+  await new Promise<void>(resolve => wal.flush(resolve))
+  const members = identity.founders
+  const log = new RaftLog({
+    raftId,
+    members,
+    wal,
+    peers,
+    clock,
+    random,
+    logger,
+    options: settings.log,
+  })
+  const replica = new Replica({
+    raftId,
+    log,
+    engine,
+    peers,
+    clock,
+    random,
+    logger,
+    options: settings.replica,
+    onMembership: membership => keeper.onMembership(membership),
+    onFatal: options.onFatal,
+  })
+  const changes = new MemberChanges({
+    identity,
+    log,
+    clock,
+    secret: options.secret,
+    build: options.build,
+    handOver: (target, timeoutMs, done) => replica.handOver(target, timeoutMs, done),
+  })
+  const keeper = new MemberKeeper({
+    directory,
+    identity,
+    clock,
+    logger,
+    address: settings.address,
+    onMembers: membership => transport.setMembers(membership),
+    onRemoved: options.onRemoved,
+    change: (request, done) => {
+      const asked = { timeoutMs: CHANGE_TIMEOUT_MS, isForwarded: false }
+      changes.change(request, asked, outcome => {
+        done(outcome instanceof DbError ? outcome : undefined)
+      })
+    },
+    isCaughtUp: () => {
+      const { appliedIndex, engine: state, log: logStatus } = replica.status()
+      return state === 'ready' && appliedIndex + CAUGHT_UP_ENTRIES >= logStatus.commitIndex
+    },
+  })
+  // From here on a missing log is a loss, not a beginning.
+  keeper.noteLog()
+  replica.start()
+  return { transport, replica, engine, keeper, changes }
+}
+
+function openTransport(
+  options: NodePartsOptions,
+  onRemoved: (error: DbError) => void,
+): TcpPeerTransport {
+  const { settings, identity, secret, build, clock, random, logger } = options
+  const { clusterId, historyId, groupId, nodeId, raftId, incarnation } = identity
+  return new TcpPeerTransport({
+    facts: {
+      clusterId,
+      historyId,
+      nodeId,
+      raftId,
+      incarnation,
+      build,
+      secret,
+      groupIds: [groupId],
+      address: settings.address,
+      options: settings.clusterOptions,
+    },
+    members: identity.known,
+    limits: PEER_LIMITS,
+    clock,
+    random,
+    logger,
+    onRemoved,
+  })
+}
+
+function openWal({ settings, identity, onFatal }: NodePartsOptions, directory: string): Wal {
+  const { clusterId, groupId, raftId, founders, hasLog } = identity
+  return Wal.open({
+    disk: new RealDisk(settings.directory),
+    directory,
+    identity: { clusterId, groupId, raftId },
+    options: settings.wal,
+    initialConfState: foundingBase(founders).confState,
+    checksum: fastCrc32,
+    mustExist: hasLog,
+    onFatal: error => onFatal(error.message),
+  })
+}
+
+/** Names the exact build of the SQL engine: replicas must compute the same. */
+export function engineBuild(): string {
+  const database = new DatabaseSync(':memory:')
+  try {
+    const row = database.prepare('SELECT sqlite_source_id() AS id').get()
+    const id = row?.['id']
+    if (typeof id !== 'string') throw new DbError('INTERNAL', 'SQLite does not tell its build')
+    return `sqlite ${id}`
+  } finally {
+    database.close()
+  }
+}
