@@ -8,13 +8,14 @@
  * settling (its index is known; answered once the engine has applied that far).
  */
 import { assert, must } from '../base/assert.ts'
-import { DbError } from '../base/errors.ts'
+import { DbError, type ErrorCode } from '../base/errors.ts'
 import type { Clock, Logger, Random } from '../base/ports.ts'
 import type {
   AcceptedEntry,
   Divergence,
   Engine,
   EnginePast,
+  RequestResult,
   WriterReply,
 } from '../engine/engine.ts'
 import type { LogEvent, ProposalNumber, ReplicatedLog, Role } from '../log/log.ts'
@@ -39,6 +40,8 @@ import type { Opened } from './writer.ts'
 
 /** A leader whose engine has not been ready for so long should not lead. */
 const UNFIT_MS = 5000
+/** Faults of this machine and not of the data: let one lead whose disk works. */
+const DISK_FAULTS: ReadonlySet<ErrorCode> = new Set(['DISK_FULL', 'CORRUPT', 'NODE_FAULT'])
 
 export interface ExecutorParts {
   readonly log: ReplicatedLog
@@ -57,6 +60,8 @@ export interface ExecutorParts {
   /** `applied` rose, or fell because the engine was restarted. */
   readonly onApplied: () => void
   readonly onDiverged: (divergence: Divergence) => void
+  /** SQLite met something in this node's files that can't be. */
+  readonly onCorrupt: (reason: string) => void
   readonly onFatal: (reason: string) => void
 }
 
@@ -90,6 +95,7 @@ export class Executor {
       onOpened: opened => this.#onOpened(opened),
       onReply: reply => this.#onReply(reply),
       onLost: error => this.#onWriterLost(error),
+      onCorrupt: error => parts.onCorrupt(error.message),
       onHopeless: reason => parts.onFatal(reason),
     })
     this.#applier = new Applier({
@@ -392,6 +398,7 @@ export class Executor {
     this.#waiting.putBack(left)
     batch.requests = batch.requests.slice(0, reply.taken)
     batch.results = reply.results
+    this.#noteCorruption(reply.results)
     if (reply.entry === undefined) {
       this.#confirm(batch)
       return
@@ -411,6 +418,16 @@ export class Executor {
     if (proposal === undefined) this.#abandon(batch, notLeader())
     else assert(proposal === batch.proposal, `proposal ${proposal} is not ${batch.proposal}`)
     this.#pump()
+  }
+
+  /** A request that met a garbled page failed alone; but the file is one for the others, too. */
+  #noteCorruption(results: readonly RequestResult[]): void {
+    for (const result of results) {
+      if (result.type === 'failed' && result.error.code === 'CORRUPT') {
+        this.#parts.onCorrupt(result.error.message)
+        return
+      }
+    }
   }
 
   /**
@@ -503,8 +520,7 @@ export class Executor {
     } else if (batch !== undefined) {
       this.#retryAlone(batch, error)
     }
-    if (error.code === 'DISK_FULL' || error.code === 'CORRUPT') {
-      // This machine's fault, not the data's: let one lead whose disk works.
+    if (DISK_FAULTS.has(error.code)) {
       this.#waiting.fail(error)
       this.#parts.log.transferLeadership()
     }
@@ -512,7 +528,7 @@ export class Executor {
 
   /** One of these was too much; which one shows when each runs by itself. */
   #retryAlone(batch: Batch, error: DbError): void {
-    if (batch.requests.length === 1 || error.code === 'DISK_FULL') {
+    if (batch.requests.length === 1 || DISK_FAULTS.has(error.code)) {
       failBatch(batch, error)
       return
     }

@@ -25,6 +25,8 @@ export interface ReadsParts {
   readonly lagMs: () => number | undefined
   /** Why this node can't serve reads at all, if it can't. */
   readonly refusal: () => DbError | undefined
+  /** SQLite met something in this node's files that can't be. */
+  readonly onCorrupt: (reason: string) => void
 }
 
 export class Reads {
@@ -47,7 +49,7 @@ export class Reads {
   ): void {
     this.#whenFresh(options, done, (remainingMs, from) => {
       this.#parts.engine.query(request, remainingMs, outcome => {
-        if (outcome.type === 'failed') return done(failed(outcome.error))
+        if (outcome.type === 'failed') return this.#failed(outcome.error, done)
         const index = Math.max(from, outcome.appliedIndex)
         done({ type: 'ok', value: { index, results: outcome.results } })
       })
@@ -61,7 +63,7 @@ export class Reads {
   ): void {
     this.#whenFresh(options, done, (remainingMs, from) => {
       this.#parts.engine.digest(request, remainingMs, outcome => {
-        if (outcome.type === 'failed') return done(failed(outcome.error))
+        if (outcome.type === 'failed') return this.#failed(outcome.error, done)
         const { rows, digest } = outcome
         const index = Math.max(from, outcome.appliedIndex)
         done({ type: 'ok', value: { index, rows, digest } })
@@ -141,6 +143,14 @@ export class Reads {
     }
   }
 
+  #failed(
+    { code, message, details = {} }: RequestError,
+    done: (outcome: { type: 'failed'; error: DbError }) => void,
+  ): void {
+    if (code === 'CORRUPT') this.#parts.onCorrupt(message)
+    done({ type: 'failed', error: new DbError(code, message, { details }) })
+  }
+
   #isFull(): boolean {
     return this.waitingCount >= this.#parts.maxWaiting
   }
@@ -160,9 +170,4 @@ function tooOld(lagMs: number | undefined, maxLagMs: number | undefined): DbErro
 
 function overloaded(count: number): DbError {
   return new DbError('OVERLOADED', `${count} reads are waiting already; back off and ask again`)
-}
-
-function failed(error: RequestError): { type: 'failed'; error: DbError } {
-  const { code, message, details = {} } = error
-  return { type: 'failed', error: new DbError(code, message, { details }) }
 }

@@ -32,6 +32,8 @@ import type {
 
 /** How often deadlines are looked at. */
 const SWEEP_MS = 20
+/** A replica whose files are garbled again so soon after they were replaced is left alone. */
+const CORRUPT_MS_MIN = 10 * 60_000
 
 export interface ReplicaParts {
   readonly raftId: number
@@ -74,6 +76,7 @@ export class Replica {
   #leader: number | undefined
   #isLeader = false
   #isStopped = false
+  #corruptAtMs = -Infinity
 
   constructor(parts: ReplicaParts) {
     this.#parts = parts
@@ -102,6 +105,7 @@ export class Replica {
         this.transferLeadership()
         this.#disputes.changed()
       },
+      onCorrupt: reason => this.#onCorrupt(reason),
       onFatal: parts.onFatal,
     })
     this.#reads = new Reads({
@@ -112,6 +116,7 @@ export class Replica {
       appliedIndex: () => this.#executor.appliedIndex,
       lagMs: () => this.#reports.lagMs(),
       refusal: () => this.#readRefusal(),
+      onCorrupt: reason => this.#onCorrupt(reason),
     })
     this.#leaderCalls = new LeaderCalls({
       log,
@@ -344,6 +349,22 @@ export class Replica {
     this.heal({
       reason: `this replica computed something else at entry ${divergence.index}`,
       minIndex: divergence.index,
+      isSuspect: raftId => this.#disputes.isSuspect(raftId),
+    })
+  }
+
+  /** A garbled file is no divergence, but no less to be replaced by one of a healthy member. */
+  #onCorrupt(reason: string): void {
+    if (this.#parts.log.status().peers.length === 0 || this.#snapshots.isHealing) return
+    const now = this.#parts.clock.monotonicMs()
+    // Data that is garbled everywhere would be passed round for ever.
+    if (now - this.#corruptAtMs < CORRUPT_MS_MIN) return
+    this.#corruptAtMs = now
+    this.#parts.logger.error({ reason }, "this node's files are garbled; it takes another's data")
+    this.transferLeadership()
+    this.heal({
+      reason: `files of this node are garbled: ${reason}`,
+      minIndex: this.#executor.appliedIndex,
       isSuspect: raftId => this.#disputes.isSuspect(raftId),
     })
   }

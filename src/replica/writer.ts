@@ -21,6 +21,8 @@ export interface WriterSessionHandler {
   onReply(reply: Exclude<WriterReply, { type: 'opened' } | { type: 'fault' }>): void
   /** The writer is gone with all that it had not committed. */
   onLost(error: DbError): void
+  /** Its files are garbled: it will die of that again. */
+  onCorrupt(error: DbError): void
   /** It dies again and again: the replica can't go on with this engine. */
   onHopeless(reason: string): void
 }
@@ -122,6 +124,7 @@ export class WriterSession {
     this.#deaths += 1
     this.#logger.warn({ reason, deaths: this.#deaths, code: error.code }, 'writer ended')
     if (wasReady) this.#handler.onLost(error)
+    if (error.code === 'CORRUPT') this.#handler.onCorrupt(error)
     const isLocalFault = this.#fault !== undefined
     if (this.#deaths >= DEATHS_MAX && !isLocalFault) {
       this.#handler.onHopeless(`the SQL process ended ${this.#deaths} times in a row: ${reason}`)

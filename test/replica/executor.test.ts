@@ -2,90 +2,12 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { DbError } from '../../src/base/errors.ts'
 import type { RequestResult } from '../../src/engine/engine.ts'
-import { Executor } from '../../src/replica/executor.ts'
-import type { ReplicaOptions, WriteOutcome } from '../../src/replica/types.ts'
-import { fixedRandom, ManualClock, ManualEngine, ManualLog, OPTIONS, SILENT } from './doubles.ts'
+import { OPTIONS } from './doubles.ts'
+import { Bench, ENTRY, OK } from './executor-bench.ts'
 
-const OK: RequestResult = { type: 'ok', results: [{ rowsAffected: 1 }] }
 const DUPLICATE: RequestResult = {
   type: 'failed',
   error: { code: 'SQL_CONSTRAINT', message: 'UNIQUE constraint failed: t.a' },
-}
-const ENTRY = new Uint8Array([1, 2, 3])
-
-class Bench {
-  readonly log = new ManualLog()
-  readonly engine = new ManualEngine()
-  readonly clock = new ManualClock()
-  readonly fatal: string[] = []
-  readonly diverged: number[] = []
-  isPaused = false
-  readonly executor: Executor
-  /** By request number: what it heard, at most once. */
-  readonly heard = new Map<number, WriteOutcome>()
-  refusal: DbError | undefined
-
-  constructor(options: Partial<ReplicaOptions> = {}) {
-    this.executor = new Executor({
-      log: this.log,
-      engine: this.engine,
-      clock: this.clock,
-      random: fixedRandom,
-      logger: SILENT,
-      options: { ...OPTIONS, ...options },
-      counters: {
-        batches: 0,
-        requests: 0,
-        failedRequests: 0,
-        appliedEntries: 0,
-        engineRestarts: 0,
-        forwarded: 0,
-        roleChanges: 0,
-        divergences: 0,
-        heals: 0,
-      },
-      isPaused: () => this.isPaused,
-      refusal: () => this.refusal,
-      onOwnCommit: () => {},
-      onApplied: () => {},
-      onDiverged: ({ index }) => this.diverged.push(index),
-      onFatal: reason => this.fatal.push(reason),
-    })
-    this.log.start(event => this.executor.onLogEvent(event))
-    this.executor.start()
-  }
-
-  /** A leader of term 2 whose engine has applied the no-op of its term. */
-  static leader(options: Partial<ReplicaOptions> = {}): Bench {
-    const bench = new Bench(options)
-    bench.engine.open()
-    bench.log.become('leader', 2, 1)
-    bench.log.commitForeign('noop')
-    bench.engine.taken()
-    return bench
-  }
-
-  submit(number: number, timeoutMs = 5000): void {
-    this.executor.submit(new Uint8Array([number]), timeoutMs, outcome => {
-      assert(!this.heard.has(number), `request ${number} was answered twice`)
-      this.heard.set(number, outcome)
-    })
-  }
-
-  executed(batch: number, results: RequestResult[], logged: Uint8Array | null = ENTRY): void {
-    const entry = logged ?? undefined
-    this.engine.reply({ type: 'executed', batch, taken: results.length, entry, results })
-  }
-
-  committed(batch: number, index: number): void {
-    this.engine.reply({ type: 'committed', batch, index, durableIndex: 0 })
-  }
-
-  code(number: number): string {
-    const outcome = this.heard.get(number)
-    if (outcome === undefined) return 'nothing'
-    return outcome.type === 'ok' ? 'ok' : outcome.error.code
-  }
 }
 
 test('a write is answered after its entry is committed and the engine has ended its transaction', () => {
@@ -406,18 +328,6 @@ test('a batch that nobody waits for any more is stopped', () => {
   bench.engine.die()
 
   assert.equal(bench.code(1), 'STATEMENT_TIMEOUT')
-})
-
-test('a full disk is told to everybody who waits, and leadership is given away', () => {
-  const bench = Bench.leader()
-  bench.submit(1)
-  bench.submit(2)
-  bench.engine.reply({ type: 'fault', error: { code: 'DISK_FULL', message: 'disk is full' } })
-  bench.engine.die()
-
-  assert.equal(bench.code(1), 'DISK_FULL')
-  assert.equal(bench.code(2), 'DISK_FULL')
-  assert.equal(bench.log.transfers, 1)
 })
 
 test('an engine that dies again and again without applying anything ends the node', () => {

@@ -14,6 +14,7 @@ class Bench {
   applied = 0
   lagMs: number | undefined
   refusal: DbError | undefined
+  readonly corrupt: string[] = []
   readonly reads = new Reads({
     log: this.log,
     engine: this.engine,
@@ -22,6 +23,7 @@ class Bench {
     appliedIndex: () => this.applied,
     lagMs: () => this.lagMs,
     refusal: () => this.refusal,
+    onCorrupt: reason => this.corrupt.push(reason),
   })
 
   query(options: Partial<ReadOptions>): Outcome<ReadAnswer>[] {

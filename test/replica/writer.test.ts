@@ -13,6 +13,7 @@ class Bench {
     onReply: ({ type }) => this.heard.push(type),
     onLost: ({ code }) => this.heard.push(`lost ${code}`),
     onHopeless: reason => this.heard.push(`hopeless: ${reason}`),
+    onCorrupt: ({ code }) => this.heard.push(`corrupt ${code}`),
   })
 
   constructor() {
@@ -139,6 +140,19 @@ test('a fault of this machine is never hopeless: a full disk may be emptied', ()
     assert(restartMs(bench) <= 2000)
   }
   assert.deepEqual(bench.taken(), [])
+})
+
+test('garbled files are told each time, also when they can not even be opened', () => {
+  const bench = new Bench()
+  const fault = { type: 'fault', error: { code: 'CORRUPT', message: 'garbled' } } as const
+  bench.engine.reply(fault)
+  bench.engine.die()
+  assert.deepEqual(bench.taken(), ['corrupt CORRUPT'])
+  restartMs(bench)
+  bench.engine.open()
+  bench.engine.reply(fault)
+  bench.engine.die()
+  assert.deepEqual(bench.taken(), ['opened 0', 'lost CORRUPT', 'corrupt CORRUPT'])
 })
 
 test('a session that is stopped hears nothing and starts nothing', () => {

@@ -8,10 +8,18 @@ import type { RequestError } from '../engine.ts'
 
 /** Primary result codes, sqlite.org/rescode.html. */
 const ERROR = 1
+const PERM = 3
 const ABORT = 4
+const BUSY = 5
+const LOCKED = 6
+const NOMEM = 7
+const READONLY = 8
+const IOERR = 10
+const IOERR_NOMEM = IOERR | (12 << 8)
 const CORRUPT = 11
 const FULL = 13
 const CANTOPEN = 14
+const PROTOCOL = 15
 const TOOBIG = 18
 const CONSTRAINT = 19
 const MISMATCH = 20
@@ -47,7 +55,7 @@ export function classifyFailure(thrown: unknown, refusal: string | undefined): S
     return { type: 'statement', error: { code: 'SQL_ERROR', message: thrown.message } }
   }
   const { errcode, message } = thrown
-  const primary = errcode & 0xff
+  const primary = errcode === IOERR_NOMEM ? NOMEM : errcode & 0xff
   const make = (code: ErrorCode, text = message): RequestError => ({
     code,
     message: text,
@@ -80,6 +88,15 @@ export function classifyFailure(thrown: unknown, refusal: string | undefined): S
         type: 'local',
         error: make('OVERLOADED', noFiles(`${message}, SQLite code ${errcode}`)),
       }
+    case NOMEM:
+      return { type: 'local', error: make('OVERLOADED', 'this node has no memory left for it') }
+    case IOERR:
+    case READONLY:
+    case PERM:
+    case BUSY:
+    case LOCKED:
+    case PROTOCOL:
+      return { type: 'local', error: make('NODE_FAULT', `${message} (SQLite code ${errcode})`) }
     case NOTADB:
       return { type: 'local', error: make('CORRUPT') }
     default:
@@ -147,7 +164,7 @@ export function localFaultOf(thrown: unknown): RequestError | undefined {
   if (NO_FILES_CODES.has(systemCode)) {
     return { code: 'OVERLOADED', message: noFiles(thrown.message), details }
   }
-  const code = FULL_CODES.has(systemCode) ? 'DISK_FULL' : 'INTERNAL'
+  const code = FULL_CODES.has(systemCode) ? 'DISK_FULL' : 'NODE_FAULT'
   return { code, message: thrown.message, details }
 }
 
