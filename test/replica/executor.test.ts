@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { DbError } from '../../src/base/errors.ts'
 import type { RequestResult } from '../../src/engine/engine.ts'
-import { OPTIONS } from './doubles.ts'
 import { Bench, ENTRY, OK } from './executor-bench.ts'
 
 const DUPLICATE: RequestResult = {
