@@ -80,7 +80,7 @@ export const CONSENSUS_MUTATIONS: readonly Mutation[] = [
     name: 'a snapshot leaves the old membership in force',
     mode: 'raft-only',
     file: 'src/raft/snapshots.ts',
-    find: '  core.useConfState(confState)\n',
+    find: '  core.useConfState(snapshot.metadata.confState)\n',
     replace: '',
   },
   {

@@ -169,9 +169,9 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'entries are acknowledged before they are flushed',
     mode: 'whole',
     file: 'src/log/raft-log.ts',
-    find: '      this.#stored(responses),\n    )',
+    find: '      this.#stored(responses)\n',
     replace:
-      '      this.#stored([]),\n    )\n    this.#parts.clock.setTimer(0, () => this.#stored(responses))',
+      '      this.#stored([])\n    })\n    this.#parts.clock.setTimer(0, () => {\n      this.#stored(responses)\n',
   },
   {
     name: 'a flush of the log does nothing',

@@ -305,6 +305,9 @@ class Endpoint implements PeerTransport {
     return connection !== undefined && this.#network.transmit(connection, frame)
   }
 
+  /** Every machine of this network can reach every other one; the handshake is not simulated. */
+  setMembers(): void {}
+
   listen(handler: PeerHandler): void {
     this.handler = handler
   }

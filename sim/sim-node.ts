@@ -8,6 +8,7 @@ import type { DigestRequest } from '../src/engine/engine.ts'
 import type { AlterSql } from '../src/engine/sqlite/request-runner.ts'
 import type { LogEvent, Member, ReplicatedLog } from '../src/log/log.ts'
 import { decodeMessage } from '../src/log/peer-codec.ts'
+import { foundingMembership, storedMembers } from '../src/log/membership.ts'
 import { Peers } from '../src/log/peers.ts'
 import { RaftLog } from '../src/log/raft-log.ts'
 import type { ConfState, Entry, Role } from '../src/raft/types.ts'
@@ -144,13 +145,12 @@ export class SimNode {
       identity: { clusterId: 'simulated', groupId: GROUP_ID, raftId: this.id },
       options: swarm.wal,
       mustExist: this.#hasLog,
-      initialConfState: confStateOf(members),
+      initialMembers: storedMembers(foundingMembership(members)),
       onFatal: error => this.#end(error.message, false),
     })
     this.#checkRecovered(wal)
     const log = new RaftLog({
       raftId: this.id,
-      members,
       wal,
       peers,
       clock,
@@ -291,6 +291,7 @@ export class SimNode {
   /** Sees the frames that leave: promises about the disk that must be true at that moment. */
   #tap(transport: PeerTransport): PeerTransport {
     return {
+      setMembers: list => transport.setMembers(list),
       listen: handler => transport.listen(handler),
       send: (to: number, lane: Lane, frame: Uint8Array): boolean => {
         if (frame[FRAME_HEAD_BYTES - 1] === RAFT_KIND) this.#checkPromise(frame)

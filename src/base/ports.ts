@@ -60,9 +60,28 @@ export interface Disk {
  * waits behind megabytes of entries. Frames may be lost, and a lane that broke loses a suffix.
  */
 export interface PeerTransport {
+  /** The members have changed: those that are gone are spoken to no more, new ones are dialled. */
+  setMembers(list: MemberList): void
   /** False if the frame was dropped at once: no connection, or the lane's queue is full. */
   send(to: number, lane: Lane, frame: Uint8Array): boolean
   listen(handler: PeerHandler): void
+}
+
+/** Whom a node speaks to. */
+export interface MemberList {
+  /** Index of the entry that made it, 0 for the founding. */
+  readonly index: number
+  readonly members: readonly PeerMember[]
+  /** What the next member will get; lower ones that are not in the list were removed. */
+  readonly nextRaftId: number
+}
+
+export interface PeerMember {
+  readonly raftId: number
+  readonly nodeId: string
+  readonly address: string
+  /** Random name of the disk that this member joined with. Another disk is another incarnation. */
+  readonly incarnation: string
 }
 
 export type Lane = 'control' | 'data'

@@ -7,7 +7,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random } from '../base/ports.ts'
 import { ProcessEngine } from '../engine/sqlite/process-engine.ts'
-import { foundingBase } from '../log/membership.ts'
+import { foundingMembership, storedMembers } from '../log/membership.ts'
 import { Peers } from '../log/peers.ts'
 import { RaftLog } from '../log/raft-log.ts'
 import { fastCrc32, RealDisk } from '../platform/disk.ts'
@@ -65,10 +65,8 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
   const peers = new Peers(transport, clock, groupId)
   const wal = openWal(options, `${group}/log`)
   await new Promise<void>(resolve => wal.flush(resolve))
-  const members = identity.founders
   const log = new RaftLog({
     raftId,
-    members,
     wal,
     peers,
     clock,
@@ -156,7 +154,7 @@ function openWal({ settings, identity, onFatal }: NodePartsOptions, directory: s
     directory,
     identity: { clusterId, groupId, raftId },
     options: settings.wal,
-    initialConfState: foundingBase(founders).confState,
+    initialMembers: storedMembers(foundingMembership(founders)),
     checksum: fastCrc32,
     mustExist: hasLog,
     onFatal: error => onFatal(error.message),

@@ -16,7 +16,7 @@ import { assert } from '../base/assert.ts'
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { ConfChange, ConfState, Snapshot } from '../raft/types.ts'
-import { EMPTY_BYTES } from '../raft/types.ts'
+import type { StoredMembers } from '../wal/payload.ts'
 import type { Member, Membership, RemovedMember, SnapshotPoint } from './log.ts'
 
 const VERSION = 1
@@ -45,12 +45,9 @@ export function foundingMembership(members: readonly Member[]): Membership {
   }
 }
 
-/** What the log of a member of such a group begins with. */
-export function foundingBase(members: readonly Member[]): Pick<Snapshot, 'data'> & {
-  readonly confState: ConfState
-} {
-  const membership = foundingMembership(members)
-  return { confState: confStateOf(membership), data: encodeBook(membership) }
+/** A membership as the log on disk keeps it beside its base. */
+export function storedMembers(membership: Membership): StoredMembers {
+  return { confState: confStateOf(membership), book: encodeBook(membership) }
 }
 
 /** The part that the core decides by. Joint memberships are always left by the leader itself. */
@@ -199,8 +196,8 @@ export function decodePoint(bytes: Uint8Array): SnapshotPoint {
 
 /** A point as the core and the log on disk know it. */
 export function toSnapshot({ index, term, membership }: SnapshotPoint): Snapshot {
-  const metadata = { index, term, confState: confStateOf(membership) }
-  return { metadata, data: index === 0 ? EMPTY_BYTES : encodeBook(membership) }
+  const { confState, book } = storedMembers(membership)
+  return { metadata: { index, term, confState }, data: book }
 }
 
 function writeMember(writer: ByteWriter, member: Member): void {

@@ -1,19 +1,22 @@
 /**
  * Messages of Raft as bytes, for the way between nodes.
  *
- *   message  => type u8, from, to, term, logTerm, index, commit varint, flags u8,
- *               rejectHint varint, context bytes, count varint, entry*
+ *   message  => version u8 (1), type u8, from, to, term, logTerm, index, commit varint, flags u8,
+ *               rejectHint varint, context bytes, count varint, entry*, snapshot if flagged
  *   entry    => term varint, type u8, data bytes
- *   flags    => 1: reject
+ *   flags    => 1: reject, 2: a snapshot follows, 4: its membership is left by the leader itself
+ *   snapshot => index, term varint, 4 lists (count varint, raftId varint*): voters, learners,
+ *               votersOutgoing, learnersNext; book of members bytes
  *   bytes    => length varint, then the bytes
  *
  * Entries of one message have consecutive indexes, so only the first one's is derived and none is
- * sent: an append's entries begin after `index`. Snapshots and storage messages never travel here.
+ * sent: an append's entries begin after `index`. A snapshot is a place in the log, never the data.
+ * Storage messages never travel here.
  */
 import { assert } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
-import type { Entry, Message, MessageType } from '../raft/types.ts'
+import type { Entry, Message, MessageType, Snapshot } from '../raft/types.ts'
 import { createMessage } from '../raft/types.ts'
 
 /** Numbers on the wire are positions in this list: append to it, never reorder. */
@@ -30,14 +33,20 @@ const TYPES: readonly MessageType[] = [
   'timeout-now',
   'read-index',
   'read-index-response',
+  'snapshot',
 ]
 
+const VERSION = 1
 const FLAG_REJECT = 1
+const FLAG_SNAPSHOT = 2
+const FLAG_AUTO_LEAVE = 4
 
 export function encodeMessage(message: Message): Uint8Array {
   const type = TYPES.indexOf(message.type)
-  assert(type >= 0 && message.snapshot === undefined, `${message.type} is not sent to peers`)
+  assert(type >= 0, `${message.type} is not sent to peers`)
+  const { snapshot } = message
   const writer = new ByteWriter()
+  writer.u8(VERSION)
   writer.u8(type)
   writer.varint(message.from)
   writer.varint(message.to)
@@ -45,7 +54,11 @@ export function encodeMessage(message: Message): Uint8Array {
   writer.varint(message.logTerm)
   writer.varint(message.index)
   writer.varint(message.commit)
-  writer.u8(message.reject ? FLAG_REJECT : 0)
+  writer.u8(
+    (message.reject ? FLAG_REJECT : 0) |
+      (snapshot === undefined ? 0 : FLAG_SNAPSHOT) |
+      (snapshot?.metadata.confState.autoLeave === true ? FLAG_AUTO_LEAVE : 0),
+  )
   writer.varint(message.rejectHint)
   writer.bytes(message.context)
   writer.varint(message.entries.length)
@@ -56,21 +69,58 @@ export function encodeMessage(message: Message): Uint8Array {
     writer.u8(entry.type === 'config' ? 1 : 0)
     writer.bytes(entry.data)
   })
+  if (snapshot !== undefined) writeSnapshot(writer, snapshot)
   return writer.finish()
 }
 
-/** Throws if the bytes are not of `encodeMessage`. */
+function writeSnapshot(writer: ByteWriter, { metadata, data }: Snapshot): void {
+  const { voters, learners, votersOutgoing, learnersNext } = metadata.confState
+  writer.varint(metadata.index)
+  writer.varint(metadata.term)
+  for (const list of [voters, learners, votersOutgoing, learnersNext]) {
+    writer.varint(list.length)
+    for (const raftId of list) writer.varint(raftId)
+  }
+  writer.bytes(data)
+}
+
+function readSnapshot(reader: ByteReader, autoLeave: boolean): Snapshot {
+  const index = reader.varint()
+  const term = reader.varint()
+  const readList = (): number[] => {
+    const list: number[] = []
+    for (let left = reader.varint(); left > 0; left -= 1) list.push(reader.varint())
+    return list
+  }
+  const voters = readList()
+  const learners = readList()
+  const votersOutgoing = readList()
+  const learnersNext = readList()
+  const confState = { voters, learners, votersOutgoing, learnersNext, autoLeave }
+  return { metadata: { index, term, confState }, data: reader.bytes().slice() }
+}
+
+/** Throws CORRUPT if the bytes are damaged, WRONG_DATA if another program wrote them. */
 export function decodeMessage(bytes: Uint8Array): Message {
   const reader = new ByteReader(bytes)
-  const type = TYPES[reader.u8()]
-  if (type === undefined) throw new DbError('CORRUPT', 'unknown type of peer message')
+  const version = reader.u8()
+  if (version !== VERSION) {
+    const text = `a message of Raft in format ${version}; this program speaks ${VERSION}`
+    throw new DbError('WRONG_DATA', text)
+  }
+  const typeNumber = reader.u8()
+  const type = TYPES[typeNumber]
+  if (type === undefined) {
+    throw new DbError('WRONG_DATA', `a message of Raft of the unknown type ${typeNumber}`)
+  }
   const from = reader.varint()
   const to = reader.varint()
   const term = reader.varint()
   const logTerm = reader.varint()
   const index = reader.varint()
   const commit = reader.varint()
-  const reject = (reader.u8() & FLAG_REJECT) !== 0
+  const flags = reader.u8()
+  const reject = (flags & FLAG_REJECT) !== 0
   const rejectHint = reader.varint()
   const context = reader.bytes().slice()
   const count = reader.varint()
@@ -82,6 +132,7 @@ export function decodeMessage(bytes: Uint8Array): Message {
     const data = reader.bytes().slice()
     entries.push({ term: entryTerm, index: index + 1 + at, type: entryType, data })
   }
+  const hasSnapshot = (flags & FLAG_SNAPSHOT) !== 0
   return createMessage({
     type,
     from,
@@ -94,5 +145,6 @@ export function decodeMessage(bytes: Uint8Array): Message {
     rejectHint,
     context,
     entries,
+    ...(hasSnapshot && { snapshot: readSnapshot(reader, (flags & FLAG_AUTO_LEAVE) !== 0) }),
   })
 }

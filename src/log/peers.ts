@@ -5,7 +5,7 @@
  *
  * Frame: u8 version (1), u32 group id (big endian), u8 kind, body.
  */
-import type { Clock, Lane, PeerHandler, PeerTransport } from '../base/ports.ts'
+import type { Clock, Lane, MemberList, PeerHandler, PeerTransport } from '../base/ports.ts'
 
 const FRAME_VERSION = 1
 const FRAME_HEAD_BYTES = 6
@@ -72,6 +72,15 @@ export class Peers {
       },
     }
     this.#transport.listen(handler)
+  }
+
+  /** Whom there is to speak to, from now on. */
+  setMembers(list: MemberList): void {
+    const ids = new Set(list.members.map(({ raftId }) => raftId))
+    for (const raftId of this.#contacts.keys()) {
+      if (!ids.has(raftId) && raftId < list.nextRaftId) this.#contacts.delete(raftId)
+    }
+    this.#transport.setMembers(list)
   }
 
   /** False if the frame surely did not leave this node. */

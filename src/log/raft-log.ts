@@ -11,14 +11,16 @@ import type { Clock, Logger, Random, Timer } from '../base/ports.ts'
 import { decodeConfChange } from '../raft/conf-change.ts'
 import { entriesSizeBytes } from '../raft/entries.ts'
 import { RawNode } from '../raft/raw-node.ts'
-import type { Message, Ready } from '../raft/types.ts'
+import type { Storage } from '../raft/storage.ts'
+import type { Entry, Message, Ready } from '../raft/types.ts'
 import { LOCAL_APPEND, LOCAL_APPLY, NO_ID, NO_LIMIT } from '../raft/types.ts'
 import type { Wal } from '../wal/wal.ts'
+import { CommitNotices } from './commit-notices.ts'
+import { DiskWatch } from './disk-watch.ts'
 import type {
   LogEntry,
   LogEvent,
   LogStatus,
-  Member,
   Membership,
   MembersChange,
   PeerHealth,
@@ -26,15 +28,14 @@ import type {
   ReplicatedLog,
   SnapshotPoint,
 } from './log.ts'
-import { foundingMembership } from './membership.ts'
+import { MemberHistory } from './member-history.ts'
+import { MembersChanger } from './members-changer.ts'
+import { decodeBook, nextMembership, storedMembers, toSnapshot } from './membership.ts'
 import { decodeMessage, encodeMessage } from './peer-codec.ts'
 import type { Peers } from './peers.ts'
 import { ReadRounds } from './read-rounds.ts'
+import { SnapshotTraffic } from './snapshot-traffic.ts'
 
-/** How long a follower may hear later of a commit index, if no entries follow anyway. */
-const NOTICE_DELAY_MS = 2
-/** The same while proposals come so fast that the next one is sure to be there before. */
-const NOTICE_DELAY_MS_BUSY = 8
 /**
  * Committed entries are handed over in pages of about so much: at a start all of the log is
  * committed, and may be larger than the memory. After a full page whatever else waits gets a turn.
@@ -53,8 +54,7 @@ export interface RaftLogOptions {
 
 export interface RaftLogParts {
   readonly raftId: number
-  /** Of the group as it was founded. */
-  readonly members: readonly Member[]
+  /** Begun with the members, as `storedMembers` makes them. */
   readonly wal: Wal
   readonly peers: Peers
   readonly clock: Clock
@@ -67,9 +67,17 @@ export class RaftLog implements ReplicatedLog {
   readonly #parts: RaftLogParts
   readonly #node: RawNode
   readonly #rounds: ReadRounds
-  readonly #membership: Membership
+  readonly #history: MemberHistory
+  readonly #changer: MembersChanger
+  readonly #snapshots: SnapshotTraffic
+  readonly #notices: CommitNotices
+  readonly #diskWatch: DiskWatch
   #listener: (event: LogEvent) => void = () => {}
   #timer: Timer | undefined
+  /** When the next tick is due, and how many of them are left to the next mark. */
+  #tickDueMs = 0
+  #ticksToMark: number
+  #stallTimer: Timer | undefined
   #isStarted = false
   #isStopped = false
   /** Guards against a step inside a step: the core is never entered twice. */
@@ -78,12 +86,6 @@ export class RaftLog implements ReplicatedLog {
   #commitIndex = 0
   #commitTerm = 0
   #nextProposal: ProposalNumber = 1
-  /** Commit indexes to tell to followers, by follower, until the timer or an append takes them. */
-  readonly #notices = new Map<number, Message>()
-  #noticeTimer: Timer | undefined
-  #proposedAtMs = 0
-  /** Between the last two proposals of this node. */
-  #proposalIntervalMs = Infinity
   #pageTimer: Timer | undefined
   /** Open proposals of the current term by their index. */
   readonly #proposals = new Map<number, ProposalNumber>()
@@ -91,17 +93,20 @@ export class RaftLog implements ReplicatedLog {
   constructor(parts: RaftLogParts) {
     this.#parts = parts
     const { wal, options, random } = parts
-    const base = wal.firstIndex() - 1
-    this.#commitIndex = base
-    this.#membership = foundingMembership(parts.members)
+    const base = wal.base()
+    this.#commitIndex = base.index
+    this.#commitTerm = base.term
+    this.#history = new MemberHistory(decodeBook(base.confState, base.book))
+    this.#ticksToMark = options.electionTicks
+    this.#notices = new CommitNotices(parts.clock, notice => this.#transmit(notice))
     this.#node = new RawNode({
       id: parts.raftId,
       electionTicks: options.electionTicks,
       heartbeatTicks: options.heartbeatTicks,
-      storage: wal,
+      storage: this.#coreStorage(),
       // Committed entries are handed over again from the first one that is still there; the
       // replica knows which of them its engine has.
-      appliedIndex: base,
+      appliedIndex: base.index,
       maxSizePerMessageBytes: options.maxSizePerMessageBytes,
       maxInflightMessages: options.maxInflightMessages,
       maxInflightBytes: options.maxInflightBytes,
@@ -124,11 +129,26 @@ export class RaftLog implements ReplicatedLog {
       retryMs: options.tickMs * options.electionTicks,
       ask: context => this.#node.readIndex(context),
     })
+    this.#diskWatch = new DiskWatch(this.#node, this.#electionMs)
+    this.#snapshots = new SnapshotTraffic(this.#node, () => parts.clock.monotonicMs())
+    this.#changer = new MembersChanger({
+      raftId: parts.raftId,
+      nowMs: () => parts.clock.monotonicMs(),
+      status: () => this.#node.status(),
+      membership: () => this.#history.current,
+      // Also not before this leader has committed something: thesis 4.1 lacks that, and loses data.
+      isFree: () => this.#node.mayChangeMembership && this.#commitTerm === this.#node.term,
+      isHeard: raftId => this.#isHeard(raftId),
+      propose: change => {
+        const result = this.#node.proposeConfChange(change)
+        return result.type === 'appended' ? result.lastIndex : undefined
+      },
+    })
   }
 
   start(listener: (event: LogEvent) => void): void {
     this.#listener = listener
-    listener({ type: 'membership', membership: this.#membership })
+    this.#tellMembers()
     // What a crash left in the page cache is in the log that was read, but the core takes all that
     // it reads for durable: so it hears nothing and says nothing before that is true.
     this.#parts.wal.flush(() => {
@@ -149,9 +169,7 @@ export class RaftLog implements ReplicatedLog {
     if (this.#isStopped || role !== 'leader' || currentTerm !== term) return undefined
     const result = this.#node.propose(data)
     if (result.type !== 'appended') return undefined
-    const now = this.#parts.clock.monotonicMs()
-    this.#proposalIntervalMs = now - this.#proposedAtMs
-    this.#proposedAtMs = now
+    this.#notices.proposed()
     const proposal = this.#nextProposal
     this.#nextProposal += 1
     this.#proposals.set(result.lastIndex, proposal)
@@ -160,8 +178,9 @@ export class RaftLog implements ReplicatedLog {
   }
 
   read(from: number, maxBytes: number): readonly LogEntry[] {
-    if (from > this.#commitIndex) return []
-    const entries = this.#parts.wal.entries(from, this.#commitIndex + 1, maxBytes)
+    const { wal } = this.#parts
+    if (from > this.#commitIndex || from < wal.firstIndex()) return []
+    const entries = wal.entries(from, this.#commitIndex + 1, maxBytes)
     if (typeof entries === 'string') throw new AssertionError(`entry ${from} is ${entries}`)
     return entries.map(entry => ({
       index: entry.index,
@@ -184,26 +203,41 @@ export class RaftLog implements ReplicatedLog {
     const status = this.#node.status()
     const target = Math.min(upTo, status.applied)
     if (target >= this.#parts.wal.firstIndex()) {
-      this.#parts.wal.compact(target, status.confState, () => {})
+      this.#parts.wal.compact(target, storedMembers(this.#history.at(target)), () => {})
+      this.#history.forgetBefore(target)
     }
   }
 
   changeMembers(
     change: MembersChange,
-    _timeoutMs: number,
+    timeoutMs: number,
     done: (outcome: Membership | DbError) => void,
   ): void {
-    done(new DbError('MEMBERS_REFUSED', `this release can't ${change.type} members yet`))
+    if (this.#isStopped) {
+      done(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
+      return
+    }
+    this.#changer.change(change, timeoutMs, done)
+    this.#process()
   }
 
   point(index: number): SnapshotPoint | undefined {
     const term = index <= this.#commitIndex ? this.#parts.wal.term(index) : 'unavailable'
-    return typeof term === 'number' ? { index, term, membership: this.#membership } : undefined
+    if (typeof term !== 'number') return undefined
+    return { index, term, membership: this.#history.at(index) }
   }
 
   install(point: SnapshotPoint, done: (isTaken: boolean) => void): void {
-    assert(point.index <= this.#commitIndex, `a snapshot at ${point.index} can't be taken yet`)
-    done(false)
+    if (this.#isStopped) return
+    if (this.#snapshots.install(point, done)) {
+      // What was handed over before is covered by the copy that the replica has at hand.
+      this.#commitIndex = point.index
+      this.#commitTerm = point.term
+      this.#history.replace(point.membership)
+      this.#parts.logger.info({ index: point.index, term: point.term }, 'the log begins anew')
+      this.#tellMembers()
+    }
+    this.#process()
   }
 
   transferLeadership(mayLead: (raftId: number) => boolean = () => true, target?: number): void {
@@ -212,8 +246,8 @@ export class RaftLog implements ReplicatedLog {
     let best = NO_ID
     let bestMatch = -1
     for (const [id, progress] of status.progress) {
-      const isVoter = id !== status.id && !progress.isLearner
-      if (!isVoter || !progress.isRecentlyActive || !mayLead(id)) continue
+      const isVoter = status.confState.voters.includes(id)
+      if (id === status.id || !isVoter || !progress.isRecentlyActive || !mayLead(id)) continue
       if (target !== undefined && id !== target) continue
       if (progress.match > bestMatch) {
         best = id
@@ -228,6 +262,7 @@ export class RaftLog implements ReplicatedLog {
   status(): LogStatus {
     const { wal } = this.#parts
     const status = this.#node.status()
+    const membership = this.#history.current
     return {
       raftId: status.id,
       role: status.role,
@@ -240,8 +275,10 @@ export class RaftLog implements ReplicatedLog {
       flushedIndex: wal.flushedIndex(),
       voters: status.confState.voters,
       learners: status.confState.learners,
-      membership: this.#membership,
-      isMember: true,
+      membership,
+      isMember:
+        status.id >= membership.nextRaftId ||
+        membership.members.some(member => member.raftId === status.id),
       sizeBytes: wal.sizeBytes(),
       peers: this.#peerHealth(),
     }
@@ -250,17 +287,20 @@ export class RaftLog implements ReplicatedLog {
   stop(done: () => void): void {
     this.#isStopped = true
     this.#timer?.cancel()
-    this.#noticeTimer?.cancel()
+    this.#stallTimer?.cancel()
+    this.#notices.stop()
     this.#pageTimer?.cancel()
-    this.#rounds.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
+    const error = new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one')
+    this.#rounds.fail(error)
+    this.#changer.fail(error)
     this.#parts.wal.close(done)
   }
 
   #peerHealth(): PeerHealth[] {
-    const { members, peers, clock, raftId } = this.#parts
+    const { peers, clock, raftId } = this.#parts
     const { progress } = this.#node.status()
     const now = clock.monotonicMs()
-    return members
+    return this.#history.current.members
       .filter(member => member.raftId !== raftId)
       .map(member => {
         const contact = peers.contact(member.raftId)
@@ -279,15 +319,74 @@ export class RaftLog implements ReplicatedLog {
   }
 
   #tickLater(): void {
-    this.#timer = this.#parts.clock.setTimer(this.#parts.options.tickMs, () => {
+    const { clock, options } = this.#parts
+    this.#tickDueMs = clock.monotonicMs() + options.tickMs
+    this.#timer = clock.setTimer(options.tickMs, () => this.#tickNow())
+  }
+
+  /**
+   * One tick a call, however late it is: after a stall a node first reads what waits in its sockets
+   * before it may believe that its leader is silent.
+   */
+  #tickNow(): void {
+    if (this.#isStopped) return
+    const { clock } = this.#parts
+    const lateMs = clock.monotonicMs() - this.#tickDueMs
+    this.#tickLater()
+    if (lateMs > this.#electionMs && this.#node.role === 'leader') this.#stalled(lateMs)
+    else this.#tick()
+  }
+
+  /**
+   * This process stood still for longer than others wait for a leader: somebody else may lead by
+   * now. What waits in the sockets is read first, and may say so; then what was heard before counts
+   * no more, and without a majority that answers anew this node steps down.
+   */
+  #stalled(lateMs: number): void {
+    this.#parts.logger.warn({ lateMs }, 'this leader stood still; it must be heard anew')
+    this.#stallTimer = this.#parts.clock.setTimer(0, () => {
       if (this.#isStopped) return
-      // One tick a call, however late it is: after a stall a node first reads what waits in its
-      // sockets before it may believe that its leader is silent.
-      this.#tickLater()
-      this.#node.tick()
-      this.#rounds.tick()
-      this.#process()
+      this.#node.doubtLeadership()
+      this.#tick()
     })
+  }
+
+  #tick(): void {
+    this.#node.tick()
+    this.#rounds.tick()
+    this.#changer.sweep()
+    this.#snapshots.sweep()
+    this.#watchDisk()
+    this.#ticksToMark -= 1
+    if (this.#ticksToMark === 0) this.#mark()
+    this.#process()
+  }
+
+  get #electionMs(): number {
+    const { tickMs, electionTicks } = this.#parts.options
+    return tickMs * electionTicks
+  }
+
+  /** Once in an election timeout. */
+  #mark(): void {
+    this.#ticksToMark = this.#parts.options.electionTicks
+    this.#changer.mark(this.#node.log.committed)
+  }
+
+  #watchDisk(): void {
+    const nowMs = this.#parts.clock.monotonicMs()
+    const verdict = this.#diskWatch.verdict(nowMs)
+    if (verdict === 'fine') return
+    const lagMs = this.#diskWatch.lagMs(nowMs)
+    this.#parts.logger.warn({ lagMs }, 'the disk of this leader is slow; another one is to lead')
+    if (verdict === 'hand-over') this.transferLeadership()
+    else this.#node.stepDown()
+  }
+
+  #isHeard(raftId: number): boolean {
+    const { peers, clock } = this.#parts
+    const { lastFrameMs } = peers.contact(raftId)
+    return lastFrameMs !== undefined && clock.monotonicMs() - lastFrameMs <= 2 * this.#electionMs
   }
 
   #receive(from: number, body: Uint8Array): void {
@@ -296,8 +395,15 @@ export class RaftLog implements ReplicatedLog {
     // The handshake says who speaks on a connection; a message can't claim to be another's, except
     // that a read request keeps the name of the follower it came from.
     if (message.from !== from || message.to !== this.#parts.raftId) return
-    this.#node.step(message)
+    if (message.type === 'snapshot') this.#receiveOffer(message)
+    else this.#node.step(message)
     this.#process()
+  }
+
+  #receiveOffer(message: Message): void {
+    const index = this.#snapshots.received(message)
+    if (index === undefined) return
+    this.#listener({ type: 'snapshot-needed', from: message.from, index })
   }
 
   /** Lets the core hand out its work until there is none. */
@@ -334,6 +440,7 @@ export class RaftLog implements ReplicatedLog {
     if (last?.role === role && last.term === term && last.leader === leader) return
     if (last?.term !== term || role !== 'leader') this.#proposals.clear()
     if (last?.leader !== leader) this.#rounds.leaderChanged()
+    this.#changer.roleChanged(role, term, this.#node.log.committed)
     this.#lastRole = { type: 'role', role, term, leader }
     this.#parts.logger.info({ role, term, leader }, 'role')
     this.#listener(this.#lastRole)
@@ -341,15 +448,20 @@ export class RaftLog implements ReplicatedLog {
 
   /** Has a message's work done by the disk, and after it sends what waits for that. */
   #store(message: Message, waiting: readonly Message[]): void {
-    assert(message.snapshot === undefined, 'a snapshot came from a peer, which none of them sends')
-    const hardState =
-      message.term === 0
-        ? undefined
-        : { term: message.term, vote: message.vote, commit: message.commit }
+    const { entries, term, vote, commit, snapshot } = message
     const responses = [...waiting, ...(message.responses ?? [])]
-    this.#parts.wal.append({ entries: message.entries, ...(hardState && { hardState }) }, () =>
-      this.#stored(responses),
-    )
+    const write = {
+      entries,
+      ...(term > 0 && { hardState: { term, vote, commit } }),
+      ...(snapshot && { snapshot: { ...snapshot.metadata, book: snapshot.data } }),
+    }
+    const { wal, clock } = this.#parts
+    this.#diskWatch.asked(clock.monotonicMs())
+    wal.append(write, () => {
+      this.#diskWatch.done()
+      this.#stored(responses)
+      if (snapshot !== undefined) this.#snapshots.stored(snapshot.metadata.index)
+    })
   }
 
   #stored(responses: readonly Message[]): void {
@@ -363,23 +475,36 @@ export class RaftLog implements ReplicatedLog {
 
   /** Committed entries: they are on this node's disk too, and stay for the replica to read. */
   #hand(message: Message): void {
-    const own: { proposal: ProposalNumber; index: number }[] = []
+    let own: { proposal: ProposalNumber; index: number }[] = []
+    const tell = (): void => {
+      if (message.entries.length === 0) return
+      this.#listener({ type: 'committed', commitIndex: this.#commitIndex, own })
+      own = []
+    }
     for (const entry of message.entries) {
       assert(
         entry.index === this.#commitIndex + 1,
         `committed ${entry.index} after ${this.#commitIndex}`,
       )
+      // Before the index moves: the core may ask for a snapshot to feed a new member with, and
+      // index and members of it must be of one moment.
+      const membership = entry.type === 'config' ? this.#changeMembership(entry) : undefined
       this.#commitIndex = entry.index
       this.#commitTerm = entry.term
-      if (entry.type === 'config') this.#node.applyConfChange(decodeConfChange(entry.data))
       const proposal = this.#proposals.get(entry.index)
-      if (proposal === undefined) continue
-      this.#proposals.delete(entry.index)
-      own.push({ proposal, index: entry.index })
+      if (proposal !== undefined) {
+        this.#proposals.delete(entry.index)
+        own.push({ proposal, index: entry.index })
+      }
+      if (membership === undefined) continue
+      tell()
+      // A commit index alone is not flushed; but who was removed shall not forget it in a crash.
+      this.#parts.wal.flush(() => {})
+      this.#history.add(membership)
+      this.#tellMembers()
+      this.#changer.applied(membership)
     }
-    if (message.entries.length > 0) {
-      this.#listener({ type: 'committed', commitIndex: this.#commitIndex, own })
-    }
+    if (message.entries.at(-1)?.type !== 'config') tell()
     const { responses = [] } = message
     if (entriesSizeBytes(message.entries) < PAGE_BYTES / 2) {
       for (const response of responses) this.#node.step(response)
@@ -392,21 +517,45 @@ export class RaftLog implements ReplicatedLog {
     })
   }
 
+  /** Puts a committed change in force in the core. */
+  #changeMembership(entry: Entry): Membership {
+    const change = decodeConfChange(entry.data)
+    const confState = this.#node.applyConfChange(change)
+    return nextMembership(this.#history.current, entry.index, change, confState)
+  }
+
+  #tellMembers(): void {
+    const membership = this.#history.current
+    this.#parts.peers.setMembers(membership)
+    this.#listener({ type: 'membership', membership })
+  }
+
+  /** The log on disk as the core reads it. Its newest snapshot is whatever is applied. */
+  #coreStorage(): Storage {
+    const { wal } = this.#parts
+    return {
+      initialState: () => wal.initialState(),
+      firstIndex: () => wal.firstIndex(),
+      lastIndex: () => wal.lastIndex(),
+      term: index => wal.term(index),
+      entries: (low, high, maxSizeBytes) => wal.entries(low, high, maxSizeBytes),
+      snapshot: () => {
+        const point = this.point(this.#commitIndex)
+        return point === undefined ? 'unavailable' : toSnapshot(point)
+      },
+    }
+  }
+
   #send(message: Message): void {
     if (this.#isNotice(message)) {
-      this.#hold(message)
+      this.#notices.hold(message)
       return
     }
     // Whatever else goes to a follower as append tells it the commit index too.
-    if (message.type === 'append') this.#dropNotice(message.to)
+    if (message.type === 'append') this.#notices.drop(message.to)
     this.#transmit(message)
   }
 
-  /**
-   * An append without entries to a follower that is being fed only tells the commit index. Under
-   * load the next entries tell it a moment later; sending both costs each side a message, an answer
-   * and a wake-up for nothing. So a notice waits a little, and is dropped when entries overtake it.
-   */
   #isNotice(message: Message): boolean {
     return (
       message.type === 'append' &&
@@ -415,35 +564,19 @@ export class RaftLog implements ReplicatedLog {
     )
   }
 
-  #dropNotice(to: number): void {
-    if (!this.#notices.delete(to) || this.#notices.size > 0) return
-    this.#noticeTimer?.cancel()
-    this.#noticeTimer = undefined
-  }
-
-  #hold(message: Message): void {
-    this.#notices.set(message.to, message)
-    const isBusy = this.#proposalIntervalMs < NOTICE_DELAY_MS_BUSY
-    const delayMs = isBusy ? NOTICE_DELAY_MS_BUSY : NOTICE_DELAY_MS
-    this.#noticeTimer ??= this.#parts.clock.setTimer(delayMs, () => {
-      this.#noticeTimer = undefined
-      if (this.#isStopped) return
-      const notices = [...this.#notices.values()]
-      this.#notices.clear()
-      // A notice of a term that is over would be refused as what it is.
-      for (const notice of notices) this.#transmit(notice)
-    })
-  }
-
   #transmit(message: Message): void {
+    const { peers, wal } = this.#parts
     // An append without entries rests on those before it. As long as they are under way, it must
     // not overtake them: the follower would refuse it, and all of them would be sent again.
     const isData =
       message.type === 'append' &&
       (message.entries.length > 0 || message.index > this.#node.matchIndex(message.to))
     const lane = isData ? 'data' : 'control'
-    if (this.#parts.peers.send(message.to, lane, 'raft', encodeMessage(message))) return
+    const isOffer = message.type === 'snapshot'
+    const sent = isOffer ? this.#snapshots.offer(message, wal.firstIndex() - 1) : message
+    if (peers.send(message.to, lane, 'raft', encodeMessage(sent))) return
     // Only for appends: a lost heartbeat says nothing about entries on their way.
     if (message.type === 'append') this.#node.reportUnreachable(message.to)
+    if (isOffer) this.#snapshots.undeliverable(message.to)
   }
 }

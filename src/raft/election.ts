@@ -170,6 +170,18 @@ export function checkQuorum(core: RaftCore): void {
   }
 }
 
+/**
+ * A leader that was away for long, without having noticed, may be deposed: what it heard before
+ * counts for nothing, and it must hear from a quorum again within an election timeout.
+ */
+export function doubtLeadership(core: RaftCore): void {
+  if (core.role !== 'leader') return
+  core.electionElapsed = 0
+  for (const [id, progress] of core.tracker.progress) {
+    if (id !== core.id) progress.isRecentlyActive = false
+  }
+}
+
 /** Stops following the leader of this term, without forgetting that there was one. */
 export function forgetLeader(core: RaftCore): void {
   if (core.role !== 'follower' || core.lead === NO_ID) return

@@ -7,9 +7,9 @@ import { assert } from '../base/assert.ts'
 import { encodeConfChange } from './conf-change.ts'
 import type { RaftConfig } from './config.ts'
 import { RaftCore } from './core.ts'
-import { forgetLeader } from './election.ts'
+import { doubtLeadership, forgetLeader } from './election.ts'
 import { draftEntry, entriesSizeBytes } from './entries.ts'
-import { toConfState } from './membership.ts'
+import { isJoint, toConfState } from './membership.ts'
 import { applyConfChange, propose } from './proposals.ts'
 import { campaign, step, tick } from './raft.ts'
 import type { RaftLog } from './raft-log.ts'
@@ -20,7 +20,7 @@ import {
   storageApplyResponse,
 } from './ready.ts'
 import { reportUnreachable } from './replication.ts'
-import { reportSnapshot } from './snapshots.ts'
+import { installSnapshot, reportSnapshot } from './snapshots.ts'
 import {
   type ConfChange,
   type ConfState,
@@ -37,6 +37,7 @@ import {
   type RaftStatus,
   type Ready,
   type Role,
+  type Snapshot,
   type SoftState,
   type StepResult,
   createMessage,
@@ -147,6 +148,31 @@ export class RawNode {
   /** Tells what became of a snapshot sent to a node. Until then it is sent nothing. */
   reportSnapshot(id: RaftId, isDelivered: boolean): void {
     reportSnapshot(this.#core, id, isDelivered)
+  }
+
+  /**
+   * Takes a snapshot that did not come from the leader, of data that the outside has durably at
+   * hand. False if the log has these entries anyway. Otherwise the next Ready has it stored.
+   */
+  installSnapshot(snapshot: Snapshot): boolean {
+    return installSnapshot(this.#core, snapshot)
+  }
+
+  /** This node was not running for long: a leader has to prove anew that it is heard. */
+  doubtLeadership(): void {
+    doubtLeadership(this.#core)
+  }
+
+  /** Makes a leader a follower that knows of no leader, until the next election. */
+  stepDown(): void {
+    if (this.#core.role === 'leader') this.#core.becomeFollower(this.#core.term, NO_ID)
+  }
+
+  /** Whether a proposed change of membership would be appended as such now. */
+  get mayChangeMembership(): boolean {
+    const { role, leadTransferee, log, pendingConfIndex, tracker } = this.#core
+    const isFree = role === 'leader' && leadTransferee === NO_ID
+    return isFree && pendingConfIndex <= log.applied && !isJoint(tracker.membership)
   }
 
   /** Whether `ready` has anything to say. */

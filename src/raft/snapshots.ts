@@ -1,6 +1,6 @@
 /** Snapshots as followers get them, and what the leader hears of their fate (thesis chapter 5). */
 import type { RaftCore } from './core.ts'
-import type { ConfState, Message, RaftId, Snapshot } from './types.ts'
+import { type ConfState, type Message, NO_ID, type RaftId, type Snapshot } from './types.ts'
 
 /**
  * A follower got a snapshot from the leader of its term. Either way the answer says where it
@@ -15,6 +15,26 @@ export function handleSnapshot(core: RaftCore, message: Message): void {
       `${snapshot?.metadata.index} of term ${snapshot?.metadata.term}, committed ${index}`,
   )
   core.send({ type: 'append-response', to: message.from, index })
+}
+
+/**
+ * A snapshot that came another way than from the leader. What it describes is committed, so it may
+ * be taken in any term; whoever leads has all of that anyway. A leader that is known hears where
+ * this node stands then. False if the log has these entries: nothing was replaced.
+ */
+export function installSnapshot(core: RaftCore, snapshot: Snapshot): boolean {
+  const { index, term } = snapshot.metadata
+  if (core.role === 'leader' || index <= core.log.committed) return false
+  const hasIt = core.log.matches({ index, term })
+  if (hasIt) {
+    core.log.commitTo(index)
+  } else {
+    // Votes were asked for by a log that is gone now.
+    if (core.role !== 'follower') core.becomeFollower(core.term, NO_ID)
+    replaceLog(core, snapshot)
+  }
+  if (core.lead !== NO_ID) core.send({ type: 'append-response', to: core.lead, index })
+  return !hasIt
 }
 
 /** The outside installed this snapshot. */
@@ -56,10 +76,14 @@ function restore(core: RaftCore, snapshot: Snapshot): boolean {
     core.log.commitTo(index)
     return false
   }
+  replaceLog(core, snapshot)
+  return true
+}
+
+function replaceLog(core: RaftCore, snapshot: Snapshot): void {
   core.log.restore(snapshot)
   // The membership of the replaced log goes with it, even if parts of it were in force.
-  core.useConfState(confState)
-  return true
+  core.useConfState(snapshot.metadata.confState)
 }
 
 /** Learners to be are voters of the old half, so that three lists are enough. */

@@ -11,9 +11,9 @@ import {
   ENTRY_HEAD_SIZE_BYTES,
   HARD_STATE_SIZE_BYTES,
   NUMBER_SIZE_BYTES,
-  metadataSizeBytes,
+  baseSizeBytes,
   writeHardState,
-  writeMetadata,
+  writeBase,
   writeNumber,
 } from './payload.ts'
 import {
@@ -65,13 +65,13 @@ export function measureBatch(operations: readonly Operation[]): BatchSize {
     sizeBytes += recordSizeBytes(payloadSizeBytes)
   }
   for (const operation of operations) {
-    if (operation.reset !== undefined) add(metadataSizeBytes(operation.reset))
+    if (operation.reset !== undefined) add(baseSizeBytes(operation.reset))
     if (operation.truncateFrom !== undefined) add(NUMBER_SIZE_BYTES)
     for (const { data } of operation.entries) {
       add(ENTRY_HEAD_SIZE_BYTES + data.length)
       if (data.length > COPY_SIZE_BYTES_MAX) uncopiedBytes += data.length
     }
-    if (operation.base !== undefined) add(metadataSizeBytes(operation.base))
+    if (operation.base !== undefined) add(baseSizeBytes(operation.base))
     if (operation.hardState !== undefined) add(HARD_STATE_SIZE_BYTES)
   }
   return { recordCount, sizeBytes, copiedBytes: sizeBytes - uncopiedBytes }
@@ -132,9 +132,9 @@ export class BatchEncoder {
     const { reset, truncateFrom, entries, base, hardState } = operation
     if (reset !== undefined) {
       this.#locator.clear()
-      const payload = this.#putHead(RECORD_TYPES.reset, metadataSizeBytes(reset))
-      writeMetadata(this.#view, payload, reset)
-      this.#endRecord(payload, metadataSizeBytes(reset))
+      const payload = this.#putHead(RECORD_TYPES.reset, baseSizeBytes(reset))
+      writeBase(this.#view, payload, reset)
+      this.#endRecord(payload, baseSizeBytes(reset))
     }
     if (truncateFrom !== undefined) {
       this.#locator.truncate(truncateFrom)
@@ -145,9 +145,9 @@ export class BatchEncoder {
     for (const entry of entries) this.#putEntry(entry)
     if (base !== undefined) {
       this.#locator.compact(base.index)
-      const payload = this.#putHead(RECORD_TYPES.base, metadataSizeBytes(base))
-      writeMetadata(this.#view, payload, base)
-      this.#endRecord(payload, metadataSizeBytes(base))
+      const payload = this.#putHead(RECORD_TYPES.base, baseSizeBytes(base))
+      writeBase(this.#view, payload, base)
+      this.#endRecord(payload, baseSizeBytes(base))
     }
     if (hardState !== undefined) {
       const payload = this.#putHead(RECORD_TYPES.hardState, HARD_STATE_SIZE_BYTES)

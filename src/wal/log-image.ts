@@ -1,7 +1,7 @@
 /** The log as recovery reads it, record by record: what was said last about each index counts. */
 import { must } from '../base/assert.ts'
 import type { DbError } from '../base/errors.ts'
-import type { HardState, SnapshotMetadata } from '../raft/types.ts'
+import type { HardState } from '../raft/types.ts'
 import { damaged } from './damage.ts'
 import { EntryLocator } from './entry-locator.ts'
 import {
@@ -9,8 +9,9 @@ import {
   HARD_STATE_SIZE_BYTES,
   NUMBER_SIZE_BYTES,
   readHardState,
-  readMetadata,
+  readBase,
   readNumber,
+  type LogBase,
 } from './payload.ts'
 import { RECORD_TYPES, type RecordHead, type SegmentWindow, payloadOffset } from './record.ts'
 import type { SegmentHeader } from './segment-header.ts'
@@ -20,7 +21,7 @@ import { TermRuns } from './term-runs.ts'
 /** What replaying records gives. */
 export class LogImage {
   readonly locator = new EntryLocator()
-  #base: SnapshotMetadata
+  #base: LogBase
   #hardState: HardState
   /**
    * Terms of the entries that were found. They begin after the base, or, until a later record moves
@@ -35,7 +36,7 @@ export class LogImage {
     this.#terms = new TermRuns(header.previousIndex, header.previousTerm)
   }
 
-  get base(): SnapshotMetadata {
+  get base(): LogBase {
     return this.#base
   }
 
@@ -103,7 +104,7 @@ export class LogImage {
       }
       case RECORD_TYPES.base:
       case RECORD_TYPES.reset: {
-        const metadata = readMetadata(view, position, sizeBytes)
+        const metadata = readBase(view, position, sizeBytes)
         if (metadata === undefined) return 'a base is not readable'
         if (head.type === RECORD_TYPES.base) return this.#applyBase(metadata)
         this.#base = metadata
@@ -144,7 +145,7 @@ export class LogImage {
     return undefined
   }
 
-  #applyBase(metadata: SnapshotMetadata): string | undefined {
+  #applyBase(metadata: LogBase): string | undefined {
     const { index } = metadata
     if (index < this.#base.index || index > this.lastIndex) {
       return `base ${index} of a log from ${this.#base.index} to ${this.lastIndex}`

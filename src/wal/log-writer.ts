@@ -5,7 +5,7 @@
 import { assert, must } from '../base/assert.ts'
 import type { Checksum } from '../base/crc32.ts'
 import type { Disk, DiskCallback, DiskFile } from '../base/ports.ts'
-import type { HardState, SnapshotMetadata } from '../raft/types.ts'
+import type { HardState } from '../raft/types.ts'
 import { BatchEncoder, type BatchSize, measureBatch } from './batch-encoder.ts'
 import { type DiskStep, attempt, runSteps } from './disk-steps.ts'
 import type { EntryLocator } from './entry-locator.ts'
@@ -15,6 +15,7 @@ import type { SegmentKey } from './record.ts'
 import type { RecoveredLog, RecoveredTail } from './recovery.ts'
 import { type WalIdentity, encodeSegmentHeader } from './segment-header.ts'
 import { UNFINISHED_SUFFIX, segmentName } from './segment-name.ts'
+import type { LogBase } from './payload.ts'
 
 /** How a log is written. */
 export interface LogWriterSettings {
@@ -33,7 +34,7 @@ export interface LogWriterSettings {
 
 /** What a node would know if the process ended now and everything written so far were flushed. */
 interface WrittenState {
-  readonly base: SnapshotMetadata
+  readonly base: LogBase
   readonly hardState: HardState
   readonly lastIndex: number
   readonly lastTerm: number

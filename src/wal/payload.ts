@@ -1,6 +1,4 @@
-/**
- * What records carry: positions, hard states and snapshot metadata, in fixed little-endian fields.
- */
+/** What records carry: positions, hard states and bases, in fixed little-endian fields. */
 import type { ConfState, HardState, SnapshotMetadata } from '../raft/types.ts'
 
 /*
@@ -9,8 +7,19 @@ import type { ConfState, HardState, SnapshotMetadata } from '../raft/types.ts'
  *   hard state: term, vote, commit
  *   truncate:   first index that is dropped
  *   base, reset: index, term, auto-leave (0 or 1), then four lists of ids, each as count and ids:
- *               voters, learners, outgoing voters, next learners
+ *               voters, learners, outgoing voters, next learners; then the book as its size and
+ *               its bytes
  */
+
+/** The members as of an entry. */
+export interface StoredMembers {
+  readonly confState: ConfState
+  /** Who the numbers are: bytes of whoever keeps the log, never read here. */
+  readonly book: Uint8Array
+}
+
+/** What a log begins after. */
+export interface LogBase extends SnapshotMetadata, StoredMembers {}
 
 /** Size of a number. */
 export const NUMBER_SIZE_BYTES = 8
@@ -54,32 +63,30 @@ function listsOf(confState: ConfState): readonly (readonly number[])[] {
   return [voters, learners, votersOutgoing, learnersNext]
 }
 
-/** Size of snapshot metadata. */
-export function metadataSizeBytes(metadata: SnapshotMetadata): number {
-  const idCount = listsOf(metadata.confState).reduce((sum, list) => sum + list.length, 0)
-  return NUMBER_SIZE_BYTES * (3 + 4 + idCount)
+/** Size of a base. */
+export function baseSizeBytes(base: LogBase): number {
+  const idCount = listsOf(base.confState).reduce((sum, list) => sum + list.length, 0)
+  return NUMBER_SIZE_BYTES * (3 + 4 + idCount + 1) + base.book.length
 }
 
-/** Writes snapshot metadata. */
-export function writeMetadata(view: DataView, position: number, metadata: SnapshotMetadata): void {
-  writeNumber(view, position, metadata.index)
-  writeNumber(view, position + 8, metadata.term)
-  writeNumber(view, position + 16, metadata.confState.autoLeave ? 1 : 0)
+/** Writes a base. */
+export function writeBase(view: DataView, position: number, base: LogBase): void {
+  writeNumber(view, position, base.index)
+  writeNumber(view, position + 8, base.term)
+  writeNumber(view, position + 16, base.confState.autoLeave ? 1 : 0)
   let next = position + 24
-  for (const list of listsOf(metadata.confState)) {
+  for (const list of listsOf(base.confState)) {
     for (const value of [list.length, ...list]) {
       writeNumber(view, next, value)
       next += NUMBER_SIZE_BYTES
     }
   }
+  writeNumber(view, next, base.book.length)
+  new Uint8Array(view.buffer, view.byteOffset + next + NUMBER_SIZE_BYTES).set(base.book)
 }
 
-/** Reads snapshot metadata out of `sizeBytes`; undefined if that is not what they hold. */
-export function readMetadata(
-  view: DataView,
-  position: number,
-  sizeBytes: number,
-): SnapshotMetadata | undefined {
+/** Reads a base out of `sizeBytes`; undefined if that is not what they hold. */
+export function readBase(view: DataView, position: number, sizeBytes: number): LogBase | undefined {
   const end = position + sizeBytes
   let next = position + 24
   const readList = (): readonly number[] | undefined => {
@@ -96,11 +103,15 @@ export function readMetadata(
     readList(),
     readList(),
   ]
-  if (!voters || !learners || !votersOutgoing || !learnersNext || next !== end) return undefined
+  if (!voters || !learners || !votersOutgoing || !learnersNext) return undefined
+  const bookStart = next + NUMBER_SIZE_BYTES
+  if (bookStart > end || bookStart + readNumber(view, next) !== end) return undefined
   const autoLeave = readNumber(view, position + 16) === 1
   return {
     index: readNumber(view, position),
     term: readNumber(view, position + 8),
     confState: { voters, learners, votersOutgoing, learnersNext, autoLeave },
+    // A copy: the rest of what was read needn't stay in memory.
+    book: new Uint8Array(view.buffer, view.byteOffset + bookStart, end - bookStart).slice(),
   }
 }

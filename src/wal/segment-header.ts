@@ -5,17 +5,18 @@
  */
 import { type Checksum } from '../base/crc32.ts'
 import { DbError } from '../base/errors.ts'
-import type { HardState, SnapshotMetadata } from '../raft/types.ts'
+import type { HardState } from '../raft/types.ts'
 import { damaged } from './damage.ts'
 import {
   HARD_STATE_SIZE_BYTES,
-  metadataSizeBytes,
+  baseSizeBytes,
   readHardState,
-  readMetadata,
+  readBase,
   readNumber,
   writeHardState,
-  writeMetadata,
+  writeBase,
   writeNumber,
+  type LogBase,
 } from './payload.ts'
 
 /*
@@ -35,12 +36,15 @@ import {
  * | 80     | 24   | hard state                                                                  |
  * | 104    | 8    | size of the cluster id in bytes, m                                          |
  * | 112    | 8    | size of the base, n                                                         |
- * | 120    | n    | base: index and term before the first entry of the log, and the membership  |
+ * | 120    | n    | base: index and term before the first entry of the log, and the members     |
  * | 120+n  | m    | cluster id, UTF-8                                                           |
  */
 
-/** Newest format that this program reads, and the one it writes. */
-export const FORMAT_VERSION = 1
+/**
+ * The format that this program reads and writes. The first one, which knew no changes of members,
+ * was never released.
+ */
+export const FORMAT_VERSION = 2
 
 const MAGIC = new TextEncoder().encode('LSTEPWAL')
 const HEADER_ALIGNMENT_BYTES = 512
@@ -64,14 +68,14 @@ export interface SegmentHeader {
   readonly previousIndex: number
   readonly previousTerm: number
   readonly hardState: HardState
-  readonly base: SnapshotMetadata
+  readonly base: LogBase
 }
 
 /** The head as bytes; its length is where records begin. */
 export function encodeSegmentHeader(header: SegmentHeader, checksum: Checksum): Uint8Array {
   const clusterId = new TextEncoder().encode(header.identity.clusterId)
-  const baseSizeBytes = metadataSizeBytes(header.base)
-  const neededBytes = FIXED_SIZE_BYTES + baseSizeBytes + clusterId.length
+  const baseBytes = baseSizeBytes(header.base)
+  const neededBytes = FIXED_SIZE_BYTES + baseBytes + clusterId.length
   const bytes = new Uint8Array(
     Math.ceil(neededBytes / HEADER_ALIGNMENT_BYTES) * HEADER_ALIGNMENT_BYTES,
   )
@@ -89,9 +93,9 @@ export function encodeSegmentHeader(header: SegmentHeader, checksum: Checksum): 
   writeNumber(view, 72, header.previousTerm)
   writeHardState(view, 80, header.hardState)
   writeNumber(view, 80 + HARD_STATE_SIZE_BYTES, clusterId.length)
-  writeNumber(view, 88 + HARD_STATE_SIZE_BYTES, baseSizeBytes)
-  writeMetadata(view, FIXED_SIZE_BYTES, header.base)
-  bytes.set(clusterId, FIXED_SIZE_BYTES + baseSizeBytes)
+  writeNumber(view, 88 + HARD_STATE_SIZE_BYTES, baseBytes)
+  writeBase(view, FIXED_SIZE_BYTES, header.base)
+  bytes.set(clusterId, FIXED_SIZE_BYTES + baseBytes)
   view.setUint32(16, checksum(bytes, 0, bytes.length, 0), true)
   return bytes
 }
@@ -124,22 +128,23 @@ export function decodeSegmentHeader(
     throw damaged(path, 0, 'the checksum of its head does not match')
   }
   const version = view.getUint32(8, true)
-  if (version > FORMAT_VERSION) {
+  if (version > 0 && version !== FORMAT_VERSION) {
+    const other = version > FORMAT_VERSION ? 'newer' : 'older'
     const text =
-      `${path} is of log format ${version}, and this program reads up to ${FORMAT_VERSION}: ` +
-      'start the newer version of the program that wrote it'
+      `${path} is of log format ${version}, and this program reads ${FORMAT_VERSION}: ` +
+      `start the ${other} version of the program that wrote it`
     throw new DbError('WRONG_DATA', text, { details: { file: path, version } })
   }
   const contentBytes = readNumber(view, 104) + readNumber(view, 112)
   const fits = version > 0 && contentBytes <= sizeBytes - FIXED_SIZE_BYTES
-  const base = fits ? readMetadata(view, FIXED_SIZE_BYTES, readNumber(view, 112)) : undefined
+  const base = fits ? readBase(view, FIXED_SIZE_BYTES, readNumber(view, 112)) : undefined
   if (base === undefined) {
     throw damaged(path, 0, 'its head has a valid checksum and an impossible content')
   }
   return { header: readFields(bytes, view, base), sizeBytes }
 }
 
-function readFields(bytes: Uint8Array, view: DataView, base: SnapshotMetadata): SegmentHeader {
+function readFields(bytes: Uint8Array, view: DataView, base: LogBase): SegmentHeader {
   const clusterIdStart = FIXED_SIZE_BYTES + readNumber(view, 112)
   const clusterIdEnd = clusterIdStart + readNumber(view, 104)
   return {

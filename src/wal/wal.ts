@@ -11,16 +11,17 @@ import { entriesSizeBytes, entrySizeBytes } from '../raft/entries.ts'
 import type { Storage, StorageGap } from '../raft/storage.ts'
 import {
   type ConfState,
+  EMPTY_BYTES,
   EMPTY_CONF_STATE,
   EMPTY_HARD_STATE,
   type Entry,
   type HardState,
-  type SnapshotMetadata,
 } from '../raft/types.ts'
 import { EntryCache } from './entry-cache.ts'
 import { EntryLocator } from './entry-locator.ts'
 import { LogWriter } from './log-writer.ts'
 import type { Operation } from './operation.ts'
+import type { LogBase, StoredMembers } from './payload.ts'
 import { type Recovery, recover } from './recovery.ts'
 import type { WalIdentity } from './segment-header.ts'
 import { SegmentReader } from './segment-reader.ts'
@@ -55,8 +56,8 @@ export interface WalSettings {
   readonly options?: Partial<WalOptions>
   /** Refuse to begin a new log, because this node is known to have had one. */
   readonly mustExist?: boolean
-  /** The membership with which a new log begins. */
-  readonly initialConfState?: ConfState
+  /** The members with which a new log begins. */
+  readonly initialMembers?: StoredMembers
   /** CRC-32, if there is a faster one than that of `base/`. */
   readonly checksum?: Checksum
   /**
@@ -72,8 +73,10 @@ export interface WalAppend {
   readonly entries: readonly Entry[]
   readonly hardState?: HardState
   /** A snapshot that the engine has installed durably; it voids all entries before. */
-  readonly snapshot?: SnapshotMetadata
+  readonly snapshot?: LogBase
 }
+
+const NO_MEMBERS: StoredMembers = { confState: EMPTY_CONF_STATE, book: EMPTY_BYTES }
 
 /** A log on disk. The Storage of the Raft core. */
 export class Wal implements Storage {
@@ -83,7 +86,7 @@ export class Wal implements Storage {
   readonly #reader: SegmentReader
   readonly #cache: EntryCache
   #terms: TermRuns
-  #base: SnapshotMetadata
+  #base: LogBase
   #hardState: HardState
   /** Last entries of which the bytes are in the file, and on disk. At most `lastIndex()`. */
   #writtenIndex: number
@@ -119,10 +122,10 @@ export class Wal implements Storage {
     const options = { ...DEFAULT_WAL_OPTIONS, ...settings.options }
     const { disk, directory, identity, checksum = crc32 } = settings
     const image = recovery.type === 'log' ? recovery.image : undefined
-    const confState = settings.initialConfState ?? EMPTY_CONF_STATE
+    const members = settings.initialMembers ?? NO_MEMBERS
     this.#settings = settings
     this.#options = options
-    this.#base = image?.base ?? { index: 0, term: 0, confState }
+    this.#base = image?.base ?? { index: 0, term: 0, ...members }
     this.#hardState = image?.hardState ?? EMPTY_HARD_STATE
     this.#terms = image?.terms ?? new TermRuns(0, 0)
     const lastIndex = this.#terms.lastIndex
@@ -204,7 +207,7 @@ export class Wal implements Storage {
   }
 
   /** What the log begins after. */
-  base(): SnapshotMetadata {
+  base(): LogBase {
     return this.#base
   }
 
@@ -242,9 +245,9 @@ export class Wal implements Storage {
   /**
    * Drops the entries up to `upTo`, which the engine holds durably, from reads at once. Segments
    * that hold nothing else are removed once the new base is flushed; `done` is called after that.
-   * `confState` is the membership as of `upTo`.
+   * `members` are those as of `upTo`.
    */
-  compact(upTo: number, confState: ConfState, done: () => void): void {
+  compact(upTo: number, members: StoredMembers, done: () => void): void {
     if (upTo <= this.#base.index) return this.flush(done)
     const term = this.term(upTo)
     assert(
@@ -252,7 +255,8 @@ export class Wal implements Storage {
       `compaction up to ${upTo}, the log ends at ${this.lastIndex()}`,
     )
     assert(upTo <= this.#hardState.commit, `base ${upTo}, commit ${this.#hardState.commit}`)
-    const base = { index: upTo, term, confState }
+    const { confState, book } = members
+    const base = { index: upTo, term, confState, book }
     this.#base = base
     this.#terms.compact(upTo)
     this.#cache.compact(upTo)
@@ -295,7 +299,7 @@ export class Wal implements Storage {
     }
   }
 
-  #installSnapshot(snapshot: SnapshotMetadata): void {
+  #installSnapshot(snapshot: LogBase): void {
     const { index, term } = snapshot
     assert(index > this.#base.index, `snapshot at ${index}, base at ${this.#base.index}`)
     this.#invalidate(index)

@@ -2,9 +2,11 @@
  * Logs over real WALs whose disks write, and whose frames arrive, only when a test says so. The
  * first one's patience ends first, so that who campaigns is known.
  */
-import { must } from '../../src/base/assert.ts'
-import type { Lane, PeerTransport } from '../../src/base/ports.ts'
-import type { LogEvent, Member } from '../../src/log/log.ts'
+import { assert, must } from '../../src/base/assert.ts'
+import type { DbError } from '../../src/base/errors.ts'
+import type { Clock, Lane, MemberList, PeerHandler, PeerTransport } from '../../src/base/ports.ts'
+import type { LogEvent, Member, Membership, MembersChange } from '../../src/log/log.ts'
+import { foundingMembership, storedMembers } from '../../src/log/membership.ts'
 import { decodeMessage, encodeMessage } from '../../src/log/peer-codec.ts'
 import { Peers } from '../../src/log/peers.ts'
 import { RaftLog } from '../../src/log/raft-log.ts'
@@ -33,7 +35,12 @@ export class LogNode {
   log: RaftLog
   events: LogEvent[] = []
   sent: Sent[] = []
+  /** The members that the transport was told of. */
+  lists: MemberList[] = []
   readonly #bench: LogBench
+  /** The disk takes what is asked, and does nothing. */
+  isDiskStuck = false
+  #isStalled = false
   /** What the disk has still to do. */
   #diskWork: (() => void)[] = []
 
@@ -52,8 +59,25 @@ export class LogNode {
     this.log.start(event => this.events.push(event))
   }
 
+  /** What is held back while the process stands still: timers, then frames. */
+  readonly #heldTimers: (() => void)[] = []
+  readonly #heldFrames: (() => void)[] = []
+
+  /** The process stands still; its clock goes on, and what comes waits in the sockets. */
+  stall(): void {
+    this.#isStalled = true
+  }
+
+  /** It goes on: timers that are due come first, the sockets are read after that. */
+  resume(): void {
+    this.#isStalled = false
+    for (const callback of this.#heldTimers.splice(0)) callback()
+    for (const deliver of this.#heldFrames.splice(0)) deliver()
+  }
+
   /** Does what the disk has to do, and what follows from it. True if there was anything. */
   write(): boolean {
+    if (this.#isStalled || this.isDiskStuck) return false
     const hadWork = this.#diskWork.length > 0
     for (let work = this.#diskWork.shift(); work !== undefined; work = this.#diskWork.shift())
       work()
@@ -72,6 +96,44 @@ export class LogNode {
     this.start()
   }
 
+  get clock(): Clock {
+    const { clock } = this.#bench
+    return {
+      wallMs: () => clock.wallMs(),
+      monotonicMs: () => clock.monotonicMs(),
+      setTimer: (delayMs, callback) =>
+        clock.setTimer(delayMs, () => {
+          if (this.#isStalled) this.#heldTimers.push(callback)
+          else callback()
+        }),
+    }
+  }
+
+  /** The handler as the sockets call it. */
+  reading(handler: PeerHandler): PeerHandler {
+    return {
+      ...handler,
+      onFrame: (from, lane, frame) => {
+        const deliver = (): void => handler.onFrame(from, lane, frame)
+        if (this.#isStalled) this.#heldFrames.push(deliver)
+        else deliver()
+      },
+    }
+  }
+
+  /** What the members were told to be, newest last. */
+  get memberships(): Membership[] {
+    return this.events.flatMap(event => (event.type === 'membership' ? event.membership : []))
+  }
+
+  /** Changes the members and waits until that is answered. */
+  change(change: MembersChange): Membership | DbError {
+    const outcomes: (Membership | DbError)[] = []
+    this.log.changeMembers(change, 10_000, outcome => outcomes.push(outcome))
+    for (let ticks = 0; outcomes.length === 0 && ticks < 400; ticks += 1) this.#bench.pass(TICK_MS)
+    return must(outcomes[0])
+  }
+
   sentOf(type: MessageType): Sent[] {
     return this.sent.filter(({ message }) => message.type === type)
   }
@@ -83,13 +145,12 @@ export class LogNode {
 
   #openWal(): Wal {
     const { ids } = this.#bench
-    const confState = { voters: ids, learners: [], votersOutgoing: [], learnersNext: [] }
     return Wal.open({
       disk: this.disk.mount(),
       directory: 'log',
       identity: { clusterId: 'c', groupId: 1, raftId: this.id },
       options: { segmentSizeBytes: 1 << 16, fillSizeBytes: 0 },
-      initialConfState: { ...confState, autoLeave: false },
+      initialMembers: storedMembers(foundingMembership(ids.map(memberOf))),
       onFatal: error => {
         throw error
       },
@@ -97,11 +158,10 @@ export class LogNode {
   }
 
   #openLog(): RaftLog {
-    const { ids, clock } = this.#bench
+    const { clock } = this
     const peers = new Peers(this.#bench.transportOf(this), clock, 1)
     const log = new RaftLog({
       raftId: this.id,
-      members: ids.map(memberOf),
       wal: this.wal,
       peers,
       clock,
@@ -134,7 +194,7 @@ export function memberOf(raftId: number): Member {
 export class LogBench {
   readonly ids: readonly number[]
   readonly clock = new ManualClock()
-  readonly nodes: readonly LogNode[]
+  readonly nodes: LogNode[]
   /** Frames that are lost on their way, without the sender hearing of it. */
   isLost: (from: number, to: number, lane: Lane, message: Message) => boolean = () => false
   /** Frames that the transport does not even take. */
@@ -148,18 +208,39 @@ export class LogBench {
     for (const node of this.nodes) node.start()
   }
 
+  /** Another machine, which knows the founders and has an empty log; nobody knows it yet. */
+  join(id: number): LogNode {
+    const node = new LogNode(this, id)
+    this.nodes.push(node)
+    node.start()
+    this.settle()
+    return node
+  }
+
+  /** Adds a learner through the leader `by`, and starts it. */
+  addLearner(by: number, id: number): LogNode {
+    const { raftId: _, ...node } = memberOf(id)
+    const outcome = this.node(by).change({ type: 'add-learner', node })
+    assert('members' in outcome, JSON.stringify(outcome))
+    const joined = this.join(id)
+    this.pass(2 * ELECTION_MS)
+    return joined
+  }
+
   node(id: number): LogNode {
     return must(this.nodes.find(node => node.id === id))
   }
 
-  transportOf({ id }: LogNode): PeerTransport {
+  transportOf(self: LogNode): PeerTransport {
+    const { id } = self
     const transport = this.#network.transportOf(id)
     return {
-      listen: handler => transport.listen(handler),
+      setMembers: list => self.lists.push(list),
+      listen: handler => transport.listen(self.reading(handler)),
       send: (to, lane, frame) => {
         const message = decodeMessage(frame.subarray(FRAME_HEAD_BYTES))
         if (this.isRefused(id, to)) return false
-        this.node(id).sent.push({ to, lane, message })
+        self.sent.push({ to, lane, message })
         if (this.isLost(id, to, lane, message)) return true
         this.#framesUnderWay += 1
         return transport.send(to, lane, frame)

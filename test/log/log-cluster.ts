@@ -1,6 +1,7 @@
 /** Three logs in simulated time, of which the first leads, with disks and lanes of any speed. */
 import { must } from '../../src/base/assert.ts'
 import type { Clock, PeerHandler, PeerTransport } from '../../src/base/ports.ts'
+import { foundingMembership, storedMembers } from '../../src/log/membership.ts'
 import { Peers } from '../../src/log/peers.ts'
 import { RaftLog } from '../../src/log/raft-log.ts'
 import { Wal } from '../../src/wal/wal.ts'
@@ -54,17 +55,15 @@ export class Cluster {
       later: (delayMs, callback) => void scheduler.after(delayMs, callback),
       ...(raftId === 1 && leaderDiskMs !== undefined && { latencyMs: () => leaderDiskMs }),
     })
-    const confState = { voters: IDS, learners: [], votersOutgoing: [], learnersNext: [] }
     const peers = new Peers(this.#transportOf(raftId), clock, 1)
     peers.listen()
     return new RaftLog({
       raftId,
-      members: IDS.map(memberOf),
       wal: Wal.open({
         disk: disk.mount(),
         directory: 'log',
         identity: { clusterId: 'c', groupId: 1, raftId },
-        initialConfState: { ...confState, autoLeave: false },
+        initialMembers: storedMembers(foundingMembership(IDS.map(memberOf))),
         onFatal: error => {
           throw error
         },
@@ -101,6 +100,7 @@ export class Cluster {
 
   #transportOf(from: number): PeerTransport {
     return {
+      setMembers: () => {},
       listen: handler => this.#handlers.set(from, handler),
       send: (to, lane, frame) => {
         const key = `${from} ${to} ${lane}`

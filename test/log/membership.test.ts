@@ -9,10 +9,10 @@ import {
   decodePoint,
   encodeBook,
   encodePoint,
-  foundingBase,
   foundingMembership,
   newcomerContext,
   nextMembership,
+  storedMembers,
   toSnapshot,
 } from '../../src/log/membership.ts'
 import type { ConfChange, ConfChangeStep, ConfState } from '../../src/raft/types.ts'
@@ -49,8 +49,8 @@ test('a group begins with its founders as voters, in the order of their numbers'
   assert.deepEqual(founded.voters, [1, 2, 3])
   assert.deepEqual(founded.members, [member(1), member(2), member(3)])
   assert.equal(founded.nextRaftId, 4)
-  const base = foundingBase([member(3), member(1), member(2)])
-  assert.deepEqual(decodeBook(base.confState, base.data), founded)
+  const { confState: numbers, book } = storedMembers(founded)
+  assert.deepEqual(decodeBook(numbers, book), founded)
 })
 
 test('each change makes the next membership, and what is gone is remembered', () => {

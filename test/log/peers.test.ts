@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { must } from '../../src/base/assert.ts'
-import type { Lane, PeerHandler } from '../../src/base/ports.ts'
+import type { Lane, MemberList, PeerHandler } from '../../src/base/ports.ts'
 import { type FrameKind, Peers } from '../../src/log/peers.ts'
 import { ManualClock, ManualNetwork } from '../replica/doubles.ts'
 
@@ -13,6 +13,7 @@ class Bench {
   readonly clock = new ManualClock()
   readonly sent: { to: number; lane: Lane; frame: Uint8Array }[] = []
   readonly heard: string[] = []
+  readonly lists: MemberList[] = []
   isTaken = true
   handler: PeerHandler | undefined
   readonly peers = new Peers(
@@ -24,6 +25,7 @@ class Bench {
       listen: handler => {
         this.handler = handler
       },
+      setMembers: list => this.lists.push(list),
     },
     this.clock,
     GROUP,

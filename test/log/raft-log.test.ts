@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { must } from '../../src/base/assert.ts'
 import type { DbError } from '../../src/base/errors.ts'
 import type { Clock } from '../../src/base/ports.ts'
+import { foundingMembership, storedMembers } from '../../src/log/membership.ts'
 import { Peers } from '../../src/log/peers.ts'
 import { RaftLog } from '../../src/log/raft-log.ts'
 import { createMessage } from '../../src/raft/types.ts'
@@ -13,11 +14,10 @@ import { Cluster } from './log-cluster.ts'
 
 const MIB = 1024 * 1024
 const ONE = new Uint8Array([1])
-const ALONE = { voters: [2], learners: [], votersOutgoing: [], learnersNext: [], autoLeave: false }
 
 function openWal(machine: Machine): Wal {
   return machine.open({
-    initialConfState: ALONE,
+    initialMembers: storedMembers(foundingMembership([memberOf(2)])),
     options: {
       segmentSizeBytes: 16 * MIB,
       cacheSizeBytes: MIB,
@@ -39,9 +39,8 @@ function startLog(machine: Machine, wal: Wal, onCommitted: (index: number) => vo
   const clock = clockOf(machine)
   const log = new RaftLog({
     raftId: 2,
-    members: [memberOf(2)],
     wal,
-    peers: new Peers({ send: () => false, listen: () => {} }, clock, 1),
+    peers: new Peers({ send: () => false, listen: () => {}, setMembers: () => {} }, clock, 1),
     clock,
     random: { below: () => 0, bytes: count => new Uint8Array(count) },
     options: {

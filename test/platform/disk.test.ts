@@ -140,13 +140,14 @@ test('a log on a real disk is found again, as it was acknowledged', async contex
     learnersNext: [],
     autoLeave: false,
   }
+  const members = { confState: voters, book: new Uint8Array([7, 7]) }
   const open = (): Wal =>
     Wal.open({
       disk: new RealDisk(root),
       directory: 'group-1/log',
       identity: { clusterId: 'c', groupId: 1, raftId: 1 },
       options: { segmentSizeBytes: 64 * 1024, cacheSizeBytes: 10_000 },
-      initialConfState: voters,
+      initialMembers: members,
       checksum: fastCrc32,
       onFatal: error => assert.fail(error),
     })
@@ -166,7 +167,7 @@ test('a log on a real disk is found again, as it was acknowledged', async contex
     }
   })
   await all
-  await new Promise<void>(resolve => wal.compact(200, voters, resolve))
+  await new Promise<void>(resolve => wal.compact(200, members, resolve))
   await new Promise<void>(resolve => wal.close(resolve))
 
   const again = open()
@@ -175,6 +176,7 @@ test('a log on a real disk is found again, as it was acknowledged', async contex
     hardState: { term: 5, vote: 2, commit: 499 },
     confState: voters,
   })
+  assert.deepEqual(again.base().book, members.book)
   assert.deepEqual(again.entries(201, 501, Number.POSITIVE_INFINITY), entries.slice(200))
   await new Promise<void>(resolve => again.flush(resolve))
   assert.equal(again.flushedIndex(), 500)

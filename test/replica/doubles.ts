@@ -371,6 +371,7 @@ export class ManualNetwork {
 
   transportOf(raftId: number): PeerTransport {
     return {
+      setMembers: () => {},
       send: (to, lane, frame) => {
         if (this.isUp) this.#frames.push({ from: raftId, to, lane, frame })
         return this.isUp

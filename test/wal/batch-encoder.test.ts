@@ -9,7 +9,7 @@ import { EntryLocator } from '../../src/wal/entry-locator.ts'
 import type { Operation } from '../../src/wal/operation.ts'
 import { RECORD_TYPES, type SegmentKey, createWindow } from '../../src/wal/record.ts'
 import { type ScannedBatch, scanBatches } from '../../src/wal/segment-scan.ts'
-import { createEntry, voters } from './model.ts'
+import { createEntry, stored, voters } from './model.ts'
 
 const KEY: SegmentKey = { sequence: 1, seed: 77 }
 
@@ -50,7 +50,7 @@ function scan(file: Uint8Array): readonly ScannedBatch[] {
 test('what was encoded is found again, record by record, in whole batches', () => {
   const random = new SimRandom(1, 'encoder')
   const entries = Array.from({ length: 40 }, (_, position) => createEntry(2, 5 + position, random))
-  const base = { index: 4, term: 1, confState: voters(1, 2) }
+  const base = { index: 4, term: 1, ...stored(voters(1, 2)) }
   const { file } = encodeFile([
     [operationOf({ reset: base })],
     [

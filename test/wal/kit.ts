@@ -5,7 +5,7 @@ import { Wal, type WalOptions, type WalSettings } from '../../src/wal/wal.ts'
 import { Scheduler } from '../../sim/scheduler.ts'
 import { type DiskOperation, SimDisk } from '../../sim/sim-disk.ts'
 import { SimRandom } from '../../sim/sim-random.ts'
-import { FOUNDERS } from './model.ts'
+import { FOUNDING } from './model.ts'
 
 /** Whose logs these are. */
 export const IDENTITY = { clusterId: 'c-7f3a', groupId: 1, raftId: 2 }
@@ -44,7 +44,7 @@ export class Machine {
       directory: DIRECTORY,
       identity: IDENTITY,
       options: TINY,
-      initialConfState: FOUNDERS,
+      initialMembers: FOUNDING,
       onFatal: error => this.failures.push(error),
       ...settings,
     })

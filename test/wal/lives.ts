@@ -123,7 +123,7 @@ function ask(wal: Wal, life: Life, machine: Machine): void {
     if (isPromise(state, step)) life.promised = Math.max(life.promised, number)
   }
   if (step.type === 'append') wal.append(step.append, done)
-  else if (step.type === 'compact') wal.compact(step.upTo, step.confState, done)
+  else if (step.type === 'compact') wal.compact(step.upTo, step.members, done)
   else wal.flush(done)
 }
 

@@ -8,7 +8,7 @@ import type { Operation } from '../../src/wal/operation.ts'
 import { createWindow } from '../../src/wal/record.ts'
 import type { SegmentHeader } from '../../src/wal/segment-header.ts'
 import { scanBatches } from '../../src/wal/segment-scan.ts'
-import { FOUNDERS, voters } from './model.ts'
+import { FOUNDING, stored, voters } from './model.ts'
 import { IDENTITY } from './kit.ts'
 
 const KEY = { sequence: 1, seed: 5 }
@@ -23,7 +23,7 @@ function imageAfter(previousIndex: number): LogImage {
     previousIndex,
     previousTerm: 3,
     hardState: { term: 3, vote: 1, commit: 10 },
-    base: { index: 10, term: 3, confState: FOUNDERS },
+    base: { index: 10, term: 3, ...FOUNDING },
   }
   return new LogImage(header)
 }
@@ -78,7 +78,7 @@ test('a base and an installed snapshot move the beginning of the log', () => {
     imageAfter(10),
     { indexes: [11, 12, 13] },
     {
-      base: { index: 12, term: 3, confState: voters(1, 4) },
+      base: { index: 12, term: 3, ...stored(voters(1, 4)) },
     },
   )
   assert.deepEqual([based.base.index, based.lastIndex], [12, 13])
@@ -87,7 +87,7 @@ test('a base and an installed snapshot move the beginning of the log', () => {
   const reset = replay(
     imageAfter(10),
     { indexes: [11, 12, 13] },
-    { reset: { index: 90, term: 8, confState: FOUNDERS }, indexes: [91], term: 9 },
+    { reset: { index: 90, term: 8, ...FOUNDING }, indexes: [91], term: 9 },
   )
   assert.deepEqual([reset.base.index, reset.lastIndex, reset.lastTerm], [90, 91, 9])
   assert.equal(reset.locator.firstIndex, 91)
@@ -97,7 +97,7 @@ test('a log that begins behind its base is whole once the base has moved there',
   const image = imageAfter(20)
   assert.match(image.findFault('4.seg')?.message ?? '', /no file holds the entries 11 to 20/)
 
-  replay(image, { indexes: [21, 22] }, { base: { index: 20, term: 3, confState: FOUNDERS } })
+  replay(image, { indexes: [21, 22] }, { base: { index: 20, term: 3, ...FOUNDING } })
 
   assert.equal(image.findFault('4.seg'), undefined)
   assert.equal(image.lastIndex, 22)
@@ -112,7 +112,7 @@ test('a truncation may reach behind the oldest segment, if the base reaches ther
   const whole = replay(
     imageAfter(20),
     { truncateFrom: 15, indexes: [15, 16], term: 4 },
-    { base: { index: 14, term: 3, confState: FOUNDERS } },
+    { base: { index: 14, term: 3, ...FOUNDING } },
   )
   assert.equal(whole.findFault('4.seg'), undefined)
   assert.equal(whole.locator.firstIndex, 15)
@@ -137,11 +137,8 @@ test('records that are whole and can not be true are damage', () => {
     [/entry 12 is of term 2, after 3/, [{ indexes: [11] }, { indexes: [12], term: 2 }]],
     [/truncation from 10/, [{ indexes: [11] }, { truncateFrom: 10, indexes: [10] }]],
     [/truncation from 12/, [{ indexes: [11] }, { truncateFrom: 12, indexes: [12] }]],
-    [
-      /base 12 of a log/,
-      [{ indexes: [11] }, { base: { index: 12, term: 3, confState: FOUNDERS } }],
-    ],
-    [/base 9 of a log/, [{ base: { index: 9, term: 3, confState: FOUNDERS } }]],
+    [/base 12 of a log/, [{ indexes: [11] }, { base: { index: 12, term: 3, ...FOUNDING } }]],
+    [/base 9 of a log/, [{ base: { index: 9, term: 3, ...FOUNDING } }]],
   ]
   for (const [message, sketches] of cases) {
     assert.throws(() => replay(imageAfter(10), ...sketches), { code: 'CORRUPT', message })

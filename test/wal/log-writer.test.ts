@@ -4,7 +4,7 @@ import type { DiskOperation } from '../../sim/sim-disk.ts'
 import { SURVIVALS } from '../../sim/sim-file.ts'
 import type { Entry } from '../../src/raft/types.ts'
 import { DIRECTORY, Machine } from './kit.ts'
-import { FOUNDERS } from './model.ts'
+import { FOUNDING } from './model.ts'
 
 function entriesFrom(first: number, count: number, sizeBytes = 100): readonly Entry[] {
   return Array.from({ length: count }, (_, position): Entry => {
@@ -110,7 +110,7 @@ test('segments are removed after the new base is flushed, and gone when it says 
       const operations: DiskOperation[] = []
       machine.record(operations)
 
-      machine.complete(done => wal.compact(30, FOUNDERS, done))
+      machine.complete(done => wal.compact(30, FOUNDING, done))
 
       const types = operations.map(operation => operation.type)
       const flushed = types.indexOf('sync')
@@ -135,7 +135,7 @@ test('the segment that is written to is never removed', () => {
     wal.append({ entries: entriesFrom(1, 3), hardState: { term: 0, vote: 0, commit: 3 } }, done),
   )
 
-  machine.complete(done => wal.compact(3, FOUNDERS, done))
+  machine.complete(done => wal.compact(3, FOUNDING, done))
 
   assert.deepEqual(machine.disk.names.list(DIRECTORY), [FIRST])
   const again = machine.openFlushed()
@@ -148,7 +148,7 @@ test('a vote that only removed segments held is in the head of the next one', ()
   const hardState = { term: 7, vote: 3, commit: 8 }
   machine.complete(done => wal.append({ entries: entriesFrom(1, 8, 200), hardState }, done))
   machine.complete(done => wal.append({ entries: entriesFrom(9, 8, 200) }, done))
-  machine.complete(done => wal.compact(8, FOUNDERS, done))
+  machine.complete(done => wal.compact(8, FOUNDING, done))
   const names = machine.disk.names.list(DIRECTORY)
   assert(!names.includes(FIRST), names.join())
 

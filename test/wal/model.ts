@@ -1,13 +1,14 @@
 /** What a log should hold, step by step, and random steps that a Raft core could ask for. */
 import { must } from '../../src/base/assert.ts'
 import { crc32 } from '../../src/base/crc32.ts'
-import type { ConfState, Entry, HardState, SnapshotMetadata } from '../../src/raft/types.ts'
+import type { ConfState, Entry, HardState } from '../../src/raft/types.ts'
+import type { LogBase, StoredMembers } from '../../src/wal/payload.ts'
 import type { Wal, WalAppend } from '../../src/wal/wal.ts'
 import type { SimRandom } from '../../sim/sim-random.ts'
 
 /** The content of a log. */
 export interface LogState {
-  readonly base: SnapshotMetadata
+  readonly base: LogBase
   readonly hardState: HardState
   /** From `base.index + 1` on. */
   readonly entries: readonly Entry[]
@@ -16,7 +17,7 @@ export interface LogState {
 /** Something to ask of a log. */
 export type LogStep =
   | { readonly type: 'append'; readonly append: WalAppend }
-  | { readonly type: 'compact'; readonly upTo: number; readonly confState: ConfState }
+  | { readonly type: 'compact'; readonly upTo: number; readonly members: StoredMembers }
   | { readonly type: 'flush' }
 
 /** A membership of these voters. */
@@ -24,12 +25,19 @@ export function voters(...ids: readonly number[]): ConfState {
   return { voters: ids, learners: [], votersOutgoing: [], learnersNext: [], autoLeave: false }
 }
 
-/** The membership with which the logs of these tests begin. */
+/** With a book of a length of its own. */
+export function stored(confState: ConfState): StoredMembers {
+  const book = new TextEncoder().encode(`book of ${confState.voters.join('-')}`)
+  return { confState, book }
+}
+
+/** The members with which the logs of these tests begin. */
 export const FOUNDERS = voters(1, 2, 3)
+export const FOUNDING = stored(FOUNDERS)
 
 /** The state of a new log. */
 export const NEW_LOG: LogState = {
-  base: { index: 0, term: 0, confState: FOUNDERS },
+  base: { index: 0, term: 0, ...FOUNDING },
   hardState: { term: 0, vote: 0, commit: 0 },
   entries: [],
 }
@@ -43,10 +51,10 @@ export function lastIndexOf(state: LogState): number {
 export function applyStep(state: LogState, step: LogStep): LogState {
   if (step.type === 'flush') return state
   if (step.type === 'compact') {
-    const { upTo, confState } = step
+    const { upTo, members } = step
     const kept = state.entries.slice(upTo - state.base.index)
     const { term } = must(state.entries[upTo - state.base.index - 1])
-    return { ...state, base: { index: upTo, term, confState }, entries: kept }
+    return { ...state, base: { index: upTo, term, ...members }, entries: kept }
   }
   const { snapshot, entries, hardState = state.hardState } = step.append
   const base = snapshot ?? state.base
@@ -88,7 +96,8 @@ function digestOf(entry: Entry): string {
 export function describeState(state: LogState): string {
   const { base, hardState, entries } = state
   const { term, vote, commit } = hardState
-  const head = [base.index, base.term, JSON.stringify(base.confState), term, vote, commit]
+  const members = [JSON.stringify(base.confState), new TextDecoder().decode(base.book)]
+  const head = [base.index, base.term, ...members, term, vote, commit]
   return [...head, ...entries.map(digestOf)].join(' ')
 }
 
@@ -115,7 +124,7 @@ export function nextStep(state: LogState, random: SimRandom): LogStep {
   }
   if (roll < 94 && hardState.commit > state.base.index) {
     const upTo = random.between(state.base.index + 1, hardState.commit)
-    return { type: 'compact', upTo, confState: voters(1, 2, random.between(3, 9)) }
+    return { type: 'compact', upTo, members: stored(voters(1, 2, random.between(3, 9))) }
   }
   if (roll < 97) return installSnapshot(state, random)
   return { type: 'flush' }
@@ -141,7 +150,7 @@ function appendAfter(state: LogState, index: number, term: number, random: SimRa
 function installSnapshot(state: LogState, random: SimRandom): LogStep {
   const index = Math.max(state.hardState.commit, state.base.index) + random.between(1, 30)
   const term = state.hardState.term + 1
-  const snapshot = { index, term, confState: voters(2, 3, random.between(4, 9)) }
+  const snapshot = { index, term, ...stored(voters(2, 3, random.between(4, 9))) }
   const entries = random.chance(0.5) ? [createEntry(term, index + 1, random)] : []
   return appendOf({ snapshot, entries, hardState: { term, vote: 0, commit: index } })
 }

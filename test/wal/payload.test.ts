@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { SnapshotMetadata } from '../../src/raft/types.ts'
 import {
   HARD_STATE_SIZE_BYTES,
-  metadataSizeBytes,
+  type LogBase,
+  baseSizeBytes,
   readHardState,
-  readMetadata,
+  readBase,
   readNumber,
   writeHardState,
-  writeMetadata,
+  writeBase,
   writeNumber,
 } from '../../src/wal/payload.ts'
 
@@ -20,8 +20,8 @@ const confState = fc.record(
   { voters: ids, learners: ids, votersOutgoing: ids, learnersNext: ids, autoLeave: fc.boolean() },
   plain,
 )
-const metadata: fc.Arbitrary<SnapshotMetadata> = fc.record(
-  { index: number, term: number, confState },
+const base: fc.Arbitrary<LogBase> = fc.record(
+  { index: number, term: number, confState, book: fc.uint8Array({ maxLength: 40 }) },
   plain,
 )
 
@@ -50,24 +50,24 @@ test('a hard state is read as it was written', () => {
   )
 })
 
-test('snapshot metadata is read as it was written', () => {
+test('a base is read as it was written', () => {
   fc.assert(
-    fc.property(metadata, value => {
-      const sizeBytes = metadataSizeBytes(value)
+    fc.property(base, value => {
+      const sizeBytes = baseSizeBytes(value)
       const view = viewOf(sizeBytes + 8)
-      writeMetadata(view, 8, value)
-      assert.deepEqual(readMetadata(view, 8, sizeBytes), value)
+      writeBase(view, 8, value)
+      assert.deepEqual(readBase(view, 8, sizeBytes), value)
     }),
   )
 })
 
-test('snapshot metadata in a wrong size is refused and never read beyond', () => {
+test('a base in a wrong size is refused and never read beyond', () => {
   fc.assert(
-    fc.property(metadata, fc.nat(500), (value, sizeBytes) => {
-      fc.pre(sizeBytes !== metadataSizeBytes(value))
-      const view = viewOf(metadataSizeBytes(value) + 500)
-      writeMetadata(view, 0, value)
-      assert.equal(readMetadata(view, 0, sizeBytes), undefined)
+    fc.property(base, fc.nat(500), (value, sizeBytes) => {
+      fc.pre(sizeBytes !== baseSizeBytes(value))
+      const view = viewOf(baseSizeBytes(value) + 500)
+      writeBase(view, 0, value)
+      assert.equal(readBase(view, 0, sizeBytes), undefined)
     }),
   )
 })

@@ -6,7 +6,7 @@ import { encodeSegmentHeader, type SegmentHeader } from '../../src/wal/segment-h
 import { crc32 } from '../../src/base/crc32.ts'
 import type { Wal } from '../../src/wal/wal.ts'
 import { DIRECTORY, IDENTITY, Machine, TINY } from './kit.ts'
-import { FOUNDERS, describeState, readState } from './model.ts'
+import { FOUNDING, describeState, readState } from './model.ts'
 
 function entryOf(index: number, sizeBytes = 100, term = 1): Entry {
   return { term, index, type: 'normal', data: new Uint8Array(sizeBytes).fill(index) }
@@ -358,12 +358,12 @@ test('a log of a newer version is refused with a sentence that says so', () => {
   const file = machine.disk.file(pathOf(3))
   const head = file.read(0, 512)
   const view = new DataView(head.buffer)
-  view.setUint32(8, 2, true)
+  view.setUint32(8, 3, true)
   view.setUint32(16, 0, true)
   view.setUint32(16, crc32(head, 0, 512, 0), true)
   file.write(0, head)
 
-  assert.throws(() => machine.open(), { code: 'WRONG_DATA', message: /of log format 2/ })
+  assert.throws(() => machine.open(), { code: 'WRONG_DATA', message: /of log format 3/ })
 })
 
 test('an unfinished segment and files that came back at a power cut are cleared away', () => {
@@ -371,7 +371,7 @@ test('an unfinished segment and files that came back at a power cut are cleared 
   const wal = machine.openFlushed()
   fill(machine, wal, 1, 40)
   const first = machine.disk.file(pathOf(1))
-  machine.complete(done => wal.compact(30, FOUNDERS, done))
+  machine.complete(done => wal.compact(30, FOUNDING, done))
   machine.settle()
   machine.disk.processCrash()
   const names = machine.disk.names.list(DIRECTORY)
@@ -427,7 +427,7 @@ test('a head that claims entries before it which nobody holds is refused', () =>
     previousIndex: 40,
     previousTerm: 1,
     hardState: { term: 1, vote: 2, commit: 40 },
-    base: { index: 12, term: 1, confState: FOUNDERS },
+    base: { index: 12, term: 1, ...FOUNDING },
   }
   const mount = machine.disk.mount()
   mount.makeDirectory(DIRECTORY)

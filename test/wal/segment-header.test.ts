@@ -8,7 +8,7 @@ import {
   decodeSegmentHeader,
   encodeSegmentHeader,
 } from '../../src/wal/segment-header.ts'
-import { FOUNDERS, voters } from './model.ts'
+import { FOUNDING, stored, voters } from './model.ts'
 
 const HEADER: SegmentHeader = {
   identity: { clusterId: 'c-7f3a', groupId: 1, raftId: 2 },
@@ -19,7 +19,7 @@ const HEADER: SegmentHeader = {
   previousIndex: 1000,
   previousTerm: 5,
   hardState: { term: 6, vote: 3, commit: 990 },
-  base: { index: 900, term: 4, confState: FOUNDERS },
+  base: { index: 900, term: 4, ...FOUNDING },
 }
 
 /** The head with another value in some field and a checksum that fits. */
@@ -46,7 +46,7 @@ test('any cluster id and any membership fit into the head', () => {
       fc.string({ unit: 'grapheme', maxLength: 300 }),
       fc.array(fc.maxSafeNat(), { maxLength: 200 }),
       (clusterId, ids) => {
-        const base = { index: 9, term: 1, confState: { ...voters(...ids), learners: ids } }
+        const base = { index: 9, term: 1, ...stored({ ...voters(...ids), learners: ids }) }
         const header = { ...HEADER, identity: { ...HEADER.identity, clusterId }, base }
         const bytes = encodeSegmentHeader(header, crc32)
 
@@ -76,14 +76,18 @@ test('a head with any byte changed or cut is damaged', () => {
   }
 })
 
-test('a newer format is told from damage, and its number is given', () => {
-  const newer = withField(view => view.setUint32(8, FORMAT_VERSION + 1, true))
-
-  assert.throws(() => decodeSegmentHeader(newer, 'x.seg', crc32), {
-    code: 'WRONG_DATA',
-    message: /x\.seg is of log format 2, and this program reads up to 1/,
-    details: { file: 'x.seg', version: 2 },
-  })
+test('another format is told from damage, and its number is given', () => {
+  for (const version of [FORMAT_VERSION - 1, FORMAT_VERSION + 1]) {
+    const other = withField(view => view.setUint32(8, version, true))
+    assert.throws(() => decodeSegmentHeader(other, 'x.seg', crc32), {
+      code: 'WRONG_DATA',
+      message: new RegExp(
+        `x\\.seg is of log format ${version}, and this program reads 2: ` +
+          `start the ${version > 2 ? 'newer' : 'older'} version of the program`,
+      ),
+      details: { file: 'x.seg', version },
+    })
+  }
 })
 
 test('a newer format with a longer head is told from damage, too', () => {

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type { Entry } from '../../src/raft/types.ts'
 import type { Wal } from '../../src/wal/wal.ts'
 import { DIRECTORY, Machine } from './kit.ts'
-import { FOUNDERS, describeState, readState, voters } from './model.ts'
+import { FOUNDERS, FOUNDING, describeState, readState, stored, voters } from './model.ts'
 
 function entriesFrom(first: number, count: number, term = 1, sizeBytes = 50): readonly Entry[] {
   return Array.from({ length: count }, (_, position): Entry => {
@@ -31,7 +31,10 @@ test('a new log begins with the membership it was founded with', () => {
   })
   assert.deepEqual([wal.firstIndex(), wal.lastIndex(), wal.term(0)], [1, 0, 0])
   machine.complete(done => wal.close(done))
-  assert.deepEqual(machine.open({ initialConfState: voters(9) }).initialState().confState, FOUNDERS)
+  assert.deepEqual(
+    machine.open({ initialMembers: stored(voters(9)) }).initialState().confState,
+    FOUNDERS,
+  )
 })
 
 test('what is appended can be read at once and is flushed later', () => {
@@ -58,7 +61,7 @@ test('an acknowledgement never comes inside the call', () => {
   wal.append({ entries: [] }, later)
   wal.append({ entries: [], hardState: { term: 1, vote: 0, commit: 0 } }, later)
   wal.flush(later)
-  wal.compact(0, FOUNDERS, later)
+  wal.compact(0, FOUNDING, later)
 
   isInside = false
   machine.settle()
@@ -156,7 +159,7 @@ test('reads outside of the log say so', () => {
   const wal = machine.openFlushed()
   const commit = { term: 1, vote: 0, commit: 8 }
   machine.complete(done => wal.append({ entries: entriesFrom(1, 10), hardState: commit }, done))
-  machine.complete(done => wal.compact(5, FOUNDERS, done))
+  machine.complete(done => wal.compact(5, FOUNDING, done))
 
   assert.deepEqual(
     [wal.term(4), wal.term(5), wal.term(10), wal.term(11)],
@@ -174,13 +177,13 @@ test('a base is kept with its term and membership, and an older one changes noth
   const commit = { term: 1, vote: 0, commit: 8 }
   machine.complete(done => wal.append({ entries: entriesFrom(1, 10), hardState: commit }, done))
 
-  wal.compact(7, voters(1, 2), () => undefined)
-  wal.compact(6, voters(1), () => undefined)
+  wal.compact(7, stored(voters(1, 2)), () => undefined)
+  wal.compact(6, stored(voters(1)), () => undefined)
 
   machine.settle()
   machine.disk.powerCut('nothing')
   const again = machine.open()
-  assert.deepEqual(again.base(), { index: 7, term: 1, confState: voters(1, 2) })
+  assert.deepEqual(again.base(), { index: 7, term: 1, ...stored(voters(1, 2)) })
   assert.deepEqual(all(again), entriesFrom(8, 3))
 })
 
@@ -190,7 +193,7 @@ test('an installed snapshot voids the log and takes its place', () => {
   for (let first = 1; first <= 41; first += 8) {
     machine.complete(done => wal.append({ entries: entriesFrom(first, 8, 1, 200) }, done))
   }
-  const snapshot = { index: 100, term: 5, confState: voters(4, 5, 6) }
+  const snapshot = { index: 100, term: 5, ...stored(voters(4, 5, 6)) }
   const hardState = { term: 6, vote: 4, commit: 100 }
 
   wal.append({ snapshot, entries: entriesFrom(101, 1, 6), hardState }, () => undefined)
@@ -216,7 +219,7 @@ test('an unfinished removal of segments is finished by the next life', () => {
   const commit = { term: 1, vote: 0, commit: 40 }
   machine.complete(done => wal.append({ entries: [], hardState: commit }, done))
   machine.disk.onOperation = ({ type }) => (type === 'remove' ? { type: 'crash' } : undefined)
-  wal.compact(40, FOUNDERS, never)
+  wal.compact(40, FOUNDING, never)
   machine.settle()
   machine.disk.onOperation = () => undefined
   const count = machine.disk.names.list(DIRECTORY).length
@@ -226,7 +229,7 @@ test('an unfinished removal of segments is finished by the next life', () => {
   machine.complete(done =>
     again.append({ entries: [], hardState: { ...commit, commit: 41 } }, done),
   )
-  machine.complete(done => again.compact(41, FOUNDERS, done))
+  machine.complete(done => again.compact(41, FOUNDING, done))
 
   assert(machine.disk.names.list(DIRECTORY).length < count)
 })
@@ -302,7 +305,7 @@ test('a fault while a segment is begun or removed is fatal, too', () => {
       wal.append({ entries: entriesFrom(first, 8, 1, 250), hardState }, () => undefined)
       machine.settle()
     }
-    if (machine.failures.length === 0) wal.compact(20, FOUNDERS, never)
+    if (machine.failures.length === 0) wal.compact(20, FOUNDING, never)
     machine.settle()
 
     assert.deepEqual(
@@ -345,6 +348,6 @@ test('what a correct core never asks for ends the process', () => {
   assert.throws(() => store({ vote: 1 }), /vote for 1 in term 2 after one for 3/)
   assert.throws(() => store({ commit: 3 }), /commit 3 after 4/)
   assert.throws(() => store({ commit: 7 }), /commit 7, the log ends at 6/)
-  assert.throws(() => wal.compact(5, FOUNDERS, never), /base 5, commit 4/)
-  assert.throws(() => wal.compact(9, FOUNDERS, never), /the log ends at 6/)
+  assert.throws(() => wal.compact(5, FOUNDING, never), /base 5, commit 4/)
+  assert.throws(() => wal.compact(9, FOUNDING, never), /the log ends at 6/)
 })
