@@ -143,6 +143,9 @@ export class CommittedModel {
         this.#operations.set(operation, { index, version })
         return operation
       }
+      case 'transaction':
+        // The workload begins none yet.
+        return undefined
       default:
         return unreachable(request)
     }

@@ -28,6 +28,16 @@ export type WriteRequest =
    * in the log.
    */
   | { readonly type: 'cancel'; readonly database: string; readonly id: RequestId }
+  /**
+   * An interactive transaction as its entry holds it, alone: its steps that changed something, each
+   * with its statements. Only the writer makes it; nobody can ask for it.
+   */
+  | {
+      readonly type: 'transaction'
+      readonly database: string
+      readonly steps: readonly (readonly Statement[])[]
+      readonly id?: RequestId
+    }
 
 /**
  * By what a client's request is known when it comes again. The same id with the same body takes
@@ -86,6 +96,31 @@ export type WriterMessage =
       readonly commitIndex: number
       readonly requests: readonly Uint8Array[]
     }
+  /**
+   * Leader: one step of an interactive transaction, which stays open under the number `batch` until
+   * `finish`, `rollback` or a step that is its last. Answered by `stepped`.
+   */
+  | {
+      readonly type: 'step'
+      readonly batch: number
+      /** Given if the transaction is not the open one: it begins, or begins again. */
+      readonly start?: TransactionStart
+      /** Bytes of `encodeRequest`, of statements. */
+      readonly request: Uint8Array
+      /** The step may only read. */
+      readonly isQuery: boolean
+    }
+  /**
+   * Leader: an interactive transaction asks to be committed. From here on it is as a batch of one
+   * request without results. Answered by `executed`.
+   */
+  | {
+      readonly type: 'finish'
+      readonly batch: number
+      readonly start?: TransactionStart
+      readonly id?: RequestId
+      readonly commitIndex: number
+    }
   /** Ends the open batch for good, as entry `index` of the log. Answered by `committed`. */
   | { readonly type: 'commit'; readonly batch: number; readonly index: number }
   /** Undoes the open batch; without one it does nothing. Answered by `rolled-back`. */
@@ -101,6 +136,26 @@ export type WriterMessage =
   | { readonly type: 'condemn'; readonly divergence: Divergence }
   /** Make everything applied survive a power cut. Answered by `checkpointed`. */
   | { readonly type: 'checkpoint' }
+
+/** Begins an interactive transaction, or brings one back to where it was. */
+export interface TransactionStart {
+  readonly database: string
+  /** Its moment. One that begins may get a later one, and keeps that. */
+  readonly nowMs: number
+  readonly seed: Uint8Array
+  /**
+   * All steps that it has run before. They run again, and must give what they gave: else it ends
+   * with TRANSACTION_CONFLICT.
+   */
+  readonly earlier: readonly EarlierStep[]
+}
+
+export interface EarlierStep {
+  readonly request: Uint8Array
+  readonly isQuery: boolean
+  /** What the reply said. */
+  readonly proof: Uint8Array
+}
 
 export interface EngineEntry {
   readonly index: number
@@ -135,6 +190,19 @@ export type WriterReply =
       /** Undefined when no request changed anything that others must repeat. */
       readonly entry: Uint8Array | undefined
       readonly results: readonly RequestResult[]
+    }
+  | {
+      readonly type: 'stepped'
+      readonly batch: number
+      /** The moment of the transaction. */
+      readonly nowMs: number
+      readonly result: RequestResult
+      /** All that the step's answer tells, as bytes to compare. */
+      readonly proof: Uint8Array
+      /** Nothing that the transaction has done so far is to stay. */
+      readonly isReadOnly: boolean
+      /** The transaction was rolled back, because of a conflict or a failure that undid it all. */
+      readonly isOver: boolean
     }
   | {
       readonly type: 'committed'

@@ -77,18 +77,7 @@ export class EntryBuilder {
     const writer = this.#writer
     writer.bytes(request)
     writer.varint(outcomes.length)
-    for (const outcome of outcomes) {
-      const { rowsAffected, lastInsertId, rowsDigest } = outcome
-      const idFlag = lastInsertId === undefined ? 0 : HAS_LAST_INSERT_ID
-      const rowsFlag = rowsDigest === undefined ? 0 : HAS_ROWS
-      writer.u8(idFlag | rowsFlag)
-      writer.varint(rowsAffected)
-      if (lastInsertId !== undefined) writer.zigzag64(lastInsertId)
-      if (rowsDigest !== undefined) {
-        writer.u32(rowsDigest.low)
-        writer.u32(rowsDigest.high)
-      }
-    }
+    for (const outcome of outcomes) encodeStatementOutcome(writer, outcome)
     this.#count++
   }
 
@@ -96,6 +85,19 @@ export class EntryBuilder {
     this.#writer.setU32(this.#countOffset, this.#count)
     return this.#writer.finish()
   }
+}
+
+/** Layout: as in an entry. */
+export function encodeStatementOutcome(writer: ByteWriter, outcome: StatementOutcome): void {
+  const { rowsAffected, lastInsertId, rowsDigest } = outcome
+  const idFlag = lastInsertId === undefined ? 0 : HAS_LAST_INSERT_ID
+  const rowsFlag = rowsDigest === undefined ? 0 : HAS_ROWS
+  writer.u8(idFlag | rowsFlag)
+  writer.varint(rowsAffected)
+  if (lastInsertId !== undefined) writer.zigzag64(lastInsertId)
+  if (rowsDigest === undefined) return
+  writer.u32(rowsDigest.low)
+  writer.u32(rowsDigest.high)
 }
 
 /** Reads what an {@link EntryBuilder} built. Throws `DbError` CORRUPT. */

@@ -16,14 +16,16 @@ const STATEMENTS = 0
 const CREATE_DATABASE = 1
 const DROP_DATABASE = 2
 const CANCEL = 3
+const TRANSACTION = 4
 
 // One for all requests, because making one costs as much as filling it.
 const writer = new ByteWriter(4096)
 
 /**
- * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop, 3 cancel) · request id
- * (request-id.ts) · database utf8 · and for statements: varint count · for each: sql utf8,
- * parameters. Throws `DbError` INVALID_REQUEST for a value SQL doesn't have, or no id.
+ * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop, 3 cancel, 4 transaction) · request
+ * id (request-id.ts) · database utf8 · and for statements: varint count · for each: sql utf8,
+ * parameters · for a transaction: varint count of steps, each as statements.
+ * Throws `DbError` INVALID_REQUEST for a value SQL doesn't have, or no id.
  */
 export function encodeRequest(request: WriteRequest): Uint8Array<ArrayBuffer> {
   writer.reset()
@@ -33,14 +35,20 @@ export function encodeRequest(request: WriteRequest): Uint8Array<ArrayBuffer> {
   if (refusal !== undefined) throw new DbError('INVALID_REQUEST', refusal)
   encodeRequestId(writer, request.id)
   writer.utf8(request.database)
-  if (request.type === 'statements') {
-    writer.varint(request.statements.length)
-    for (const statement of request.statements) {
-      writer.utf8(statement.sql)
-      encodeParams(writer, statement.params)
-    }
+  if (request.type === 'statements') encodeStatements(request.statements)
+  if (request.type === 'transaction') {
+    writer.varint(request.steps.length)
+    for (const statements of request.steps) encodeStatements(statements)
   }
   return writer.finish()
+}
+
+function encodeStatements(statements: readonly Statement[]): void {
+  writer.varint(statements.length)
+  for (const statement of statements) {
+    writer.utf8(statement.sql)
+    encodeParams(writer, statement.params)
+  }
 }
 
 /** Reads what {@link encodeRequest} wrote; BLOBs are views. Throws `DbError` CORRUPT. */
@@ -76,18 +84,25 @@ function decodeBody(reader: ByteReader, type: number, id: RequestId | undefined)
     case CANCEL:
       if (id === undefined) throw new DbError('CORRUPT', 'a cancel names no request')
       return { type: 'cancel', database: base.database, id }
-    case STATEMENTS: {
-      const count = reader.varint()
-      const statements: Statement[] = []
-      for (let i = 0; i < count; i++) {
-        const sql = reader.utf8()
-        statements.push({ sql, params: decodeParams(reader) })
-      }
-      return { type: 'statements', ...base, statements }
+    case STATEMENTS:
+      return { type: 'statements', ...base, statements: decodeStatements(reader) }
+    case TRANSACTION: {
+      const steps: Statement[][] = []
+      for (let left = reader.varint(); left > 0; left--) steps.push(decodeStatements(reader))
+      return { type: 'transaction', ...base, steps }
     }
     default:
       throw new DbError('CORRUPT', `${type} is no type of request`)
   }
+}
+
+function decodeStatements(reader: ByteReader): Statement[] {
+  const statements: Statement[] = []
+  for (let left = reader.varint(); left > 0; left--) {
+    const sql = reader.utf8()
+    statements.push({ sql, params: decodeParams(reader) })
+  }
+  return statements
 }
 
 function typeTag(request: WriteRequest): number {
@@ -100,6 +115,8 @@ function typeTag(request: WriteRequest): number {
       return DROP_DATABASE
     case 'cancel':
       return CANCEL
+    case 'transaction':
+      return TRANSACTION
     default:
       return unreachable(request)
   }

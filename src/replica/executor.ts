@@ -383,6 +383,7 @@ export class Executor {
       case 'checkpointed':
         this.#durable = reply.durableIndex
         return
+      case 'stepped':
       case 'rolled-back':
       case 'condemned':
         return

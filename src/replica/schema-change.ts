@@ -1,6 +1,7 @@
 /**
  * Tells requests that change a schema from those that change data, for the rule `--forward data`.
  */
+import type { Statement } from '../base/sql.ts'
 import type { WriteRequest } from '../engine/engine.ts'
 
 const SPACE_OR_COMMENT = /[\s;]+|--[^\n]*|\/\*[^]*?(?:\*\/|$)/y
@@ -9,8 +10,12 @@ const SCHEMA_VERB = /(?:create|drop|alter|reindex)\b/iy
 /** True for databases, and for SQL whose text anywhere begins a statement with a schema verb. */
 export function changesSchema(request: WriteRequest): boolean {
   if (request.type === 'cancel') return false
-  if (request.type !== 'statements') return true
-  return request.statements.some(({ sql }) => beginsWithVerb(sql))
+  if (request.type === 'transaction') return request.steps.some(step => anyChangesSchema(step))
+  return request.type !== 'statements' || anyChangesSchema(request.statements)
+}
+
+function anyChangesSchema(statements: readonly Statement[]): boolean {
+  return statements.some(({ sql }) => beginsWithVerb(sql))
 }
 
 /** Looks behind each semicolon, those in strings too: to refuse one too many does no harm. */

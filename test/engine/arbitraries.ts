@@ -74,4 +74,16 @@ export const writeRequest: fc.Arbitrary<WriteRequest> = fc.oneof(
       plain,
     ),
   },
+  {
+    weight: 2,
+    arbitrary: fc.record(
+      {
+        type: fc.constant('transaction' as const),
+        database: name,
+        steps: fc.array(fc.array(statement, { maxLength: 3 }), { maxLength: 4 }),
+        id: requestId,
+      },
+      { ...plain, requiredKeys: ['type', 'database', 'steps'] },
+    ),
+  },
 )

@@ -1,18 +1,20 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import type { SqlParams, SqlValue } from '../../src/base/sql.ts'
+import type { SqlParams, SqlValue, Statement } from '../../src/base/sql.ts'
 import type { RequestId, WriteRequest } from '../../src/engine/engine.ts'
 import { decodeRequest, encodeRequest } from '../../src/engine/request.ts'
 import { writeRequest } from './arbitraries.ts'
 
 /** Named parameters come back without a prototype, which is no difference here. */
 function plain(request: WriteRequest): unknown {
-  if (request.type !== 'statements') return request
   const flat = (params: SqlParams): unknown =>
     Array.isArray(params) ? params : Object.entries(params).toSorted(([a], [b]) => (a < b ? -1 : 1))
-  const statements = request.statements.map(({ sql, params }) => ({ sql, params: flat(params) }))
-  return { ...request, statements }
+  const all = (statements: readonly Statement[]): unknown =>
+    statements.map(({ sql, params }) => ({ sql, params: flat(params) }))
+  if (request.type === 'statements') return { ...request, statements: all(request.statements) }
+  if (request.type !== 'transaction') return request
+  return { ...request, steps: request.steps.map(all) }
 }
 
 function withParam(value: unknown): WriteRequest {

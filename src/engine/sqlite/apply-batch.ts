@@ -3,6 +3,8 @@
  * outcome is compared with the leader's. All of the entry is applied, or nothing. An entry that the
  * replicas agreed to be otherwise than it says is applied with the outcomes that they agreed on.
  */
+import { assert } from '../../base/assert.ts'
+import type { Statement } from '../../base/sql.ts'
 import type { Divergence, RequestError, WriteRequest } from '../engine.ts'
 import type { Entry, EntryRequest, StatementOutcome } from '../entry.ts'
 import type { DatabaseFile } from './database-file.ts'
@@ -10,7 +12,7 @@ import type { FileSet } from './file-set.ts'
 import { formatDigest, RowHash } from './hash.ts'
 import type { RequestBook } from './request-book.ts'
 import { hasId, RequestIds } from './request-ids.ts'
-import type { RequestRunner } from './request-runner.ts'
+import type { RequestRunner, RunOutcome } from './request-runner.ts'
 import { describeError, describeOutcome, isSameOutcome } from './request-runner.ts'
 import { isRebuild } from './solo.ts'
 import { LocalFault } from './sql-errors.ts'
@@ -112,7 +114,9 @@ export class ApplyBatch {
 
   #runRequest(entryRequest: EntryRequest, position: number): OwnOutcome | undefined {
     const { request, bytes, outcomes } = entryRequest
-    if (request.type !== 'statements') return this.#inCatalogue(request, bytes)
+    if (request.type !== 'statements' && request.type !== 'transaction') {
+      return this.#inCatalogue(request, bytes)
+    }
     const file = this.#files.find(request.database)
     if (file === undefined) return this.#withoutDatabase(request.database)
     if (file.applied >= this.#index) return { type: 'held' }
@@ -120,26 +124,71 @@ export class ApplyBatch {
     const destroyer = this.#destroyers.get(position)
     if (destroyer !== undefined) return this.#failed(request.database, '', destroyer)
     this.#begin(file)
-    const options = {
+    if (request.type === 'transaction') return this.#runTransaction(file, entryRequest, request)
+    // They are part of the answer that is remembered under its id.
+    const keepsRows = hasId(request)
+    const actual = this.#run(file, request.statements, position, keepsRows)
+    if (actual.type === 'failed') return this.#fail(actual, request.database, position)
+    this.#compare(request.database, request.statements, outcomes, actual)
+    if (hasId(request)) {
+      this.#ids.noteApplied(request, bytes, file.requests, actual.results, actual.outcomes)
+    }
+    return { type: 'ok', outcomes: actual.outcomes }
+  }
+
+  /** Its steps stand where requests stand in other entries, for it is alone in its own. */
+  #runTransaction(
+    file: DatabaseFile,
+    { bytes, outcomes: expected }: EntryRequest,
+    request: WriteRequest & { readonly type: 'transaction' },
+  ): OwnOutcome | undefined {
+    assert(this.#entry.requests.length === 1, 'a transaction is alone in its entry')
+    const { database, steps } = request
+    const outcomes: StatementOutcome[] = []
+    file.savepoint()
+    for (const [position, statements] of steps.entries()) {
+      const actual = this.#run(file, statements, position, false)
+      if (actual.type === 'failed') {
+        if (!actual.isTransactionLost) file.rollbackToSavepoint()
+        return this.#fail(actual, database, 0)
+      }
+      const from = outcomes.length
+      outcomes.push(...actual.outcomes)
+      this.#compare(database, statements, expected.slice(from, outcomes.length), actual)
+    }
+    file.releaseSavepoint()
+    if (outcomes.length < expected.length) {
+      const what = `${expected.length} outcomes in all`
+      this.#differ(database, '', what, `${outcomes.length} outcomes in all`)
+    }
+    if (hasId(request)) this.#ids.noteApplied(request, bytes, file.requests, [], [])
+    return { type: 'ok', outcomes }
+  }
+
+  #run(
+    file: DatabaseFile,
+    statements: readonly Statement[],
+    position: number,
+    keepsRows: boolean,
+  ): RunOutcome {
+    return this.#runner.run(file, statements, {
       position,
       ordinal: 0,
-      // They are part of the answer that is remembered under its id.
-      keepsRows: hasId(request),
+      keepsRows,
       isRebuild: this.#isRebuild,
       refusesLastRowid: false,
-    }
-    const actual = this.#runner.run(file, request.statements, options)
-    if (actual.type === 'ok') {
-      this.#compare(request.database, request.statements, outcomes, actual)
-      if (hasId(request)) {
-        this.#ids.noteApplied(request, bytes, file.requests, actual.results, actual.outcomes)
-      }
-      return { type: 'ok', outcomes: actual.outcomes }
-    }
+    })
+  }
+
+  #fail(
+    actual: RunOutcome & { readonly type: 'failed' },
+    database: string,
+    position: number,
+  ): OwnOutcome | undefined {
     const { failure, sql } = actual
     // It went well on the leader, so that a full file can only be full here.
     if (failure.type !== 'statement') throw new LocalFault(failure.error)
-    if (!actual.isTransactionLost) return this.#failed(request.database, sql, failure.error)
+    if (!actual.isTransactionLost) return this.#failed(database, sql, failure.error)
     this.#destroyers.set(position, failure.error)
     return undefined
   }

@@ -155,6 +155,22 @@ export class DatabaseFile {
     this.#forgetSchema()
   }
 
+  /** Sets a savepoint of a client, `depth` others deep. */
+  setSavepoint(depth: number): void {
+    this.database.exec(`SAVEPOINT lockstep_client_${depth}`)
+  }
+
+  /** Forgets a client's savepoint and those in it; what was done since stays. */
+  releaseSavepointAt(depth: number): void {
+    this.database.exec(`RELEASE lockstep_client_${depth}`)
+  }
+
+  /** Undoes what was done since a client's savepoint was set, and keeps it. */
+  rollbackToSavepointAt(depth: number): void {
+    this.database.exec(`ROLLBACK TO lockstep_client_${depth}`)
+    this.#forgetSchema()
+  }
+
   /** A statement is about to change what tables there are, or has done so. */
   noteSchemaChange(): void {
     this.#changesSchema = true

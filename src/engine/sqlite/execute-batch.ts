@@ -109,6 +109,10 @@ export class ExecuteBatch {
         results.push(this.#cancel(request, bytes))
         continue
       }
+      if (request.type === 'transaction') {
+        results.push(failed({ code: 'INVALID_REQUEST', message: 'no request is a transaction' }))
+        continue
+      }
       if (isSolo(request)) {
         if (ordinal > 0) break
         results.push(this.#runSolo(request, bytes))

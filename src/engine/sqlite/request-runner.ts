@@ -50,6 +50,8 @@ export interface RunOptions {
   readonly isRebuild: boolean
   /** Whether a row with the last rowid makes the request fail. */
   readonly refusesLastRowid: boolean
+  /** Whether a statement that writes makes the request fail; if not given, it doesn't. */
+  readonly onlyReads?: boolean
 }
 
 /** Positions from here on belong to requests that only read, so that they never share chance. */
@@ -231,6 +233,9 @@ export class RequestRunner {
     const { kind, inserts } = prepared
     if (this.#outcomes.length >= STATEMENTS_MAX) {
       throw new DbError('TOO_LARGE', `a request has at most ${STATEMENTS_MAX} statements`)
+    }
+    if (kind !== 'read' && this.#options.onlyReads === true) {
+      throw new DbError('INVALID_REQUEST', 'a query only reads; send what writes to execute')
     }
     if (kind !== 'read') this.#noteWrite(prepared.tables)
     const needsFresh = inserts || prepared.readsConnectionState

@@ -10,8 +10,8 @@ const OFF_VALUES = ['OFF', '0', 'FALSE', 'NO']
 
 /** Whether a request must be alone in its entry. */
 export function isSolo(request: WriteRequest): boolean {
-  if (request.type === 'cancel') return false
-  return request.type !== 'statements' || isRebuild(request)
+  if (request.type === 'statements') return isRebuild(request)
+  return request.type !== 'cancel'
 }
 
 /** Whether a request begins with PRAGMA foreign_keys=OFF. */

@@ -11,6 +11,7 @@ import type {
   EngineEntry,
   RequestError,
   RequestResult,
+  TransactionStart,
   WriterMessage,
   WriterReply,
 } from '../engine.ts'
@@ -22,11 +23,12 @@ import { FileSet } from './file-set.ts'
 import type { FileSystem } from './file-system.ts'
 import { nodeFileSystem } from './file-system.ts'
 import { openGeneration } from './generation.ts'
+import { InteractiveTransaction, type TransactionEnd } from './interactive.ts'
 import type { RequestLimits } from './limits.ts'
 import { REQUEST_LIMITS } from './limits.ts'
 import type { AlterSql } from './request-runner.ts'
 import { RequestRunner } from './request-runner.ts'
-import { localFaultOf, toRequestError } from './sql-errors.ts'
+import { localFaultOf, toRequestError, withDetails } from './sql-errors.ts'
 
 /** Pages of 4096 bytes that the WALs may hold together before they are checkpointed. */
 const WAL_PAGES_MAX = 10_000
@@ -61,7 +63,7 @@ export class SqliteWriter {
   #state: State = 'new'
   /** Undefined until `open` came. */
   #openFiles: FileSet | undefined
-  #batch: ExecuteBatch | undefined
+  #batch: ExecuteBatch | InteractiveTransaction | undefined
   #divergence: Divergence | undefined
   /** Entries up to here are in their files. */
   #appliedIndex = 0
@@ -126,11 +128,14 @@ export class SqliteWriter {
         return this.#open()
       case 'execute':
         return this.#execute(message)
+      case 'step':
+        return this.#step(message)
+      case 'finish':
+        return this.#finish(message)
       case 'commit':
         return this.#commit(message.batch, message.index)
       case 'rollback':
-        this.#batch?.rollback()
-        this.#batch = undefined
+        this.#rollback()
         return { type: 'rolled-back', batch: message.batch }
       case 'apply':
         return this.#apply(message.entries)
@@ -204,12 +209,74 @@ export class SqliteWriter {
     return { type: 'executed', batch, taken, entry, results }
   }
 
+  #step({ batch, start, request, isQuery }: WriterMessage & { type: 'step' }): WriterReply {
+    const open = this.#transaction(batch, start)
+    if (!(open instanceof InteractiveTransaction)) {
+      const result = { type: 'failed', error: withDetails(open, { transaction: 'over' }) } as const
+      const proof = new Uint8Array()
+      const nowMs = this.#nowMs
+      return { type: 'stepped', batch, nowMs, result, proof, isReadOnly: true, isOver: true }
+    }
+    const { nowMs } = open
+    const { result, proof, isOver } = open.step(request, isQuery)
+    const { isReadOnly } = open
+    if (isOver) this.#rollback()
+    return { type: 'stepped', batch, nowMs, result, proof, isReadOnly, isOver }
+  }
+
+  #finish(message: WriterMessage & { type: 'finish' }): WriterReply {
+    const { batch, start, id, commitIndex } = message
+    const open = this.#transaction(batch, start)
+    const { entry, result }: TransactionEnd =
+      open instanceof InteractiveTransaction
+        ? open.finish(id, commitIndex)
+        : { entry: undefined, result: { type: 'failed', error: open } }
+    if (entry === undefined) this.#rollback()
+    return { type: 'executed', batch, taken: 1, entry, results: [result] }
+  }
+
+  /** The transaction of a turn, brought to where it was; or why it can't be. */
+  #transaction(
+    batch: number,
+    start: TransactionStart | undefined,
+  ): InteractiveTransaction | RequestError {
+    assert(this.#state !== 'new', 'a step came before open')
+    const open = this.#batch
+    if (start === undefined) {
+      assert(open instanceof InteractiveTransaction && open.number === batch, `no turn ${batch}`)
+      return open
+    }
+    assert(open === undefined, `turn ${batch} came while a batch is open`)
+    if (this.#state === 'diverged') return this.#divergedError()
+    // Once its client has seen a moment, it keeps it.
+    const isNew = start.earlier.length === 0
+    const nowMs = isNew ? Math.max(start.nowMs, this.#nowMs) : start.nowMs
+    try {
+      const options = { ...start, nowMs }
+      const begun = new InteractiveTransaction(this.#files, this.#runner, batch, options)
+      this.#batch = begun
+      const conflict = begun.repeat(start.earlier)
+      if (conflict === undefined) return begun
+      this.#rollback()
+      return conflict
+    } catch (error) {
+      if (!(error instanceof DbError) || error.code !== 'UNKNOWN_DATABASE') throw error
+      return toRequestError(error)
+    }
+  }
+
+  #rollback(): void {
+    this.#batch?.rollback()
+    this.#batch = undefined
+  }
+
   #commit(batch: number, index: number): WriterReply {
     const open = this.#batch
     assert(open !== undefined && open.number === batch, `batch ${batch} isn't the open one`)
     assert(index > this.#appliedIndex, `entry ${index} came after ${this.#appliedIndex}`)
     open.commit(index)
-    this.#nowMs = open.nowMs
+    // A transaction keeps its moment while others pass it by.
+    this.#nowMs = Math.max(this.#nowMs, open.nowMs)
     this.#batch = undefined
     this.#appliedIndex = index
     return { type: 'committed', batch, index, durableIndex: this.#files.durableIndex }
@@ -254,8 +321,7 @@ export class SqliteWriter {
   }
 
   #condemn(divergence: Divergence): WriterReply {
-    this.#batch?.rollback()
-    this.#batch = undefined
+    this.#rollback()
     this.#files.noteVerdict(verdicts => verdicts.condemn(divergence))
     this.#diverged(divergence)
     return { type: 'condemned' }

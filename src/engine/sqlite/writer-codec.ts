@@ -8,9 +8,11 @@ import { DbError } from '../../base/errors.ts'
 import type {
   AcceptedEntry,
   Divergence,
+  EarlierStep,
   EngineEntry,
   EnginePast,
   RequestResult,
+  TransactionStart,
   WriterMessage,
   WriterReply,
 } from '../engine.ts'
@@ -20,6 +22,7 @@ import {
   encodeRequestError,
   encodeRequestResult,
 } from '../result-codec.ts'
+import { decodeRequestId, encodeRequestId } from '../request-id.ts'
 import { buildMessage } from './scratch.ts'
 
 const OPEN = 1
@@ -30,6 +33,8 @@ const APPLY = 5
 const CHECKPOINT = 6
 const ACCEPT = 7
 const CONDEMN = 8
+const STEP = 9
+const FINISH = 10
 
 const OPENED = 101
 const EXECUTED = 102
@@ -40,6 +45,7 @@ const CHECKPOINTED = 106
 const FAULT = 107
 const ACCEPTED = 108
 const CONDEMNED = 109
+const STEPPED = 110
 
 export function encodeWriterMessage(message: WriterMessage): Uint8Array {
   return buildMessage(writer => writeMessage(writer, message))
@@ -58,6 +64,18 @@ function writeMessage(writer: ByteWriter, message: WriterMessage): void {
       writer.varint(message.requests.length)
       for (const request of message.requests) writer.bytes(request)
       return
+    case 'step':
+      writer.u8(STEP)
+      writer.varint(message.batch)
+      writeStart(writer, message.start)
+      writer.bytes(message.request)
+      return writer.u8(message.isQuery ? 1 : 0)
+    case 'finish':
+      writer.u8(FINISH)
+      writer.varint(message.batch)
+      writeStart(writer, message.start)
+      encodeRequestId(writer, message.id)
+      return writer.varint(message.commitIndex)
     case 'commit':
       writer.u8(COMMIT)
       writer.varint(message.batch)
@@ -103,6 +121,21 @@ export function decodeWriterMessage(bytes: Uint8Array): WriterMessage {
       for (let left = reader.varint(); left > 0; left--) requests.push(reader.bytes())
       return { type: 'execute', batch, nowMs, seed, commitIndex, requests }
     }
+    case STEP:
+      return {
+        type: 'step',
+        batch: reader.varint(),
+        ...readStart(reader),
+        request: reader.bytes(),
+        isQuery: reader.u8() === 1,
+      }
+    case FINISH: {
+      const batch = reader.varint()
+      const start = readStart(reader)
+      const id = decodeRequestId(reader)
+      const commitIndex = reader.varint()
+      return { type: 'finish', batch, ...start, ...(id !== undefined && { id }), commitIndex }
+    }
     case COMMIT:
       return { type: 'commit', batch: reader.varint(), index: reader.varint() }
     case ROLLBACK:
@@ -123,6 +156,32 @@ export function decodeWriterMessage(bytes: Uint8Array): WriterMessage {
     default:
       throw new DbError('CORRUPT', `${tag} is no type of a message to the writer`)
   }
+}
+
+function writeStart(writer: ByteWriter, start: TransactionStart | undefined): void {
+  writer.u8(start === undefined ? 0 : 1)
+  if (start === undefined) return
+  writer.utf8(start.database)
+  writer.varint(start.nowMs)
+  writer.bytes(start.seed)
+  writer.varint(start.earlier.length)
+  for (const { request, isQuery, proof } of start.earlier) {
+    writer.bytes(request)
+    writer.u8(isQuery ? 1 : 0)
+    writer.bytes(proof)
+  }
+}
+
+function readStart(reader: ByteReader): { readonly start?: TransactionStart } {
+  if (reader.u8() === 0) return {}
+  const database = reader.utf8()
+  const nowMs = reader.varint()
+  const seed = reader.bytes()
+  const earlier: EarlierStep[] = []
+  for (let left = reader.varint(); left > 0; left--) {
+    earlier.push({ request: reader.bytes(), isQuery: reader.u8() === 1, proof: reader.bytes() })
+  }
+  return { start: { database, nowMs, seed, earlier } }
 }
 
 export function encodeWriterReply(reply: WriterReply): Uint8Array {
@@ -147,6 +206,14 @@ function writeReply(writer: ByteWriter, reply: WriterReply): void {
       writer.varint(reply.results.length)
       for (const result of reply.results) encodeRequestResult(writer, result)
       return
+    case 'stepped':
+      writer.u8(STEPPED)
+      writer.varint(reply.batch)
+      writer.varint(reply.nowMs)
+      encodeRequestResult(writer, reply.result)
+      writer.bytes(reply.proof)
+      writer.u8(reply.isReadOnly ? 1 : 0)
+      return writer.u8(reply.isOver ? 1 : 0)
     case 'committed':
       writer.u8(COMMITTED)
       writer.varint(reply.batch)
@@ -246,6 +313,17 @@ export function decodeWriterReply(bytes: Uint8Array): WriterReply {
       for (let left = reader.varint(); left > 0; left--) results.push(decodeRequestResult(reader))
       return { type: 'executed', batch, taken, entry, results }
     }
+    case STEPPED:
+      return {
+        type: 'stepped',
+        batch: reader.varint(),
+        nowMs: reader.varint(),
+        result: decodeRequestResult(reader),
+        // It is kept as long as the transaction is open.
+        proof: reader.bytes().slice(),
+        isReadOnly: reader.u8() === 1,
+        isOver: reader.u8() === 1,
+      }
     case COMMITTED: {
       const batch = reader.varint()
       return { type: 'committed', batch, index: reader.varint(), durableIndex: reader.varint() }

@@ -46,6 +46,13 @@ const divergence = fc.record({
 })
 const accepted = fc.record({ index: number, digest: text })
 
+const start = fc.record({
+  database: text,
+  nowMs: number,
+  seed: fc.uint8Array({ minLength: 16, maxLength: 16 }),
+  earlier: fc.array(fc.record({ request: bytes, isQuery: fc.boolean(), proof: bytes })),
+})
+
 const messageArbitrary: fc.Arbitrary<WriterMessage> = fc.oneof(
   fc.constant({ type: 'open' as const }),
   fc.record({
@@ -56,6 +63,26 @@ const messageArbitrary: fc.Arbitrary<WriterMessage> = fc.oneof(
     commitIndex: number,
     requests: fc.array(bytes),
   }),
+  fc.record(
+    {
+      type: fc.constant('step' as const),
+      batch: number,
+      start,
+      request: bytes,
+      isQuery: fc.boolean(),
+    },
+    { requiredKeys: ['type', 'batch', 'request', 'isQuery'] },
+  ),
+  fc.record(
+    {
+      type: fc.constant('finish' as const),
+      batch: number,
+      start,
+      id: fc.constant({ type: 'key' as const, key: 'once' }),
+      commitIndex: number,
+    },
+    { requiredKeys: ['type', 'batch', 'commitIndex'] },
+  ),
   fc.record({ type: fc.constant('commit' as const), batch: number, index: number }),
   fc.record({ type: fc.constant('rollback' as const), batch: number }),
   fc.record({
@@ -86,6 +113,15 @@ const replyArbitrary: fc.Arbitrary<WriterReply> = fc.oneof(
     taken: number,
     entry: fc.option(bytes, { nil: undefined }),
     results,
+  }),
+  fc.record({
+    type: fc.constant('stepped' as const),
+    batch: number,
+    nowMs: number,
+    result: results.map(([first]) => first ?? { type: 'ok' as const, results: [] }),
+    proof: bytes,
+    isReadOnly: fc.boolean(),
+    isOver: fc.boolean(),
   }),
   fc.record({
     type: fc.constant('committed' as const),

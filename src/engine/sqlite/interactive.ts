@@ -1,0 +1,260 @@
+/**
+ * An interactive transaction on the leader: its steps run one after another, as its client sends
+ * them, in one SQLite transaction that stays open in between. It is a batch whose requests all
+ * belong to one client: a step that fails is undone alone, and only the steps that changed
+ * something, and were not taken back, go into the entry.
+ */
+import { ByteWriter } from '../../base/bytes.ts'
+import { DbError } from '../../base/errors.ts'
+import type { Statement, StatementResult } from '../../base/sql.ts'
+import type {
+  EarlierStep,
+  RequestError,
+  RequestId,
+  RequestResult,
+  TransactionStart,
+  WriteRequest,
+} from '../engine.ts'
+import type { StatementOutcome } from '../entry.ts'
+import { encodeStatementOutcome, EntryBuilder } from '../entry.ts'
+import { decodeRequest, encodeRequest } from '../request.ts'
+import type { DatabaseFile } from './database-file.ts'
+import type { FileSet } from './file-set.ts'
+import { hasId, RequestIds } from './request-ids.ts'
+import type { RequestRunner } from './request-runner.ts'
+import { readSavepointCommand, type SavepointCommand, Savepoints } from './savepoints.ts'
+import { isSolo } from './solo.ts'
+import type { SqlFailure } from './sql-errors.ts'
+import { LocalFault, toRequestError, withDetails } from './sql-errors.ts'
+import { nextToken, skipToStatement } from './tokens.ts'
+
+/** What became of one step. */
+export interface StepOutcome {
+  readonly result: RequestResult
+  /** All that its client could learn from it, as bytes to compare. */
+  readonly proof: Uint8Array
+  /** The transaction is rolled back: its state is not what its client thinks, or it is lost. */
+  readonly isOver: boolean
+}
+
+/** What became of the whole transaction. */
+export interface TransactionEnd {
+  readonly entry: Uint8Array | undefined
+  readonly result: RequestResult
+}
+
+/** A step that is to be in the entry. */
+interface Logged {
+  readonly statements: readonly Statement[]
+  readonly outcomes: readonly StatementOutcome[]
+}
+
+const DONE: RequestResult = { type: 'ok', results: [] }
+const PROOF_OK = 0
+const PROOF_FAILED = 1
+
+const builder = new EntryBuilder()
+const proofs = new ByteWriter(1024)
+
+export class InteractiveTransaction {
+  /** The number of its turn, by which the writer's messages know it. */
+  readonly number: number
+  readonly nowMs: number
+  readonly #files: FileSet
+  readonly #runner: RequestRunner
+  readonly #file: DatabaseFile
+  readonly #database: string
+  readonly #seed: Uint8Array
+  readonly #savepoints: Savepoints
+  readonly #ids: RequestIds
+  #logged: Logged[] = []
+  #stepCount = 0
+
+  /** Begins its SQLite transaction. Throws `DbError` UNKNOWN_DATABASE. */
+  constructor(
+    files: FileSet,
+    runner: RequestRunner,
+    number: number,
+    start: TransactionStart & { readonly nowMs: number },
+  ) {
+    const { database, nowMs, seed } = start
+    const file = files.find(database)
+    if (file === undefined) {
+      throw new DbError('UNKNOWN_DATABASE', `there is no database ${database}; create it first`)
+    }
+    this.#files = files
+    this.#runner = runner
+    this.number = number
+    this.nowMs = nowMs
+    this.#file = file
+    this.#database = database
+    this.#seed = seed.slice()
+    this.#savepoints = new Savepoints(file)
+    this.#ids = new RequestIds(files.catalogue)
+    file.begin()
+    file.determinism.beginEntry(nowMs, this.#seed)
+  }
+
+  /** Nothing that it did is to stay. */
+  get isReadOnly(): boolean {
+    return this.#logged.length === 0
+  }
+
+  /**
+   * Runs steps again that were run before the transaction gave way to others, and compares all that
+   * they give. The error if one gives something else: then others have changed what it rests on.
+   */
+  repeat(earlier: readonly EarlierStep[]): RequestError | undefined {
+    for (const [at, { request, isQuery, proof }] of earlier.entries()) {
+      const again = this.step(request, isQuery)
+      if (!again.isOver && isSame(again.proof, proof)) continue
+      const message = `step ${at + 1} gives something else than before: others changed its data`
+      return toRequestError(
+        new DbError('TRANSACTION_CONFLICT', message, { details: { step: at + 1 } }),
+      )
+    }
+    return undefined
+  }
+
+  /** Runs the statements of one step: all of them, or none. */
+  step(bytes: Uint8Array, isQuery: boolean): StepOutcome {
+    const ordinal = this.#stepCount
+    this.#stepCount++
+    let statements: readonly Statement[]
+    try {
+      statements = this.#read(bytes)
+      const command = savepointCommand(statements)
+      if (command !== undefined) return this.#runSavepoint(command)
+    } catch (error) {
+      if (!(error instanceof DbError)) throw error
+      return failed(toRequestError(error), false)
+    }
+    const outcome = this.#runner.run(this.#file, statements, {
+      position: this.#logged.length,
+      ordinal,
+      keepsRows: true,
+      isRebuild: false,
+      // A batch asks once at its end. Here, each step is answered before the next one comes.
+      refusesLastRowid: true,
+      onlyReads: isQuery,
+    })
+    if (outcome.type === 'failed') return this.#fail(outcome.failure, outcome.isTransactionLost)
+    const { results, outcomes, isReadOnly } = outcome
+    if (!isReadOnly) this.#logged.push({ statements, outcomes })
+    return { result: { type: 'ok', results }, proof: proofOf(results, outcomes), isOver: false }
+  }
+
+  /**
+   * Its end: the entry's bytes, undefined if there is nothing that others must repeat, and what its
+   * client is told. `commitIndex`: the last entry known to be committed.
+   */
+  finish(id: RequestId | undefined, commitIndex: number): TransactionEnd {
+    if (this.isReadOnly) return { entry: undefined, result: DONE }
+    const request: WriteRequest = {
+      type: 'transaction',
+      database: this.#database,
+      steps: this.#logged.map(({ statements }) => statements),
+      ...(id !== undefined && { id }),
+    }
+    const bytes = encodeRequest(request)
+    if (hasId(request)) {
+      const known = this.#ids.answer(request, bytes, this.#file, commitIndex)
+      if (known !== undefined) return { entry: undefined, result: known }
+      this.#ids.noteApplied(request, bytes, this.#file.requests, [], [])
+    }
+    builder.begin(this.nowMs, this.#seed)
+    builder.add(
+      bytes,
+      this.#logged.flatMap(({ outcomes }) => outcomes),
+    )
+    return { entry: builder.finish(), result: DONE }
+  }
+
+  commit(index: number): void {
+    this.#files.noteChange(this.#file)
+    this.#file.commit(index, this.nowMs, this.#ids.recordsOf(this.#file.requests))
+  }
+
+  rollback(): void {
+    this.#file.rollback()
+  }
+
+  #read(bytes: Uint8Array): readonly Statement[] {
+    // Steps are kept for the entry, and the message that brought them is gone when it comes.
+    const request = decodeRequest(bytes.slice())
+    if (request.type !== 'statements' || request.database !== this.#database) {
+      throw new DbError('INVALID_REQUEST', `a step holds statements for ${this.#database}`)
+    }
+    if (request.statements.length === 0) {
+      throw new DbError('INVALID_REQUEST', 'the request holds no statement')
+    }
+    if (isSolo(request)) throw new DbError('UNSUPPORTED', REBUILD)
+    return request.statements
+  }
+
+  #runSavepoint(command: SavepointCommand): StepOutcome {
+    this.#logged.length = this.#savepoints.run(command, this.#logged.length)
+    const results: readonly StatementResult[] = [{ rowsAffected: 0 }]
+    return { result: { type: 'ok', results }, proof: proofOf(results, []), isOver: false }
+  }
+
+  #fail(failure: SqlFailure, isTransactionLost: boolean): StepOutcome {
+    if (failure.type === 'local') throw new LocalFault(failure.error)
+    if (failure.type === 'full') this.#files.requireSpace(failure.error)
+    // After a corrupt page SQLite refuses to write until the whole transaction is rolled back.
+    const isOver = isTransactionLost || failure.type === 'corrupt'
+    const error: RequestError =
+      failure.type === 'full'
+        ? { ...failure.error, code: 'SQL_ERROR', message: FULL }
+        : failure.error
+    return failed(error, isOver)
+  }
+}
+
+const REBUILD =
+  'a table rebuild with foreign keys off can not be part of a transaction; send all of it as one ' +
+  'request'
+const TRANSACTION_WORDS =
+  'a transaction is begun, committed and rolled back by calls of its own; in it there are ' +
+  'SAVEPOINT, RELEASE and ROLLBACK TO, each sent alone'
+const FULL = 'the table has used its last rowid, or the disk was full for a moment'
+const WORDS = new Set(['BEGIN', 'COMMIT', 'END', 'ROLLBACK', 'SAVEPOINT', 'RELEASE'])
+
+/** The savepoint command that a step is, if it is one. Throws for one that can't be run. */
+function savepointCommand(statements: readonly Statement[]): SavepointCommand | undefined {
+  const sql = statements[0]?.sql ?? ''
+  if (!WORDS.has(firstWord(sql))) return undefined
+  const command = statements.length === 1 ? readSavepointCommand(sql) : undefined
+  if (command === undefined) throw new DbError('UNSUPPORTED', TRANSACTION_WORDS)
+  return command
+}
+
+function firstWord(sql: string): string {
+  const token = nextToken(sql, skipToStatement(sql, 0))
+  return token?.type === 'word' ? sql.slice(token.start, token.end).toUpperCase() : ''
+}
+
+function failed(error: RequestError, isOver: boolean): StepOutcome {
+  proofs.reset()
+  proofs.u8(PROOF_FAILED)
+  proofs.utf8(error.code)
+  proofs.utf8(error.message)
+  const told = isOver ? withDetails(error, { transaction: 'over' }) : error
+  return { result: { type: 'failed', error: told }, proof: proofs.finish(), isOver }
+}
+
+/** Names of columns, because they tell of the schema; rows only by the digest in the outcome. */
+function proofOf(
+  results: readonly StatementResult[],
+  outcomes: readonly StatementOutcome[],
+): Uint8Array {
+  proofs.reset()
+  proofs.u8(PROOF_OK)
+  for (const { columns = [] } of results) for (const column of columns) proofs.utf8(column)
+  for (const outcome of outcomes) encodeStatementOutcome(proofs, outcome)
+  return proofs.finish()
+}
+
+function isSame(left: Uint8Array, right: Uint8Array): boolean {
+  return left.length === right.length && left.every((byte, at) => byte === right[at])
+}
