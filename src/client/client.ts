@@ -1,8 +1,9 @@
 /**
- * The typed client. It finds the leader, repeats what is safe to repeat until a deadline, and
- * carries the token by which later reads see earlier writes.
+ * The typed client. It finds the leader, sends again what failed until a deadline (writes under
+ * their request id, so that they take effect once), and carries the token by which later reads see
+ * earlier writes.
  */
-import { DbError, type ErrorCode } from '../base/errors.ts'
+import { DbError } from '../base/errors.ts'
 import type { Command } from '../protocol/commands.ts'
 import type {
   MembersRequest,
@@ -19,6 +20,7 @@ import {
   commandJson,
   itemJson,
   readResults,
+  readResultsResponse,
   statementJson,
   type AnswerProof,
   type BatchItem,
@@ -26,10 +28,10 @@ import {
   type Params,
   type Result,
 } from './requests.ts'
-import { nextStep, type RequestKind } from './retry.ts'
-import { sleep } from './sleep.ts'
+import { Sender, type Shot } from './sender.ts'
 import { SqlText } from './sql.ts'
 import { fetchTransport, type Transport } from './transport.ts'
+import { Writes, type WriteReference } from './writes.ts'
 
 /** How fresh a read is: see the reference of `POST /query`. */
 export type Consistency = 'linearizable' | 'session' | 'local'
@@ -45,6 +47,13 @@ export interface ClientOptions {
   readonly consistency?: Consistency
   /** False: only ever speak to `nodes`, as behind a proxy. */
   readonly discover?: boolean
+  /** False (as yet the default): writes carry no request id, and go out once. */
+  readonly requestIds?: boolean
+  /**
+   * How much longer than its deadline a write of unknown fate may wait to hear what became of it.
+   * 2 s if absent.
+   */
+  readonly fateTimeoutMs?: number
   /** Another way to send requests than `fetch`. */
   readonly transport?: Transport
 }
@@ -54,6 +63,15 @@ export interface RequestOptions {
   readonly timeoutMs?: number
   /** Ends the wait. A write that was already sent may still take effect. */
   readonly signal?: AbortSignal
+}
+
+export interface WriteOptions extends RequestOptions {
+  /**
+   * The id of this write, chosen by the caller in place of the client's own: the same key with the
+   * same write takes effect once, also when another process sends it. 1 to 255 printable
+   * characters.
+   */
+  readonly idempotencyKey?: string
 }
 
 export interface QueryOptions extends RequestOptions {
@@ -70,6 +88,11 @@ export interface BatchResult extends AnswerProof {
   readonly results: readonly Result[]
 }
 
+/** What became of a write, for good. */
+export type WriteFate =
+  | ({ readonly fate: 'applied' } & BatchResult)
+  | { readonly fate: 'not-applied' }
+
 /** What a row of a query may be: an object of columns. */
 export type RowShape<Row> = { readonly [Column in keyof Row]: OutputValue }
 
@@ -78,53 +101,43 @@ export function createClient(options: ClientOptions): Client {
   if (options.nodes.length === 0) {
     throw new DbError('INVALID_REQUEST', 'createClient needs the address of at least one node')
   }
-  return new Client(options, new Nodes(options.nodes), undefined)
+  return new Client(options, makeParts(options), undefined)
 }
 
-/** How long one node may take to say who leads. */
-const DISCOVERY_MS = 1000
-/** What the client waits longer than the node, so that the node's own word comes first. */
-const GRACE_MS = 1000
+/** What a client and its sessions share. */
+interface ClientParts {
+  readonly nodes: Nodes
+  readonly sender: Sender
+  readonly writes: Writes
+}
 
-/** Errors after which other nodes are asked for a while. */
-const RESTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'NOT_READY',
-  'NO_LEADER',
-  'STALE_READ',
-  'DIVERGED',
-  'SHUTTING_DOWN',
-  'LEADERSHIP_LOST',
-  'COMMIT_TIMEOUT',
-  'CONNECTION_LOST',
-  'ENGINE_RESTARTED',
-  'DISK_FULL',
-  'DISK_FAILED',
-  'CORRUPT',
-])
+const TIMEOUT_MS = 10_000
+const FATE_TIMEOUT_MS = 2000
+/** False as long as the engine keeps no request ids. */
+const BY_DEFAULT = false
 
-interface Shot {
-  readonly kind: RequestKind
-  readonly path: string
-  /** True if any node will do; else the leader is preferred. */
-  readonly isAnyNode: boolean
-  readonly deadlineMs: number
-  readonly signal: AbortSignal | undefined
-  /** The body for a node that has this much time left; absent for a GET. */
-  readonly body: ((timeoutMs: number) => string) | undefined
+function makeParts(options: ClientOptions): ClientParts {
+  const nodes = new Nodes(options.nodes)
+  const transport = options.transport ?? fetchTransport()
+  const sender = new Sender({ nodes, transport, discover: options.discover !== false })
+  const writes = new Writes({
+    sender,
+    requestIds: options.requestIds ?? BY_DEFAULT,
+    fateTimeoutMs: options.fateTimeoutMs ?? FATE_TIMEOUT_MS,
+    sessionTimeoutMs: options.timeoutMs ?? TIMEOUT_MS,
+  })
+  return { nodes, sender, writes }
 }
 
 export class Client {
   readonly #options: ClientOptions
-  readonly #nodes: Nodes
-  readonly #transport: Transport
+  readonly #parts: ClientParts
   #token: string | undefined
-  #discovery: Promise<void> | undefined
 
   /** Use {@link createClient}. */
-  constructor(options: ClientOptions, nodes: Nodes, token: string | undefined) {
+  constructor(options: ClientOptions, parts: ClientParts, token: string | undefined) {
     this.#options = options
-    this.#nodes = nodes
-    this.#transport = options.transport ?? fetchTransport()
+    this.#parts = parts
     this.#token = token
   }
 
@@ -138,33 +151,35 @@ export class Client {
    * may come from another process.
    */
   session(token?: string): Client {
-    return new Client(this.#options, this.#nodes, token)
+    return new Client(this.#options, this.#parts, token)
   }
 
   /**
    * Runs one statement that writes, or a script of several without values: all or nothing, the
-   * result is the last one's. On failure `error.fate` says whether it may have happened.
+   * result is the last one's. It takes effect once, however often it had to be sent. On failure
+   * `error.fate` says whether it may have happened: `unknown` only if no node could be asked, and
+   * then {@link fate} can tell later, by `error.details.request`.
    */
   execute<Row extends RowShape<Row> = DefaultRow>(
     statement: SqlText,
-    options?: RequestOptions,
+    options?: WriteOptions,
   ): Promise<ExecuteResult<Row>>
   execute<Row extends RowShape<Row> = DefaultRow>(
     statement: string,
     params?: Params,
-    options?: RequestOptions,
+    options?: WriteOptions,
   ): Promise<ExecuteResult<Row>>
   async execute<Row extends RowShape<Row> = DefaultRow>(
     statement: string | SqlText,
-    second?: Params | RequestOptions,
-    third?: RequestOptions,
+    second?: Params | WriteOptions,
+    third?: WriteOptions,
   ): Promise<ExecuteResult<Row>> {
-    const { json, options } = splitArguments(statement, second, third)
+    const { json, options } = splitArguments<WriteOptions>(statement, second, third)
     return this.#one(await this.#write(json, options))
   }
 
   /** Runs several statements or Commands of one database: all take effect, or none. */
-  async batch(items: readonly BatchItem[], options: RequestOptions = {}): Promise<BatchResult> {
+  async batch(items: readonly BatchItem[], options: WriteOptions = {}): Promise<BatchResult> {
     const answer = await this.#write({ statements: items.map(itemJson) }, options)
     return { ...proofOf(answer), results: readResults(answer) }
   }
@@ -172,7 +187,7 @@ export class Client {
   /** Runs a Command: what can be asked without SQL. A select is a linearizable read. */
   async command<Row extends RowShape<Row> = DefaultRow>(
     command: Command,
-    options: RequestOptions = {},
+    options: WriteOptions = {},
   ): Promise<ExecuteResult<Row>> {
     const json = commandJson(command) as object
     if (command.action !== 'select') return this.#one(await this.#write(json, options))
@@ -198,6 +213,18 @@ export class Client {
     return this.#one(await this.#read(json, options))
   }
 
+  /**
+   * What became of the write that an error names in `details.request`. The answer `not-applied` is
+   * for good: should the write still arrive, it is refused.
+   */
+  async fate(reference: WriteReference, options: RequestOptions = {}): Promise<WriteFate> {
+    const { deadlineMs, signal } = this.#within(options)
+    const fate = await this.#parts.writes.fate(reference, deadlineMs, signal)
+    if (fate.type === 'not-applied') return { fate: 'not-applied' }
+    const answer = this.#keepToken(fate.answer)
+    return { fate: 'applied', ...proofOf(answer), results: readResults(answer) }
+  }
+
   /** What a node says of itself; without `address`, the leader or any other. */
   async status(address?: string, options: RequestOptions = {}): Promise<StatusResponse> {
     return (await this.#look('/status', address, options)) as StatusResponse
@@ -206,7 +233,7 @@ export class Client {
   /** The members of the cluster as a node sees them; the leader's answer knows their lag. */
   async nodes(address?: string, options: RequestOptions = {}): Promise<NodesResponse> {
     const answer = (await this.#look('/nodes', address, options)) as NodesResponse
-    if (this.#options.discover !== false) this.#nodes.learn(answer, performance.now())
+    if (this.#options.discover !== false) this.#parts.nodes.learn(answer, performance.now())
     return answer
   }
 
@@ -231,8 +258,8 @@ export class Client {
 
   /** Asks the node at `address` to hand leadership over, if it leads. */
   async transfer(address: string, options: RequestOptions = {}): Promise<TransferResponse> {
-    const shot = this.#shot('write', '/transfer', options, () => '{}')
-    return (await this.#attempt(shot, address)) as TransferResponse
+    const shot = { ...this.#shot('/transfer', options), kind: 'write', body: () => '{}' } as const
+    return (await this.#parts.sender.sendOnce(shot, address)) as TransferResponse
   }
 
   #one<Row>(answer: ResultsResponse): ExecuteResult<Row> {
@@ -242,38 +269,49 @@ export class Client {
     return { ...(result ?? empty), ...proofOf(answer) } as ExecuteResult<Row>
   }
 
-  async #write(json: object, options: RequestOptions): Promise<ResultsResponse> {
-    const shot = this.#shot('write', '/execute', options, timeoutMs =>
-      JSON.stringify({ ...this.#withDatabase(json, options), timeoutMs }),
-    )
-    return this.#keepToken(await this.#send(shot))
+  async #write(json: object, options: WriteOptions): Promise<ResultsResponse> {
+    const whole = this.#withDatabase(json, options)
+    const answer = await this.#parts.writes.send({
+      ...this.#within(options),
+      path: '/execute',
+      database: databaseOf(whole),
+      idempotencyKey: options.idempotencyKey,
+      body: timeoutMs => JSON.stringify({ ...whole, timeoutMs }),
+    })
+    return this.#keepToken(answer)
   }
 
   async #read(json: object, options: QueryOptions): Promise<ResultsResponse> {
     const wanted = options.consistency ?? this.#options.consistency ?? 'linearizable'
     // A session without a token has seen nothing yet; a linearizable read gives it its first.
     const consistency = wanted === 'session' && this.#token === undefined ? 'linearizable' : wanted
-    const shot = this.#shot('read', '/query', options, timeoutMs =>
+    const body = (timeoutMs: number): string =>
       JSON.stringify({
         ...this.#withDatabase(json, options),
         consistency,
         ...(consistency === 'session' ? { atLeast: this.#token } : {}),
         ...(options.maxLagMs === undefined ? {} : { maxLagMs: options.maxLagMs }),
         timeoutMs,
-      }),
-    )
-    return this.#keepToken(await this.#send({ ...shot, isAnyNode: consistency !== 'linearizable' }))
+      })
+    const isAnyNode = consistency !== 'linearizable'
+    const shot = { ...this.#shot('/query', options), isAnyNode, body, read: readResultsResponse }
+    try {
+      return this.#keepToken(await this.#parts.sender.send(shot))
+    } catch (error) {
+      // The caller hears of it once; what comes after belongs to the history that is there now.
+      if (error instanceof DbError && error.code === 'WRONG_HISTORY') this.#token = undefined
+      throw error
+    }
   }
 
-  #shot(
-    kind: RequestKind,
-    path: string,
-    options: RequestOptions,
-    body?: (timeoutMs: number) => string,
-  ): Shot {
-    const timeoutMs = options.timeoutMs ?? this.#options.timeoutMs ?? 10_000
-    const deadlineMs = performance.now() + timeoutMs
-    return { kind, path, isAnyNode: false, deadlineMs, signal: options.signal, body }
+  #within(options: RequestOptions): Pick<Shot<unknown>, 'deadlineMs' | 'signal'> {
+    const timeoutMs = options.timeoutMs ?? this.#options.timeoutMs ?? TIMEOUT_MS
+    return { deadlineMs: performance.now() + timeoutMs, signal: options.signal }
+  }
+
+  #shot(path: string, options: RequestOptions): Shot<unknown> {
+    const read = (json: unknown): unknown => json
+    return { ...this.#within(options), kind: 'read', path, isAnyNode: false, read }
   }
 
   #withDatabase(json: object, options: RequestOptions): object {
@@ -281,94 +319,9 @@ export class Client {
     return database === undefined || 'database' in json ? json : { ...json, database }
   }
 
-  #keepToken(answer: unknown): ResultsResponse {
-    const results = answer as ResultsResponse
-    if (typeof results.token !== 'string' || !Array.isArray(results.results)) {
-      // What was written may be written, so this must not look like a refusal.
-      throw new DbError('CONNECTION_LOST', 'the answer holds no results; is a proxy between?')
-    }
-    if (isNewerToken(results.token, this.#token)) this.#token = results.token
-    return results
-  }
-
-  /** Sends until an answer comes, an error says stop, or the deadline passes. */
-  async #send(shot: Shot): Promise<unknown> {
-    if (!shot.isAnyNode) await this.#discoverLeader(shot.signal)
-    let { isAnyNode } = shot
-    for (let attempt = 1; ; attempt += 1) {
-      const now = performance.now()
-      const address = isAnyNode ? this.#nodes.pickAny(now) : this.#nodes.pickLeader(now)
-      try {
-        const answer = await this.#attempt(shot, address)
-        this.#nodes.answered(address)
-        return answer
-      } catch (error) {
-        if (!(error instanceof DbError)) throw error
-        const target = await this.#prepareNext(shot, address, attempt, error)
-        if (target === 'leader') isAnyNode = false
-      }
-    }
-  }
-
-  async #attempt(shot: Shot, address: string): Promise<unknown> {
-    const leftMs = Math.max(1, Math.ceil(shot.deadlineMs - performance.now()))
-    const ends = [AbortSignal.timeout(leftMs + GRACE_MS), ...(shot.signal ? [shot.signal] : [])]
-    shot.signal?.throwIfAborted()
-    try {
-      const url = this.#nodes.url(address, shot.path)
-      return await this.#transport.send(url, shot.body?.(leftMs), AbortSignal.any(ends))
-    } catch (error) {
-      // An aborted read is nobody's any more; of an aborted write the caller must know the fate.
-      if (shot.kind === 'read') shot.signal?.throwIfAborted()
-      throw error
-    }
-  }
-
-  /** Waits and says where to send again. Throws `error` if that isn't safe or too late. */
-  async #prepareNext(
-    shot: Shot,
-    address: string,
-    attempt: number,
-    error: DbError,
-  ): Promise<'leader' | 'other-node'> {
-    // Even if this request gives up, the next one should not run into the same node.
-    if (RESTS.has(error.code)) this.#nodes.rest(address, performance.now())
-    if (error.code === 'NOT_LEADER') this.#nodes.isNoLeader(address)
-    const step = nextStep(error, shot.kind, attempt, Math.random())
-    if (step.type === 'give-up' || shot.signal?.aborted === true) throw error
-    if (performance.now() + step.delayMs > shot.deadlineMs) throw error
-    const leader = error.details['leaderAddress']
-    if (typeof leader === 'string' && this.#options.discover !== false) {
-      this.#nodes.setLeader(leader, performance.now())
-    }
-    if (step.delayMs > 0) await sleep(step.delayMs, shot.signal)
-    if (step.target === 'leader' || !shot.isAnyNode) await this.#discoverLeader(shot.signal)
-    return step.target
-  }
-
-  /** Asks the nodes who leads, all requests together once. Finding nobody is no failure. */
-  async #discoverLeader(signal: AbortSignal | undefined): Promise<void> {
-    if (this.#options.discover === false || this.#nodes.leader !== undefined) return
-    this.#discovery ??= this.#askWhoLeads().finally(() => {
-      this.#discovery = undefined
-    })
-    await this.#discovery
-    signal?.throwIfAborted()
-  }
-
-  async #askWhoLeads(): Promise<void> {
-    const asked = this.#nodes.addresses.map(async address => {
-      const url = this.#nodes.url(address, '/nodes')
-      const signal = AbortSignal.timeout(DISCOVERY_MS)
-      const answer = (await this.#transport.send(url, undefined, signal)) as NodesResponse
-      if (answer.leader === null) throw new DbError('NO_LEADER', `${address} knows no leader`)
-      return answer
-    })
-    try {
-      this.#nodes.learn(await Promise.any(asked), performance.now())
-    } catch {
-      // Nobody knew: the request goes to any node, which waits for a leader or says why not.
-    }
+  #keepToken(answer: ResultsResponse): ResultsResponse {
+    if (isNewerToken(answer.token, this.#token)) this.#token = answer.token
+    return answer
   }
 
   async #look(
@@ -376,9 +329,17 @@ export class Client {
     address: string | undefined,
     options: RequestOptions,
   ): Promise<unknown> {
-    const shot = this.#shot('read', path, options)
-    return address === undefined ? this.#send(shot) : this.#attempt(shot, address)
+    const shot = this.#shot(path, options)
+    const { sender } = this.#parts
+    return address === undefined ? sender.send(shot) : sender.sendOnce(shot, address)
   }
+}
+
+/** The database of a write, which its items may name in its place. */
+function databaseOf(json: object): string {
+  if ('database' in json && typeof json.database === 'string') return json.database
+  const [first] = 'statements' in json ? (json.statements as readonly object[]) : []
+  return first === undefined ? '' : databaseOf(first)
 }
 
 function splitArguments<Options extends RequestOptions>(
@@ -393,6 +354,8 @@ function splitArguments<Options extends RequestOptions>(
 }
 
 function proofOf(answer: ResultsResponse): AnswerProof {
-  const { token, index, node, durationMs } = answer
-  return { token, index, node, durationMs }
+  const { token, index, node, durationMs, repeated, rowsDropped } = answer
+  const proof = { token, index, node, durationMs }
+  if (repeated !== true) return proof
+  return rowsDropped === true ? { ...proof, repeated, rowsDropped } : { ...proof, repeated }
 }

@@ -19,7 +19,10 @@ export {
   type ExecuteResult,
   type QueryOptions,
   type RequestOptions,
+  type WriteFate,
+  type WriteOptions,
 } from './client.ts'
 export type { BatchItem, DefaultRow, Params, Result } from './requests.ts'
 export { sql, type SqlText } from './sql.ts'
-export type { Transport } from './transport.ts'
+export type { OutgoingRequest, Transport } from './transport.ts'
+export type { WriteReference } from './writes.ts'

@@ -2,8 +2,9 @@
 import { DbError } from '../base/errors.ts'
 import type { NodesResponse } from '../protocol/http-api.ts'
 
-/** How long a node that failed is left alone while there are others. */
+/** How long a node that failed is left alone while there are others; one that is silent longer. */
 const REST_MS = 1000
+const SILENT_REST_MS = 10_000
 
 export class Nodes {
   readonly #scheme: string
@@ -57,8 +58,8 @@ export class Nodes {
   }
 
   /** `address` failed to serve: others are asked for a while. */
-  rest(address: string, nowMs: number): void {
-    this.#restsUntil.set(address, nowMs + REST_MS)
+  rest(address: string, nowMs: number, isSilent: boolean): void {
+    this.#restsUntil.set(address, nowMs + (isSilent ? SILENT_REST_MS : REST_MS))
     if (this.#leader === address) this.#leader = undefined
   }
 

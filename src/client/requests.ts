@@ -43,6 +43,10 @@ export interface AnswerProof {
   readonly index: number
   readonly node: string
   readonly durationMs: number
+  /** The write had to be sent more than once, and this is the answer to the first time. */
+  readonly repeated?: true
+  /** Of a repeated answer: its rows were too many to be remembered, and are left out. */
+  readonly rowsDropped?: true
 }
 
 /** The JSON of one statement. Throws INVALID_REQUEST for what SQL doesn't know. */
@@ -97,6 +101,18 @@ function isPlainObject(value: unknown): value is Readonly<Record<string, unknown
   if (typeof value !== 'object' || value === null) return false
   const prototype: unknown = Object.getPrototypeOf(value)
   return prototype === Object.prototype || prototype === null
+}
+
+/** The answer to a read or a write, if it is one. Throws what leaves the fate of a write open. */
+export function readResultsResponse(json: unknown): ResultsResponse {
+  const answer = json as ResultsResponse
+  if (typeof answer.token === 'string' && Array.isArray(answer.results)) return answer
+  throw strangeAnswer()
+}
+
+/** What was written may be written, so this must not look like a refusal. */
+export function strangeAnswer(): DbError {
+  return new DbError('CONNECTION_LOST', 'the answer is none of Lockstep; is a proxy between?')
 }
 
 /** The results of an answer, rows as objects. */

@@ -1,12 +1,15 @@
 /**
  * Whether a failed request is sent again, where and when. It reads the error's row of the table:
- * what may have been applied is never written twice.
+ * what may have been applied is never written twice, unless it carries a request id.
  */
 import { unreachable } from '../base/assert.ts'
 import type { DbError } from '../base/errors.ts'
 
-/** What a request does: a read can be asked again whatever became of it. */
-export type RequestKind = 'read' | 'write'
+/**
+ * What a request does. A read can be asked again whatever became of it, a `named-write` too,
+ * because its request id lets it take effect only once.
+ */
+export type RequestKind = 'read' | 'write' | 'named-write'
 
 export type NextStep =
   | { readonly type: 'give-up' }
@@ -39,7 +42,7 @@ export function nextStep(
       // The first time its address is news, so it is asked at once.
       return { type: 'again', target: 'leader', delayMs: attempt === 1 ? 0 : delayMs }
     case 'same-id':
-      // Writes carry no request id, so an unknown fate is for the caller to look into.
+      // A bug would only be met again: of a named write the fate is asked for instead.
       if (kind === 'write' || error.code === 'INTERNAL') return GIVE_UP
       return { type: 'again', target: 'other-node', delayMs: attempt === 1 ? 0 : delayMs }
     default:
@@ -48,7 +51,7 @@ export function nextStep(
 }
 
 /** Doubles from 20 ms to 1 s; half of it is chance. */
-function backoffMs(attempt: number, chance: number): number {
+export function backoffMs(attempt: number, chance: number): number {
   const most = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_MIN * 2 ** Math.min(attempt - 1, 10))
   return most / 2 + (most / 2) * chance
 }

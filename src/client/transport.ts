@@ -2,10 +2,19 @@
 import { DbError, ERRORS } from '../base/errors.ts'
 import type { ErrorResponse } from '../protocol/http-api.ts'
 
+/** A request as it goes out. */
+export interface OutgoingRequest {
+  readonly url: string
+  /** Without one it is a GET. */
+  readonly body?: string
+  /** All of them matter: the id of a write is one. */
+  readonly headers: Readonly<Record<string, string>>
+}
+
 /** Sends a request and gives the JSON of its answer, or throws the `DbError` that it holds. */
 export interface Transport {
-  /** Without `body` it is a GET. `signal` ends the wait. */
-  send(url: string, body: string | undefined, signal: AbortSignal): Promise<unknown>
+  /** `signal` ends the wait. */
+  send(request: OutgoingRequest, signal: AbortSignal): Promise<unknown>
 }
 
 /** System codes with which a connection fails before a byte of the request was sent. */
@@ -18,16 +27,19 @@ const NOT_SENT = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ])
 
-const JSON_HEADERS = { 'content-type': 'application/json' }
-
 /** The transport of every client that is given no other. */
 export function fetchTransport(): Transport {
   return {
-    async send(url, body, signal) {
+    async send({ url, body, headers }, signal) {
       let text: string
       try {
-        const request = body === undefined ? {} : { method: 'POST', headers: JSON_HEADERS, body }
-        const answer = await fetch(url, { ...request, signal })
+        const method = body === undefined ? 'GET' : 'POST'
+        const answer = await fetch(url, {
+          method,
+          headers,
+          signal,
+          ...(body !== undefined && { body }),
+        })
         text = await answer.text()
       } catch (error) {
         throw connectionError(url, error)

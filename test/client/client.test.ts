@@ -1,38 +1,14 @@
 import assert from 'node:assert/strict'
-import { createServer } from 'node:net'
 import { test } from 'node:test'
-import { DbError, ERRORS, type ErrorCode } from '../../src/base/errors.ts'
+import { ERRORS, type ErrorCode } from '../../src/base/errors.ts'
 import { createClient, sql } from '../../src/client/index.ts'
 import type { Command } from '../../src/protocol/commands.ts'
 import { encodeToken, tokenPrefix } from '../../src/protocol/token.ts'
+import { deadAddress, failure } from './failure.ts'
 import { errorAnswer, okAnswer, ScriptedNode } from './scripted-node.ts'
 
 const tokenAt = (index: number, history = 'h'): string =>
   encodeToken(tokenPrefix(history, 1), index)
-
-/** The error that a call ends in. */
-async function failure(call: Promise<unknown>): Promise<DbError> {
-  try {
-    await call
-  } catch (error) {
-    assert(error instanceof DbError, String(error))
-    return error
-  }
-  return assert.fail('the call succeeded')
-}
-
-/** An address at which nothing listens. */
-async function deadAddress(): Promise<string> {
-  const server = createServer()
-  await new Promise<void>(resolve => {
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const { port } = server.address() as { port: number }
-  await new Promise<void>(resolve => {
-    server.close(() => resolve())
-  })
-  return `127.0.0.1:${port}`
-}
 
 test('a statement goes out with its values and comes back as objects', async () => {
   await using node = await ScriptedNode.start()
@@ -140,21 +116,22 @@ test('a write that was surely not applied is sent again until it is taken', asyn
   }
 })
 
-test('a write whose fate is unknown is never sent twice', async () => {
+test('a write without an id whose fate is unknown is never sent twice', async () => {
   const codes = Object.keys(ERRORS) as ErrorCode[]
   for (const code of codes.filter(code => ERRORS[code].fate === 'unknown')) {
     await using node = await ScriptedNode.start()
     node.script = [errorAnswer(code), okAnswer()]
-    const db = createClient({ nodes: [node.address], database: 'main' })
+    const db = createClient({ nodes: [node.address], database: 'main', requestIds: false })
     const error = await failure(db.execute('A'))
 
     assert.deepEqual([error.code, error.fate, node.seen.length], [code, 'unknown', 1])
+    assert.deepEqual([node.sessionsOpened, node.cancelled], [0, []])
   }
 })
 
-test('a connection that breaks leaves a write unknown and lets a read try again', async () => {
+test('a connection that breaks leaves a bare write unknown and lets a read try again', async () => {
   await using node = await ScriptedNode.start()
-  const db = createClient({ nodes: [node.address], database: 'main' })
+  const db = createClient({ nodes: [node.address], database: 'main', requestIds: false })
   node.script = ['destroy', okAnswer()]
   const error = await failure(db.execute('A'))
   assert.deepEqual([error.code, error.fate, node.seen.length], ['CONNECTION_LOST', 'unknown', 1])
@@ -164,11 +141,11 @@ test('a connection that breaks leaves a write unknown and lets a read try again'
   assert.equal(node.seen.length, 3)
 })
 
-test('an answer that no node gives leaves a write unknown', async () => {
+test('an answer that no node gives leaves a bare write unknown', async () => {
   for (const json of [{ hello: 1 }, [], 'text', { results: [] }, null]) {
     await using node = await ScriptedNode.start()
     node.script = [{ json }]
-    const db = createClient({ nodes: [node.address], database: 'main' })
+    const db = createClient({ nodes: [node.address], database: 'main', requestIds: false })
     const error = await failure(db.execute('A'))
 
     assert.deepEqual([error.fate, node.seen.length], ['unknown', 1], JSON.stringify(json))
@@ -229,17 +206,17 @@ test('an error of a newer server is told with its name, and its fate is taken fo
   await using node = await ScriptedNode.start()
   const error = { code: 'QUOTA', message: 'too much', fate: 'not-applied', retry: 'never' }
   node.script = [{ status: 429, json: { error } }]
-  const db = createClient({ nodes: [node.address], database: 'main' })
+  const db = createClient({ nodes: [node.address], database: 'main', requestIds: false })
   const { code, fate, message } = await failure(db.execute('A'))
 
   assert.deepEqual([code, fate, message], ['INTERNAL', 'unknown', 'QUOTA: too much'])
 })
 
-test('a write is not repeated where the server says another fate than the table', async () => {
+test('a bare write is not repeated where the server says another fate than the table', async () => {
   await using node = await ScriptedNode.start()
   const error = { code: 'OVERLOADED', message: 'too much', fate: 'unknown', retry: 'same-id' }
   node.script = [{ status: 503, json: { error } }]
-  const db = createClient({ nodes: [node.address], database: 'main' })
+  const db = createClient({ nodes: [node.address], database: 'main', requestIds: false })
   const { fate, message } = await failure(db.execute('A'))
 
   assert.deepEqual([fate, message, node.seen.length], ['unknown', 'OVERLOADED: too much', 1])
@@ -305,7 +282,7 @@ test('reads that any node can answer go to all in turn', async () => {
 test('an aborted read ends with the reason, an aborted write with its fate', async () => {
   await using node = await ScriptedNode.start()
   node.script = ['hang']
-  const db = createClient({ nodes: [node.address], database: 'main' })
+  const db = createClient({ nodes: [node.address], database: 'main', requestIds: true })
   const sent = async (count: number): Promise<void> => {
     while (node.seen.length < count) await new Promise(setImmediate)
   }
@@ -319,17 +296,20 @@ test('an aborted read ends with the reason, an aborted write with its fate', asy
   const write = failure(db.execute('B', [], { signal: writing.signal }))
   await sent(2)
   writing.abort()
-  const { code, fate } = await write
+  const { code, fate, details } = await write
   assert.deepEqual([code, fate], ['CONNECTION_LOST', 'unknown'])
+  assert.deepEqual(details['request'], { database: 'main', request: 'h-1-1/1' })
+  assert.deepEqual(node.cancelled, [], 'who aborts does not wait for the answer')
   await assert.rejects(db.execute('C', [], { signal: writing.signal }), { name: 'AbortError' })
   assert.equal(node.seen.length, 2)
 })
 
-test('a node that answers nothing holds a read up no longer than its deadline and a second', async () => {
+test('a node that answers nothing holds a write up no longer than its deadline and a second', async () => {
   await using node = await ScriptedNode.start()
   node.leader = { nodeId: 'n1', address: node.address }
   node.script = ['hang']
-  const db = createClient({ nodes: [node.address], database: 'main', timeoutMs: 50 })
+  const options = { timeoutMs: 50, requestIds: false }
+  const db = createClient({ nodes: [node.address], database: 'main', ...options })
   const started = performance.now()
   const error = await failure(db.execute('A'))
 

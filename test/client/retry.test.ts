@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { DbError, ERRORS, type ErrorCode } from '../../src/base/errors.ts'
-import { nextStep } from '../../src/client/retry.ts'
+import { nextStep, type RequestKind } from '../../src/client/retry.ts'
 
 const CODES = Object.keys(ERRORS) as ErrorCode[]
-const step = (code: ErrorCode, kind: 'read' | 'write', attempt = 1, chance = 0.5) =>
+const step = (code: ErrorCode, kind: RequestKind, attempt = 1, chance = 0.5) =>
   nextStep(new DbError(code, 'x'), kind, attempt, chance)
 
-test('no write is repeated unless its row says that it was not applied', () => {
+test('no write without an id is repeated unless its row says that it was not applied', () => {
   for (const code of CODES) {
     if (step(code, 'write').type === 'again') assert.equal(ERRORS[code].fate, 'not-applied', code)
   }
@@ -20,10 +20,12 @@ test('an error that says never is final, for reads too', () => {
   }
 })
 
-test('a read is asked again after any other failure but a bug', () => {
+test('a read, and a write with an id, is sent again after any other failure but a bug', () => {
   const isFinal = (code: ErrorCode): boolean => /never|transaction/.test(ERRORS[code].retry)
   for (const code of CODES.filter(code => !isFinal(code))) {
-    assert.equal(step(code, 'read').type, code === 'INTERNAL' ? 'give-up' : 'again', code)
+    const expected = code === 'INTERNAL' ? 'give-up' : 'again'
+    assert.equal(step(code, 'read').type, expected, code)
+    assert.equal(step(code, 'named-write').type, expected, code)
   }
 })
 

@@ -1,5 +1,5 @@
 /** A real HTTP server that answers as a test says, in place of a node. */
-import { createServer, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { ERRORS, type ErrorCode } from '../../src/base/errors.ts'
 import { encodeToken, tokenPrefix } from '../../src/protocol/token.ts'
@@ -10,20 +10,30 @@ export type Script = 'hang' | 'destroy' | { readonly status?: number; readonly j
 export interface SeenRequest {
   readonly path: string
   readonly json: Readonly<Record<string, unknown>>
+  /** The id of a write: header `Lockstep-Request` or `Idempotency-Key`. */
+  readonly id: string | undefined
 }
 
 export class ScriptedNode implements AsyncDisposable {
-  /** All requests but those for /nodes, in the order they came. */
+  /** All requests but those for /nodes, /sessions, /cancel and health, in the order they came. */
   readonly seen: SeenRequest[] = []
-  /** Answers the next requests to /execute and /query; the last one is used for ever. */
+  /** Answers the next requests that are seen; the last one is used for ever. */
   script: Script[] = [okAnswer()]
+  /** Requests to /cancel, and what answers them. */
+  readonly cancelled: SeenRequest[] = []
+  fates: Script[] = [{ json: { fate: 'not-applied', node: 'n', durationMs: 1 } }]
+  /** How many sessions were opened, and what opens them; the session's text is made up if empty. */
+  sessionsOpened = 0
+  sessions: Script[] = []
+  /** False: it does not even say that it lives. */
+  isLive = true
   /** Whom GET /nodes names as leader; `hang` if it is not answered. */
   leader: { readonly nodeId: string; readonly address: string } | null | 'hang' = null
   nodesAsked = 0
   readonly #server = createServer((request, response) => {
     const chunks: Buffer[] = []
     request.on('data', (chunk: Buffer) => chunks.push(chunk))
-    request.on('end', () => this.#answer(request.url ?? '', Buffer.concat(chunks), response))
+    request.on('end', () => this.#answer(request, Buffer.concat(chunks), response))
   })
   readonly #sockets = new Set<Socket>()
 
@@ -43,7 +53,7 @@ export class ScriptedNode implements AsyncDisposable {
     return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
-  #answer(path: string, body: Buffer, response: ServerResponse): void {
+  #answer({ url: path = '', headers }: IncomingMessage, body: Buffer, response: ServerResponse) {
     if (path === '/nodes') {
       this.nodesAsked += 1
       if (this.leader === 'hang') return
@@ -51,16 +61,26 @@ export class ScriptedNode implements AsyncDisposable {
       response.end(JSON.stringify(json))
       return
     }
-    const json: unknown = body.length === 0 ? {} : JSON.parse(body.toString())
-    this.seen.push({ path, json: json as SeenRequest['json'] })
-    const next = this.script.length > 1 ? this.script.shift() : this.script[0]
-    if (next === undefined || next === 'hang') return
-    if (next === 'destroy') {
-      response.destroy()
+    if (path === '/health/live') {
+      if (this.isLive) response.end('{}')
       return
     }
-    response.statusCode = next.status ?? 200
-    response.end(JSON.stringify(next.json))
+    if (path === '/sessions') {
+      this.sessionsOpened += 1
+      const session = `h-1-${this.sessionsOpened.toString(16)}`
+      give(this.sessions, response, { json: { session, window: 64, node: 'n' } })
+      return
+    }
+    const json: unknown = body.length === 0 ? {} : JSON.parse(body.toString())
+    const id = headers['lockstep-request'] ?? headers['idempotency-key']
+    const seen = { path, json: json as SeenRequest['json'], id: id?.toString() }
+    if (path === '/cancel') {
+      this.cancelled.push(seen)
+      give(this.fates, response)
+    } else {
+      this.seen.push(seen)
+      give(this.script, response)
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -70,6 +90,17 @@ export class ScriptedNode implements AsyncDisposable {
       else resolve()
     })
   }
+}
+
+function give(script: Script[], response: ServerResponse, otherwise?: Script): void {
+  const next = (script.length > 1 ? script.shift() : script[0]) ?? otherwise
+  if (next === undefined || next === 'hang') return
+  if (next === 'destroy') {
+    response.destroy()
+    return
+  }
+  response.statusCode = next.status ?? 200
+  response.end(JSON.stringify(next.json))
 }
 
 /** An answer to a statement, as of `index`. */
