@@ -47,7 +47,7 @@ export interface ClientOptions {
   readonly consistency?: Consistency
   /** False: only ever speak to `nodes`, as behind a proxy. */
   readonly discover?: boolean
-  /** False (as yet the default): writes carry no request id, and go out once. */
+  /** False: writes carry no request id, and none whose fate is unknown is sent again. */
   readonly requestIds?: boolean
   /**
    * How much longer than its deadline a write of unknown fate may wait to hear what became of it.
@@ -113,8 +113,6 @@ interface ClientParts {
 
 const TIMEOUT_MS = 10_000
 const FATE_TIMEOUT_MS = 2000
-/** False as long as the engine keeps no request ids. */
-const BY_DEFAULT = false
 
 function makeParts(options: ClientOptions): ClientParts {
   const nodes = new Nodes(options.nodes)
@@ -122,7 +120,7 @@ function makeParts(options: ClientOptions): ClientParts {
   const sender = new Sender({ nodes, transport, discover: options.discover !== false })
   const writes = new Writes({
     sender,
-    requestIds: options.requestIds ?? BY_DEFAULT,
+    requestIds: options.requestIds !== false,
     fateTimeoutMs: options.fateTimeoutMs ?? FATE_TIMEOUT_MS,
     sessionTimeoutMs: options.timeoutMs ?? TIMEOUT_MS,
   })
@@ -250,10 +248,9 @@ export class Client {
     change: MembersRequest,
     options: RequestOptions = {},
   ): Promise<MembersResponse> {
-    const shot = this.#shot('write', '/members', options, timeoutMs =>
-      JSON.stringify({ timeoutMs, ...change }),
-    )
-    return (await this.#send(shot)) as MembersResponse
+    const body = (timeoutMs: number): string => JSON.stringify({ timeoutMs, ...change })
+    const shot = { ...this.#shot('/members', options), kind: 'write', body } as const
+    return (await this.#parts.sender.send(shot)) as MembersResponse
   }
 
   /** Asks the node at `address` to hand leadership over, if it leads. */

@@ -282,7 +282,7 @@ test('reads that any node can answer go to all in turn', async () => {
 test('an aborted read ends with the reason, an aborted write with its fate', async () => {
   await using node = await ScriptedNode.start()
   node.script = ['hang']
-  const db = createClient({ nodes: [node.address], database: 'main', requestIds: true })
+  const db = createClient({ nodes: [node.address], database: 'main' })
   const sent = async (count: number): Promise<void> => {
     while (node.seen.length < count) await new Promise(setImmediate)
   }

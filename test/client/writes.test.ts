@@ -17,7 +17,7 @@ function clientOf(
   options: Omit<ClientOptions, 'nodes'> = {},
 ): Client {
   const addresses = nodes.map(({ address }) => address)
-  return createClient({ nodes: addresses, database: 'main', requestIds: true, ...options })
+  return createClient({ nodes: addresses, database: 'main', ...options })
 }
 
 const ids = (node: ScriptedNode): (string | undefined)[] => node.seen.map(({ id }) => id)
@@ -236,7 +236,7 @@ test('a key of the caller stands in place of the session', async () => {
 test('the database of a write is known wherever the request names it', async () => {
   await using node = await ScriptedNode.start()
   node.script = [errorAnswer('INTERNAL')]
-  const db = createClient({ nodes: [node.address], requestIds: true })
+  const db = createClient({ nodes: [node.address] })
   const command = { action: 'delete', database: 'c', table: 't' } as const
   await failure(db.execute('A', [], { database: 'a' }))
   await failure(db.batch([command]))
