@@ -262,15 +262,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'the log is compacted beyond what the engine holds durably',
     mode: 'whole',
     file: 'src/replica/replica.ts',
-    find: 'this.#parts.log.compact(Math.min(this.#executor.durableIndex, this.#reports.floor))',
-    replace: 'this.#parts.log.compact(Math.min(this.#executor.appliedIndex, this.#reports.floor))',
-  },
-  {
-    name: 'the log is compacted beyond what a member has',
-    mode: 'whole',
-    file: 'src/replica/replica.ts',
-    find: 'this.#parts.log.compact(Math.min(this.#executor.durableIndex, this.#reports.floor))',
-    replace: 'this.#parts.log.compact(this.#executor.durableIndex)',
+    find: 'const held = { durableIndex: this.#executor.durableIndex, floor',
+    replace: 'const held = { durableIndex: this.#executor.appliedIndex, floor',
   },
   // The engine.
   {

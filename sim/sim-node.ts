@@ -24,6 +24,7 @@ import { SimEngine } from './sim-engine.ts'
 import type { SimNetwork } from './sim-network.ts'
 import { SimProcess } from './sim-process.ts'
 import type { SimRandom } from './sim-random.ts'
+import { SimTransfer } from './sim-transfer.ts'
 import type { Swarm } from './swarm.ts'
 import { check, type World } from './world.ts'
 
@@ -39,6 +40,7 @@ export interface NodeSurroundings {
   readonly members: readonly Member[]
   /** Directory for the engine's files of all nodes. */
   readonly directory: string
+  node(id: number): SimNode
   /** Faults are over. */
   readonly isCalm: boolean
   /** The process ended by itself. */
@@ -164,6 +166,7 @@ export class SimNode {
       log: this.#watch(log),
       engine,
       peers,
+      transfer: this.#makeTransfer(process),
       clock,
       random,
       logger,
@@ -271,6 +274,23 @@ export class SimNode {
         this.#around.isCalm ? { ...swarm.engine, deathProbability: 0 } : swarm.engine,
       onApplied: (index, data) => this.#around.onEngineApplied(this, index, data),
       alterSql: this.alterSql,
+    })
+  }
+
+  #makeTransfer(process: SimProcess): SimTransfer {
+    const { world, swarm, network } = this.#around
+    return new SimTransfer({
+      world,
+      id: this.id,
+      process,
+      random: world.random(`transfer/${this.id}/${world.scheduler.executedCount}`),
+      fileSystem: this.#engineDisk.fileSystem,
+      options: () =>
+        this.#around.isCalm
+          ? { ...swarm.transfer, breakProbability: 0, garbleProbability: 0 }
+          : swarm.transfer,
+      giver: id => this.#around.node(id),
+      isConnected: (from, to) => !network.isCut(from, to),
     })
   }
 

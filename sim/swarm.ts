@@ -9,6 +9,7 @@ import type { WalOptions } from '../src/wal/wal.ts'
 import type { SimEngineOptions } from './sim-engine.ts'
 import { CALM, type NetworkOptions } from './sim-network.ts'
 import type { SimRandom } from './sim-random.ts'
+import type { TransferOptions } from './sim-transfer.ts'
 
 export interface Swarm {
   readonly nodeCount: number
@@ -23,6 +24,7 @@ export interface Swarm {
   readonly wal: WalOptions
   readonly replica: ReplicaOptions
   readonly engine: SimEngineOptions
+  readonly transfer: TransferOptions
   readonly faultMsMean: number
   readonly weights: FaultWeights
   readonly clientCount: number
@@ -85,6 +87,7 @@ export const PLAIN: Swarm = {
     maxApplyBytes: 1 << 20,
     maxApplyLagMs: 500,
     maxApplyLagBytes: 64 << 20,
+    maxLogBytes: 1 << 30,
     reportMs: 50,
   },
   engine: {
@@ -95,6 +98,12 @@ export const PLAIN: Swarm = {
     faultProbability: 0,
     walPagesMax: 10_000,
     checkpointProbability: 0,
+  },
+  transfer: {
+    pieceMsMean: 0.5,
+    pieceSizeBytes: 1 << 20,
+    breakProbability: 0,
+    garbleProbability: 0,
   },
   faultMsMean: 1000,
   weights: {
@@ -146,6 +155,12 @@ export function drawSwarm(random: SimRandom, nodes?: number): Swarm {
       walPagesMax: random.pick([2, 20, 10_000]),
       checkpointProbability: random.pick([0, 0.02, 0.1, 0.5]),
     },
+    transfer: {
+      pieceMsMean: random.pick([0.5, 5, 30]),
+      pieceSizeBytes: random.pick([4096, 10_000, 1 << 20]),
+      breakProbability: random.pick([0, 0, 0.02, 0.2]),
+      garbleProbability: random.pick([0, 0, 0.02]),
+    },
     faultMsMean: random.pick([20, 60, 60, 200]),
     weights: drawWeights(random),
     clientCount: random.pick([2, 5, 12]),
@@ -195,6 +210,7 @@ function drawReplica(random: SimRandom): ReplicaOptions {
     maxApplyBytes: random.pick([1, 500, 1 << 20]),
     maxApplyLagMs: random.pick([100, 500]),
     maxApplyLagBytes: random.pick([1000, 64 << 20]),
+    maxLogBytes: 1 << 30,
     reportMs: random.pick([20, 100]),
   }
 }

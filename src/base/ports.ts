@@ -3,6 +3,8 @@
  * sockets; `sim/` makes them from one seed. All calls back happen later, never inside the call.
  */
 
+import type { DbError } from './errors.ts'
+
 export interface Timer {
   cancel(): void
 }
@@ -91,6 +93,41 @@ export interface PeerHandler {
   /** A lane to `peer` was opened (again); `retries` attempts failed before. */
   onConnected(peer: number, lane: Lane, retries: number): void
   onDisconnected(peer: number, lane: Lane, reason: string): void
+}
+
+/** What is carried of a snapshot: its name, and files with a checksum for each part. */
+export interface CarriedSnapshot {
+  readonly id: string
+  readonly files: readonly {
+    readonly name: string
+    readonly sizeBytes: number
+    /** CRC-32 of each part of `chunkSizeBytes`, the last one shorter. */
+    readonly chunks: readonly number[]
+  }[]
+}
+
+/** Brings snapshots from other members. One at a time. */
+export interface SnapshotTransfer {
+  /**
+   * Asks a member for a snapshot as of entry `minIndex` or later; `done` hears its manifest once.
+   * NOT_READY: the member makes one, or will soon be able to.
+   */
+  ask(raftId: number, minIndex: number, done: (outcome: string | DbError) => void): void
+  /**
+   * Brings into the directory `location` what it lacks of the files; what an earlier attempt
+   * brought stays. Each part is checked as it comes. `onDone` is called once, or never if it is
+   * cancelled.
+   */
+  fetch(
+    raftId: number,
+    snapshot: CarriedSnapshot,
+    location: string,
+    handler: {
+      /** Bytes that are there now, those of earlier attempts among them. */
+      readonly onProgress: (sizeBytes: number) => void
+      readonly onDone: (error: DbError | undefined) => void
+    },
+  ): { cancel(): void }
 }
 
 /** Structured logger output, never called "the log". */

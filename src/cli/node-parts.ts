@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random } from '../base/ports.ts'
+import { SNAPSHOT_CHUNK_BYTES } from '../engine/snapshot.ts'
 import { ProcessEngine } from '../engine/sqlite/process-engine.ts'
 import { foundingMembership, storedMembers } from '../log/membership.ts'
 import { Peers } from '../log/peers.ts'
@@ -13,12 +14,14 @@ import { RaftLog } from '../log/raft-log.ts'
 import { fastCrc32, RealDisk } from '../platform/disk.ts'
 import { PEER_LIMITS } from '../platform/peer-limits.ts'
 import { TcpPeerTransport } from '../platform/peer-transport.ts'
+import { HttpSnapshotTransfer } from '../platform/snapshot-transfer.ts'
 import { Replica } from '../replica/replica.ts'
 import { Wal } from '../wal/wal.ts'
 import type { IdentityOf } from './identity.ts'
 import { MemberChanges } from './member-changes.ts'
 import { MemberKeeper } from './member-keeper.ts'
 import type { NodeSettings } from './node-settings.ts'
+import { SnapshotService } from './snapshot-service.ts'
 
 export interface NodeParts {
   readonly transport: TcpPeerTransport
@@ -26,6 +29,7 @@ export interface NodeParts {
   readonly engine: ProcessEngine
   readonly keeper: MemberKeeper
   readonly changes: MemberChanges
+  readonly snapshots: SnapshotService
 }
 
 export interface NodePartsOptions {
@@ -74,11 +78,21 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
     logger,
     options: settings.log,
   })
+  const { clusterId, historyId } = identity
+  const proof = { clusterId, historyId, secret: options.secret }
+  const transfer = new HttpSnapshotTransfer({
+    facts: proof,
+    addressOf: id => log.status().peers.find(peer => peer.raftId === id)?.address,
+    random,
+    logger,
+    chunkSizeBytes: SNAPSHOT_CHUNK_BYTES,
+  })
   const replica = new Replica({
     raftId,
     log,
     engine,
     peers,
+    transfer,
     clock,
     random,
     logger,
@@ -116,7 +130,8 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
   // From here on a missing log is a loss, not a beginning.
   keeper.noteLog()
   replica.start()
-  return { transport, replica, engine, keeper, changes }
+  const snapshots = new SnapshotService(proof, replica, clock, random)
+  return { transport, replica, engine, keeper, changes, snapshots }
 }
 
 function openTransport(

@@ -264,6 +264,12 @@ export class Node implements Service {
     })
   }
 
+  snapshot: Service['snapshot'] = request => {
+    const parts = this.#parts
+    if (parts === undefined) throw new DbError('NOT_READY', `node ${this.nodeId} is starting`)
+    return parts.snapshots.answer(request)
+  }
+
   upgrade(request: IncomingMessage, socket: Duplex, head: Uint8Array): void {
     const transport = this.#parts?.transport
     if (transport !== undefined) transport.accept(request, socket, head)

@@ -35,6 +35,7 @@ interface RouteRow {
     | 'Prometheus text'
     | 'founding'
     | 'frames'
+    | 'manifest or file'
   /** Errors that it can end in, beside those of every route. */
   readonly errors: readonly ErrorCode[]
   /** Answered even when the node is full, stopping or not founded yet. */
@@ -356,6 +357,17 @@ export const ROUTES = {
     request: 'bytes',
     response: 'founding',
     errors: ['UNAUTHENTICATED', 'FORBIDDEN', 'MEMBERS_REFUSED', 'MEMBERS_BUSY'],
+    isAlwaysOn: true,
+  },
+  snapshot: {
+    method: 'GET',
+    path: '/snapshot',
+    about: 'Nodes copy a snapshot of the data over it: its manifest, then its files, part by part.',
+    guarantee:
+      'All files are of one moment between two entries. Refused without the cluster secret.',
+    request: 'none',
+    response: 'manifest or file',
+    errors: ['UNAUTHENTICATED', 'FORBIDDEN', 'WRONG_HISTORY', 'NOT_READY', 'SNAPSHOT_FAILED'],
     isAlwaysOn: true,
   },
   replicate: {

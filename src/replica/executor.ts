@@ -62,6 +62,8 @@ export interface ExecutorParts {
   readonly onDiverged: (divergence: Divergence) => void
   /** SQLite met something in this node's files that can't be. */
   readonly onCorrupt: (reason: string) => void
+  /** The log begins after what the engine has: without another's data it can't go on. */
+  readonly onGap: () => void
   readonly onFatal: (reason: string) => void
 }
 
@@ -170,7 +172,8 @@ export class Executor {
   get isUnfitToLead(): boolean {
     if (this.#role !== 'leader') return false
     const downMs = this.#parts.clock.monotonicMs() - this.#fitAtMs
-    return this.#divergence !== undefined || downMs > UNFIT_MS
+    const isWrong = this.#divergence !== undefined || this.#session.isSuspended
+    return isWrong || downMs > UNFIT_MS
   }
 
   /** Takes a request of this node's clients or of a follower. Answered exactly once. */
@@ -270,6 +273,11 @@ export class Executor {
     }
   }
 
+  /** For snapshots: they have the engine's files stand still, or replace them. */
+  get session(): WriterSession {
+    return this.#session
+  }
+
   /** The others computed an entry as this replica did: it goes on, with these outcomes. */
   accept(entry: AcceptedEntry): void {
     if (this.#session.state === 'ready') this.#session.send({ type: 'accept', ...entry })
@@ -345,7 +353,11 @@ export class Executor {
   // What the engine says.
 
   #onOpened(opened: Opened): void {
-    const { lastIndex } = this.#parts.log.status()
+    const { firstIndex, lastIndex } = this.#parts.log.status()
+    if (opened.appliedIndex + 1 < firstIndex) {
+      this.#session.suspend(() => this.#parts.onGap())
+      return
+    }
     if (opened.appliedIndex > lastIndex) {
       const what = `the engine has applied ${opened.appliedIndex}, the log ends at ${lastIndex}`
       this.#parts.onFatal(`${what}: they are not of the same life of this node`)

@@ -3,18 +3,20 @@
  * work is done by its parts; here stands only who hears of what.
  */
 import { DbError } from '../base/errors.ts'
-import type { Clock, Logger, Random, Timer } from '../base/ports.ts'
+import type { Clock, Logger, Random, SnapshotTransfer, Timer } from '../base/ports.ts'
 import type { DigestRequest, Engine, ReadRequest, WriteRequest } from '../engine/engine.ts'
 import { encodeRequest } from '../engine/request.ts'
 import type { LogEvent, Membership, ReplicatedLog } from '../log/log.ts'
 import type { Peers } from '../log/peers.ts'
 import { ApplyLag } from './apply-lag.ts'
 import { Disputes } from './disputes.ts'
+import { compactionTarget } from './compaction.ts'
 import { Executor } from './executor.ts'
 import { HandOver, type HandOverCallback } from './hand-over.ts'
 import { LeaderCalls } from './leader-calls.ts'
 import { Reads } from './reads.ts'
 import { Reports } from './reports.ts'
+import { SnapshotSource } from './snapshot-source.ts'
 import { type HealRequest, Snapshots } from './snapshots.ts'
 import { toCall, type TransactionCallback, type TransactionOperation } from './transaction-call.ts'
 import { WriteRouter } from './write-router.ts'
@@ -40,6 +42,7 @@ export interface ReplicaParts {
   readonly log: ReplicatedLog
   readonly engine: Engine
   readonly peers: Peers
+  readonly transfer: SnapshotTransfer
   readonly clock: Clock
   readonly random: Random
   readonly logger: Logger
@@ -60,6 +63,7 @@ export class Replica {
   readonly #snapshots: Snapshots
   readonly #disputes: Disputes
   readonly #handOver: HandOver
+  readonly #source: SnapshotSource
   readonly #applyLag = new ApplyLag()
   readonly #counters: ReplicaCounters = {
     batches: 0,
@@ -106,6 +110,7 @@ export class Replica {
         this.#disputes.changed()
       },
       onCorrupt: reason => this.#onCorrupt(reason),
+      onGap: () => this.#snapshots.gap(),
       onFatal: parts.onFatal,
     })
     this.#reads = new Reads({
@@ -129,7 +134,31 @@ export class Replica {
       submit: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
       transact: (call, timeoutMs, done) => this.#executor.transact(call, timeoutMs, done),
     })
-    this.#snapshots = new Snapshots({ logger })
+    this.#source = new SnapshotSource({
+      store: engine.snapshots,
+      log,
+      clock,
+      random,
+      logger,
+      appliedIndex: () => this.#executor.appliedIndex,
+      pause: pause => this.#executor.session.pause(pause),
+      resume: () => this.#executor.session.resume(),
+      refusal: () => this.#readRefusal(),
+    })
+    this.#snapshots = new Snapshots({
+      store: engine.snapshots,
+      log,
+      transfer: parts.transfer,
+      clock,
+      logger,
+      appliedIndex: () => this.#executor.appliedIndex,
+      reports: () => this.#reports.heard,
+      suspend: done => this.#executor.session.suspend(done),
+      restart: () => this.#executor.session.start(),
+      abdicate: () => this.transferLeadership(),
+      onNeeded: () => this.#reads.fail(needsSnapshot()),
+      onInstalled: () => {},
+    })
     this.#router = new WriteRouter({
       clock,
       leader: () => (this.#isLeader ? 'self' : this.#leader),
@@ -223,6 +252,16 @@ export class Replica {
     return this.#disputes.trust(nodeId)
   }
 
+  /** The manifest of a snapshot for another member; see {@link SnapshotSource.offer}. */
+  offerSnapshot(minIndex: number): Outcome<string> {
+    return this.#source.offer(minIndex)
+  }
+
+  /** Directory of the files of a snapshot that was offered, undefined if it is gone. */
+  snapshotLocation(id: string): string | undefined {
+    return this.#source.location(id)
+  }
+
   /** Hands leadership to another node, but to none that computed something else. */
   transferLeadership(): void {
     const { heard } = this.#reports
@@ -249,6 +288,7 @@ export class Replica {
       divergence: executor.divergence,
       isCondemned: executor.isCondemned,
       dispute: this.#disputes.dispute,
+      snapshot: this.#snapshots.status(),
       lastError: executor.lastError,
       queuedRequests: executor.queuedRequests,
       queuedBytes: executor.queuedBytes,
@@ -292,6 +332,8 @@ export class Replica {
     this.#handOver.stop()
     this.refuseHeld()
     for (const timer of this.#timers) timer.cancel()
+    this.#snapshots.stop()
+    this.#source.stop()
     this.#executor.stop()
     this.#leaderCalls.fail()
     this.#reads.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
@@ -306,6 +348,7 @@ export class Replica {
       this.#counters.roleChanges += 1
       this.#applyLag.reset()
     }
+    if (event.type === 'snapshot-needed') this.#snapshots.needed(event.index)
     this.#executor.onLogEvent(event)
     if (event.type === 'membership') this.#parts.onMembership?.(event.membership)
     if (event.type === 'role') {
@@ -338,8 +381,10 @@ export class Replica {
     this.#disputes.tick()
     this.#healIfWrong()
     this.#applyLag.applied(this.#reports.quorumApplied())
-    // A file of the log may go once this engine can do without it and every member has it.
-    this.#parts.log.compact(Math.min(this.#executor.durableIndex, this.#reports.floor))
+    this.#source.sweep()
+    const { maxLogBytes } = this.#parts.options
+    const held = { durableIndex: this.#executor.durableIndex, floor: this.#reports.floor }
+    this.#parts.log.compact(compactionTarget(this.#parts.log.status(), held, maxLogBytes))
   }
 
   /** A replica that is known to be wrong takes the data of one that nobody suspects. */
@@ -387,7 +432,7 @@ export class Replica {
   #readRefusal(): DbError | undefined {
     if (this.#isStopped) return new DbError('SHUTTING_DOWN', 'this node is stopping')
     if (this.#executor.divergence !== undefined) return this.#divergedError()
-    return undefined
+    return this.#snapshots.isHealing ? needsSnapshot() : undefined
   }
 
   /** Why no node takes writes: nobody can tell whose data is right. */
@@ -404,4 +449,9 @@ export class Replica {
     const message = 'this replica computed something else than the others; ask another node'
     return new DbError('DIVERGED', message, { details: { ...this.#executor.divergence } })
   }
+}
+
+function needsSnapshot(): DbError {
+  const message = 'this node takes over the data of another one; ask another node meanwhile'
+  return new DbError('NOT_READY', message)
 }

@@ -1,8 +1,16 @@
 /**
- * Snapshots: how a replica whose log or data can't lead it on gets the data of another one, and how
- * it gives its own to those that ask.
+ * Snapshots: how a replica that the log can't lead on any more, or whose data are wrong, gets the
+ * data of another member. The order is the safety: staged completely and durably, then the log
+ * begins after it, then the engine takes it over. A crash after the second step leaves a log that
+ * begins after what the engine has, and a staged snapshot that is finished at the next start.
  */
-import type { Logger } from '../base/ports.ts'
+import { must } from '../base/assert.ts'
+import { DbError } from '../base/errors.ts'
+import type { Clock, Logger, SnapshotTransfer, Timer } from '../base/ports.ts'
+import { decodeManifest, type SnapshotManifest, type SnapshotStore } from '../engine/snapshot.ts'
+import type { ReplicatedLog, SnapshotPoint } from '../log/log.ts'
+import { decodePoint } from '../log/membership.ts'
+import type { MemberReport, SnapshotStatus } from './types.ts'
 
 /** Why this replica's data must be replaced, and by what. */
 export interface HealRequest {
@@ -15,26 +23,378 @@ export interface HealRequest {
 }
 
 export interface SnapshotsParts {
+  readonly store: SnapshotStore
+  readonly log: ReplicatedLog
+  readonly transfer: SnapshotTransfer
+  readonly clock: Clock
   readonly logger: Logger
+  readonly appliedIndex: () => number
+  /** What the others last said of themselves. */
+  readonly reports: () => ReadonlyMap<number, MemberReport>
+  /** Ends the writer; `done` when it is gone. */
+  readonly suspend: (done: () => void) => void
+  /** Has a writer open the files that are there now. */
+  readonly restart: () => void
+  /** Leadership goes to another: nobody leads who has no data. */
+  readonly abdicate: () => void
+  /** A need arose: this replica must not serve its data. */
+  readonly onNeeded: () => void
+  /** The data are those of a snapshot now. */
+  readonly onInstalled: (index: number) => void
 }
+
+interface Need {
+  readonly reason: string
+  readonly minIndex: number
+  readonly isSuspect: (raftId: number) => boolean
+  /** What this replica holds is wrong, however new. */
+  readonly isHealing: boolean
+  /** The engine can't go on with its own files: it has no writer. */
+  hasGap: boolean
+}
+
+type Step = 'looking' | 'asking' | 'fetching' | 'checking' | 'installing' | 'adopting'
+
+const POLL_MS = 300
+const RETRY_MS_MIN = 300
+const RETRY_MS_MAX = 10_000
+/** A member that is about to be ready is waited for so long before another one is asked. */
+const PATIENCE_MS = 5_000
+const REFUSED_INSTALLS_MAX = 20
 
 export class Snapshots {
   readonly #parts: SnapshotsParts
-  #request: HealRequest | undefined
+  #need: Need | undefined
+  #step: Step = 'looking'
+  /** Rises whenever what was begun must not go on. */
+  #attempt = 0
+  #failures = 0
+  /** Members that failed, by when they may be asked again. */
+  readonly #avoided = new Map<number, number>()
+  #source: number | undefined
+  #askedSinceMs = 0
+  #timer: Timer | undefined
+  #transfer: { cancel(): void } | undefined
+  #manifest: SnapshotManifest | undefined
+  #receivedBytes = 0
+  #lastError = ''
+  #installed = 0
+  #refusedInstalls = 0
+  #isStopped = false
 
   constructor(parts: SnapshotsParts) {
     this.#parts = parts
   }
 
-  /** A snapshot was asked for and is not installed yet. */
+  /** A snapshot is needed and not installed yet: this replica's data are not to be served. */
   get isHealing(): boolean {
-    return this.#request !== undefined
+    return this.#need !== undefined
   }
 
-  /** Replaces this replica's data by a healthy member's; once at a time. */
-  heal(request: HealRequest): void {
-    this.#request = request
-    const { reason, minIndex } = request
-    this.#parts.logger.error({ reason, minIndex }, 'this replica needs the data of another')
+  status(): SnapshotStatus {
+    const need = this.#need
+    const manifest = this.#manifest
+    return {
+      step: need === undefined ? 'none' : this.#step,
+      reason: need?.reason ?? '',
+      source: need === undefined ? undefined : this.#source,
+      index: manifest?.index ?? 0,
+      receivedBytes: this.#receivedBytes,
+      totalBytes: manifest === undefined ? 0 : sizeBytesOf(manifest),
+      lastError: this.#lastError,
+      installed: this.#installed,
+    }
   }
+
+  /** The leader's log begins after this one's end; only a snapshot from `index` on helps. */
+  needed(index: number): void {
+    if (this.#need !== undefined) return
+    const reason = 'the log of the leader begins after the last entry of this node'
+    this.#begin({ reason, minIndex: index, isSuspect: nobody, isHealing: false, hasGap: false })
+  }
+
+  /** The log begins after what the engine has: an installation was cut short, or files are lost. */
+  gap(): void {
+    if (this.#need !== undefined) {
+      this.#need.hasGap = true
+      return
+    }
+    const reason = 'the log of this node begins after the last entry of its data'
+    const minIndex = this.#parts.log.status().firstIndex - 1
+    this.#begin({ reason, minIndex, isSuspect: nobody, isHealing: false, hasGap: true })
+  }
+
+  /** Replaces this replica's data by a healthy member's. A later call may ask for more. */
+  heal(request: HealRequest): void {
+    const last = this.#need
+    const isKnown = last?.isHealing === true && last.minIndex >= request.minIndex
+    if (isKnown || this.#step === 'installing' || this.#step === 'adopting') return
+    const hasGap = last?.hasGap ?? false
+    const minIndex = Math.max(request.minIndex, last?.minIndex ?? 0)
+    this.#begin({ ...request, minIndex, isHealing: true, hasGap })
+  }
+
+  stop(): void {
+    this.#isStopped = true
+    this.#attempt += 1
+    this.#timer?.cancel()
+    this.#transfer?.cancel()
+  }
+
+  #begin(need: Need): void {
+    if (this.#isStopped) return
+    this.#abort()
+    const isNew = this.#need === undefined
+    this.#need = need
+    this.#failures = 0
+    this.#avoided.clear()
+    this.#lastError = ''
+    const { reason, minIndex } = need
+    this.#parts.logger.warn({ reason, minIndex }, 'a snapshot of another member is needed')
+    if (isNew) this.#parts.onNeeded()
+    this.#step = 'looking'
+    if (!need.hasGap || need.isHealing) return this.#ask()
+    // An earlier life may have been cut short between the log and the engine.
+    this.#parts.store.staged(
+      this.#continue(manifest => {
+        if (manifest !== undefined && this.#fits(manifest)) this.#install(manifest)
+        else this.#ask()
+      }),
+    )
+  }
+
+  #abort(): void {
+    this.#attempt += 1
+    this.#timer?.cancel()
+    this.#transfer?.cancel()
+    this.#transfer = undefined
+    this.#manifest = undefined
+    this.#receivedBytes = 0
+    this.#source = undefined
+  }
+
+  /** Calls `act` unless what it belongs to has been given up meanwhile. */
+  #continue<Value>(act: (value: Value) => void): (value: Value) => void {
+    const attempt = this.#attempt
+    return value => {
+      if (attempt === this.#attempt && !this.#isStopped) act(value)
+    }
+  }
+
+  #later(delayMs: number, act: () => void): void {
+    this.#timer?.cancel()
+    this.#timer = this.#parts.clock.setTimer(delayMs, this.#continue<void>(act))
+  }
+
+  // Getting one.
+
+  #ask(): void {
+    const now = this.#parts.clock.monotonicMs()
+    const source = this.#chooseSource(now)
+    if (source === undefined) {
+      this.#lastError ||= 'no member that could give a snapshot is connected'
+      this.#later(POLL_MS, () => this.#ask())
+      return
+    }
+    if (source !== this.#source) this.#askedSinceMs = now
+    this.#source = source
+    this.#step = 'asking'
+    const minIndex = this.#minIndex()
+    this.#parts.transfer.ask(
+      source,
+      minIndex,
+      this.#continue(outcome => this.#asked(outcome)),
+    )
+  }
+
+  /** The log may have been compacted since the need arose. */
+  #minIndex(): number {
+    return Math.max(must(this.#need).minIndex, this.#parts.log.status().firstIndex - 1)
+  }
+
+  /** The one that is asked already, else a follower that has enough, else the leader. */
+  #chooseSource(now: number): number | undefined {
+    const { log, reports } = this.#parts
+    const { peers, leader } = log.status()
+    const need = must(this.#need)
+    const heard = reports()
+    const fit = peers.filter(({ raftId, isConnected }) => {
+      const isWrong = need.isSuspect(raftId) || heard.get(raftId)?.isDiverged === true
+      return isConnected && !isWrong && (this.#avoided.get(raftId) ?? -Infinity) <= now
+    })
+    if (fit.some(({ raftId }) => raftId === this.#source)) return this.#source
+    const followers = fit.filter(({ raftId }) => raftId !== leader && heard.has(raftId))
+    const applied = (raftId: number): number => heard.get(raftId)?.appliedIndex ?? 0
+    const [best] = followers.toSorted((a, b) => applied(b.raftId) - applied(a.raftId))
+    const isBehind = best === undefined || applied(best.raftId) < this.#minIndex()
+    const isLeaderFit = fit.some(({ raftId }) => raftId === leader)
+    return isBehind && isLeaderFit ? leader : best?.raftId
+  }
+
+  #asked(outcome: string | DbError): void {
+    if (outcome instanceof DbError) return this.#notOffered(outcome)
+    const manifest = readOffer(outcome)
+    if (manifest instanceof DbError) return this.#failed(manifest)
+    const minIndex = this.#minIndex()
+    if (manifest.index < minIndex) {
+      const message = `a snapshot of ${manifest.index} was offered, ${minIndex} is needed`
+      return this.#failed(new DbError('SNAPSHOT_FAILED', message))
+    }
+    this.#manifest = manifest
+    this.#step = 'fetching'
+    this.#parts.store.stage(
+      manifest,
+      this.#continue(staged => {
+        if (staged.type === 'failed') this.#failed(staged.error)
+        else this.#fetch(manifest, staged.location)
+      }),
+    )
+  }
+
+  #notOffered(error: DbError): void {
+    const waitedMs = this.#parts.clock.monotonicMs() - this.#askedSinceMs
+    const isComing = error.details['isMaking'] === true || waitedMs < PATIENCE_MS
+    if (error.code !== 'NOT_READY' || !isComing) return this.#failed(error)
+    this.#later(POLL_MS, () => this.#ask())
+  }
+
+  #fetch(manifest: SnapshotManifest, location: string): void {
+    const source = must(this.#source)
+    const index = manifest.index
+    this.#parts.logger.info({ source, index, sizeBytes: sizeBytesOf(manifest) }, 'fetching')
+    this.#transfer = this.#parts.transfer.fetch(source, manifest, location, {
+      onProgress: this.#continue(sizeBytes => {
+        this.#receivedBytes = sizeBytes
+      }),
+      onDone: this.#continue(error => {
+        this.#transfer = undefined
+        if (error !== undefined) return this.#failed(error)
+        this.#check(manifest)
+      }),
+    })
+  }
+
+  #check(manifest: SnapshotManifest): void {
+    this.#step = 'checking'
+    this.#parts.store.finish(
+      this.#continue(outcome => {
+        if (outcome.type === 'failed') this.#failed(outcome.error)
+        else if (this.#fits(manifest)) this.#install(manifest)
+        else this.#failed(new DbError('SNAPSHOT_FAILED', 'the log went on beyond the snapshot'))
+      }),
+    )
+  }
+
+  /** Tries again a little later, with another member if there is one. */
+  #failed(error: DbError): void {
+    const { clock, logger } = this.#parts
+    this.#lastError = error.message
+    this.#failures += 1
+    const delayMs = Math.min(RETRY_MS_MIN * 2 ** (this.#failures - 1), RETRY_MS_MAX)
+    logger.warn({ error, source: this.#source, delayMs }, 'a snapshot was not got')
+    if (this.#source !== undefined) this.#avoided.set(this.#source, clock.monotonicMs() + delayMs)
+    this.#source = undefined
+    this.#step = 'asking'
+    this.#later(delayMs, () => this.#ask())
+  }
+
+  // Taking it over.
+
+  /** Whether the log, as it is now, goes on from the snapshot. */
+  #fits(manifest: SnapshotManifest): boolean {
+    return manifest.index >= this.#minIndex()
+  }
+
+  #install(manifest: SnapshotManifest): void {
+    const { log, appliedIndex, abdicate, suspend } = this.#parts
+    const need = must(this.#need)
+    this.#manifest = manifest
+    this.#step = 'installing'
+    const isLate = !need.isHealing && !need.hasGap && appliedIndex() >= manifest.index
+    // It caught up by itself meanwhile.
+    if (isLate) return this.#over()
+    if (log.status().role === 'leader') {
+      abdicate()
+      this.#later(POLL_MS, () => this.#install(manifest))
+      return
+    }
+    const point = pointOf(manifest)
+    suspend(
+      this.#continue<void>(() => {
+        need.hasGap = true
+        log.install(
+          point,
+          this.#continue(() => this.#logged(manifest)),
+        )
+      }),
+    )
+  }
+
+  #logged(manifest: SnapshotManifest): void {
+    const { firstIndex, commitIndex } = this.#parts.log.status()
+    const isCovered = manifest.index + 1 >= firstIndex && manifest.index <= commitIndex
+    if (isCovered) return this.#adopt(manifest)
+    // The log did not take it, though it lacks it: as when an election was going on.
+    this.#refusedInstalls += 1
+    if (this.#refusedInstalls < REFUSED_INSTALLS_MAX) {
+      this.#later(POLL_MS, () => this.#install(manifest))
+      return
+    }
+    this.#refusedInstalls = 0
+    this.#failed(new DbError('SNAPSHOT_FAILED', 'the log can not go on from the snapshot'))
+  }
+
+  #adopt(manifest: SnapshotManifest): void {
+    this.#step = 'adopting'
+    this.#parts.store.adopt(
+      manifest.id,
+      this.#continue(outcome => {
+        if (outcome.type === 'failed') {
+          this.#lastError = outcome.error.message
+          this.#later(RETRY_MS_MAX, () => this.#adopt(manifest))
+          return
+        }
+        const { index } = manifest
+        this.#parts.logger.info({ index }, 'a snapshot was installed')
+        this.#installed += 1
+        this.#over()
+        this.#parts.onInstalled(index)
+      }),
+    )
+  }
+
+  #over(): void {
+    const hasGap = this.#need?.hasGap === true
+    this.#abort()
+    this.#need = undefined
+    this.#step = 'looking'
+    if (hasGap) this.#parts.restart()
+  }
+}
+
+/** The manifest of what was offered, if it can be used. */
+function readOffer(text: string): SnapshotManifest | DbError {
+  try {
+    const manifest = decodeManifest(text)
+    const point = pointOf(manifest)
+    if (point.index === manifest.index) return manifest
+  } catch (error) {
+    if (error instanceof DbError) return error
+    // Whatever it is, it came from elsewhere.
+    if (!(error instanceof SyntaxError) && !(error instanceof RangeError)) throw error
+  }
+  return new DbError('SNAPSHOT_FAILED', 'the snapshot does not say where it stands in the log')
+}
+
+/** Where the snapshot stands in the log. */
+function pointOf(manifest: SnapshotManifest): SnapshotPoint {
+  return decodePoint(Uint8Array.fromHex(manifest.context))
+}
+
+function sizeBytesOf({ files }: SnapshotManifest): number {
+  return files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
+}
+
+function nobody(): boolean {
+  return false
 }

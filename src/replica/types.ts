@@ -30,6 +30,8 @@ export interface ReplicaOptions {
   /** The leader takes no more writes while a quorum's engines are further behind than this. */
   readonly maxApplyLagMs: number
   readonly maxApplyLagBytes: number
+  /** While the log is smaller it keeps what members lack; then only what this node needs. */
+  readonly maxLogBytes: number
   readonly reportMs: number
 }
 
@@ -83,6 +85,21 @@ export interface MemberReport {
   readonly lastError: string
 }
 
+/** A snapshot that this node takes over, and one that it has made for others. */
+export interface SnapshotStatus {
+  readonly step: 'none' | 'looking' | 'asking' | 'fetching' | 'checking' | 'installing' | 'adopting'
+  /** Why it is needed; empty if it isn't. */
+  readonly reason: string
+  /** The member that gives it. */
+  readonly source: number | undefined
+  readonly index: number
+  readonly receivedBytes: number
+  readonly totalBytes: number
+  readonly lastError: string
+  /** How many were taken over since the process began. */
+  readonly installed: number
+}
+
 export interface ReplicaStatus {
   readonly log: LogStatus
   readonly appliedIndex: number
@@ -95,6 +112,7 @@ export interface ReplicaStatus {
   /** The others did not compute what this replica did: it is wrong, and heals. */
   readonly isCondemned: boolean
   readonly dispute: Dispute | undefined
+  readonly snapshot: SnapshotStatus
   readonly lastError: string
   readonly queuedRequests: number
   readonly queuedBytes: number

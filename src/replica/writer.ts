@@ -27,6 +27,14 @@ export interface WriterSessionHandler {
   onHopeless(reason: string): void
 }
 
+/** Who wants the engine's files to stand still for a moment. */
+export interface Pause {
+  /** All that was sent is answered, and nothing more is sent until `resume`. */
+  onStill(): void
+  /** The writer died: the files may change again. There is nothing to resume. */
+  onBroken(): void
+}
+
 export class WriterSession {
   readonly #engine: Engine
   readonly #clock: Clock
@@ -38,6 +46,13 @@ export class WriterSession {
   #restartTimer: Timer | undefined
   #openTimer: Timer | undefined
   #deaths = 0
+  /** Messages that the writer has not answered yet. */
+  #unanswered = 0
+  #pause: Pause | undefined
+  /** What waits for the end of the pause. */
+  #heldBack: WriterMessage[] = []
+  #onSuspended: (() => void) | undefined
+  #isSuspended = false
   #isStopped = false
   #lastError = ''
   build = ''
@@ -58,7 +73,10 @@ export class WriterSession {
   }
 
   start(): void {
+    if (this.#isStopped) return
+    this.#isSuspended = false
     this.#state = 'opening'
+    this.#unanswered = 1
     this.#fault = undefined
     this.#writer = this.#engine.startWriter({
       onReply: reply => this.#onReply(reply),
@@ -73,7 +91,37 @@ export class WriterSession {
 
   /** Only while `state` is ready. */
   send(message: WriterMessage): void {
+    if (this.#pause !== undefined) {
+      this.#heldBack.push(message)
+      return
+    }
+    this.#unanswered += 1
     this.#writer?.send(message)
+  }
+
+  /** Lets the writer finish what it was told, and then stand still. One pause at a time. */
+  pause(pause: Pause): void {
+    if (this.#pause !== undefined || this.#state !== 'ready') return pause.onBroken()
+    this.#pause = pause
+    if (this.#unanswered === 0) pause.onStill()
+  }
+
+  resume(): void {
+    this.#pause = undefined
+    for (const message of this.#heldBack.splice(0)) this.send(message)
+  }
+
+  /** Ends the writer for as long as it takes, until `start`; `done` when nobody has files open. */
+  suspend(done: () => void): void {
+    this.#isSuspended = true
+    this.#restartTimer?.cancel()
+    if (this.#writer === undefined) return done()
+    this.#onSuspended = done
+    this.#writer.kill()
+  }
+
+  get isSuspended(): boolean {
+    return this.#isSuspended
   }
 
   /** Ends the writer; a new one follows. */
@@ -94,7 +142,8 @@ export class WriterSession {
   }
 
   #onReply(reply: WriterReply): void {
-    if (this.#isStopped) return
+    if (this.#isStopped || this.#isSuspended) return
+    this.#unanswered -= 1
     if (reply.type === 'fault') {
       this.#fault = new DbError(reply.error.code, reply.error.message, {
         details: reply.error.details ?? {},
@@ -109,6 +158,7 @@ export class WriterSession {
       return
     }
     this.#handler.onReply(reply)
+    if (this.#unanswered === 0) this.#pause?.onStill()
   }
 
   #onExit(reason: string): void {
@@ -116,7 +166,12 @@ export class WriterSession {
     this.#openTimer?.cancel()
     this.#writer = undefined
     this.#state = 'down'
+    const pause = this.#pause
+    this.#pause = undefined
+    this.#heldBack = []
+    pause?.onBroken()
     if (this.#isStopped) return
+    if (this.#isSuspended) return this.#suspended(wasReady)
     const error =
       this.#fault ??
       new DbError('ENGINE_RESTARTED', `the SQL process ended (${reason}) and is started again`)
@@ -132,5 +187,13 @@ export class WriterSession {
     }
     const delayMs = Math.min(RESTART_MS_MIN * 2 ** (this.#deaths - 1), RESTART_MS_MAX)
     this.#restartTimer = this.#clock.setTimer(delayMs, () => this.start())
+  }
+
+  #suspended(wasReady: boolean): void {
+    const message = 'the files of this node are replaced by a snapshot of another'
+    if (wasReady) this.#handler.onLost(new DbError('ENGINE_RESTARTED', message))
+    const onSuspended = this.#onSuspended
+    this.#onSuspended = undefined
+    onSuspended?.()
   }
 }

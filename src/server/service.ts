@@ -51,6 +51,29 @@ export type JoinAnswer =
   | { readonly type: 'ok'; readonly text: string }
   | { readonly type: 'failed'; readonly error: DbError }
 
+/** What another node wants of a snapshot of this one. */
+export type SnapshotWish =
+  | { readonly type: 'manifest'; readonly minIndex: number }
+  | { readonly type: 'file'; readonly id: string; readonly file: string; readonly offset: number }
+
+export interface SnapshotRequest {
+  readonly wish: SnapshotWish
+  /** As it came, with the query: the proof covers it. */
+  readonly url: string
+  /** The proof of the cluster secret, empty if there is none. */
+  readonly proof: string
+  readonly remoteAddress: string
+}
+
+export type SnapshotAnswer =
+  | { readonly type: 'manifest'; readonly text: string; readonly proof: string }
+  | {
+      readonly type: 'file'
+      readonly path: string
+      readonly sizeBytes: number
+      readonly offset: number
+    }
+
 /**
  * A node behind its listener. Callbacks are called once, never inside the call, and may come after
  * the client has gone.
@@ -100,6 +123,8 @@ export interface Service {
     done: (outcome: Outcome<MembersResponse>) => void,
   ): void
   join(request: JoinRequest, done: (answer: JoinAnswer) => void): void
+  /** A part of a snapshot for another node. Throws `DbError`. */
+  snapshot(request: SnapshotRequest): SnapshotAnswer
   /** `GET /replicate` with an Upgrade: the socket is the node's from here on. */
   upgrade(request: IncomingMessage, socket: Duplex, head: Uint8Array): void
 }

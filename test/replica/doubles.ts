@@ -1,12 +1,14 @@
 /** Doubles for tests of the replica: a log, an engine and a clock that do just what a test says. */
 import type { DbError } from '../../src/base/errors.ts'
 import type {
+  CarriedSnapshot,
   Clock,
   Lane,
   Logger,
   PeerHandler,
   PeerTransport,
   Random,
+  SnapshotTransfer,
   Timer,
 } from '../../src/base/ports.ts'
 import type {
@@ -55,6 +57,7 @@ export const OPTIONS: ReplicaOptions = {
   maxApplyBytes: 1 << 20,
   maxApplyLagMs: 500,
   maxApplyLagBytes: 1 << 26,
+  maxLogBytes: 1 << 30,
   reportMs: 100,
 }
 
@@ -298,6 +301,40 @@ export class ManualSnapshots implements SnapshotStore {
 }
 
 const OK = { type: 'ok', location: '/staging' } as const
+
+/** A transfer that brings what a test says. */
+export class ManualTransfer implements SnapshotTransfer {
+  readonly asked: { raftId: number; minIndex: number }[] = []
+  readonly fetched: { raftId: number; id: string; location: string }[] = []
+  #onOffer: (outcome: string | DbError) => void = () => {}
+  #onFetched: (error: DbError | undefined) => void = () => {}
+  isCancelled = false
+
+  ask(raftId: number, minIndex: number, done: (outcome: string | DbError) => void): void {
+    this.asked.push({ raftId, minIndex })
+    this.#onOffer = done
+  }
+
+  fetch(
+    raftId: number,
+    snapshot: CarriedSnapshot,
+    location: string,
+    handler: Parameters<SnapshotTransfer['fetch']>[3],
+  ): { cancel(): void } {
+    this.fetched.push({ raftId, id: snapshot.id, location })
+    this.#onFetched = handler.onDone
+    this.isCancelled = false
+    return { cancel: () => (this.isCancelled = true) }
+  }
+
+  offer(outcome: string | DbError): void {
+    this.#onOffer(outcome)
+  }
+
+  bring(error?: DbError): void {
+    this.#onFetched(error)
+  }
+}
 
 /** An engine whose every reply a test gives by hand. */
 export class ManualEngine implements Engine {

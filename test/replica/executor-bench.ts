@@ -43,6 +43,7 @@ export class Bench {
       },
       isPaused: () => this.isPaused,
       refusal: () => this.refusal,
+      onGap: () => {},
       onOwnCommit: () => {},
       onApplied: () => {},
       onDiverged: ({ index }) => this.diverged.push(index),

@@ -14,6 +14,7 @@ import {
   ManualEngine,
   ManualLog,
   ManualNetwork,
+  ManualTransfer,
   OPTIONS,
   SILENT,
 } from './doubles.ts'
@@ -38,6 +39,7 @@ function replicaOf(
   const replica = new Replica({
     ...parts,
     raftId,
+    transfer: new ManualTransfer(),
     peers: new Peers(network.transportOf(raftId), parts.clock, 1),
     random: fixedRandom,
     logger: SILENT,

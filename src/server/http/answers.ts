@@ -7,6 +7,7 @@ import type { NodeIdentity, Service } from '../service.ts'
 import type { Exchange } from './exchange.ts'
 import type { Metrics } from './metrics.ts'
 import { parseBody, readBody, type ReceiveBudget } from './read-body.ts'
+import type { SendRate } from './snapshot.ts'
 
 export interface HandlerOptions {
   readonly maxBodyBytes: number
@@ -17,6 +18,8 @@ export interface HandlerOptions {
   readonly readTimeoutMs: number
   readonly maxResultRows: number
   readonly maxResultBytes: number
+  /** What all snapshots that are read from this node may take together. */
+  readonly snapshotBytesPerSecond: number
 }
 
 /** What handlers work with. */
@@ -26,6 +29,7 @@ export interface HandlerContext {
   readonly metrics: Metrics
   readonly budget: ReceiveBudget
   readonly connections: () => number
+  readonly snapshotRate: SendRate
   /** Runs `action`; what it throws becomes the exchange's error answer. */
   readonly guard: (exchange: Exchange, action: () => void) => void
 }

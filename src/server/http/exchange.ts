@@ -1,5 +1,6 @@
 /** One HTTP request and its answer: sends exactly one, and none to a client that has gone. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { pipeline, type Readable } from 'node:stream'
 import { ERRORS, type DbError } from '../../base/errors.ts'
 import type { ErrorResponse } from '../../protocol/http-api.ts'
 import type { RouteName } from '../../protocol/routes.ts'
@@ -74,6 +75,32 @@ export class Exchange {
     // Head and body leave in one write: the body is given before the head was flushed.
     if (!this.#response.destroyed) this.#response.writeHead(status, head).end(text)
     this.#end(status)
+  }
+
+  /**
+   * Sends `sizeBytes` bytes of a stream, as fast as the client takes them; `admit` may hold each
+   * piece back. The connection breaks if the stream does, or ends too soon.
+   */
+  stream(sizeBytes: number, source: Readable, admit: (sizeBytes: number) => Promise<void>): void {
+    const response = this.#response
+    this.request.socket.setTimeout(this.#settings.sendTimeoutMs)
+    response.writeHead(200, [
+      'content-type',
+      'application/octet-stream',
+      'content-length',
+      String(sizeBytes),
+      ...this.#settings.headers,
+    ])
+    const admitted = async function* (pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+      for await (const piece of pieces) {
+        await admit(piece.length)
+        yield piece
+      }
+    }
+    pipeline(source, admitted, response, error => {
+      if (error !== undefined && error !== null) response.destroy()
+      if (!this.#isEnded) this.#end(error === undefined || error === null ? 200 : 0)
+    })
   }
 
   /** The client has gone before its request was complete: nobody is left to answer. */

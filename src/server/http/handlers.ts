@@ -39,6 +39,7 @@ import { encodeResults, toItemError } from './encode-results.ts'
 import type { Exchange } from './exchange.ts'
 import { readBody } from './read-body.ts'
 import { requestIdOf } from './request-header.ts'
+import { snapshot } from './snapshot.ts'
 import { nodesJson, statusJson, whyNotReady } from './status-json.ts'
 import { isForwarded, MEMBER_HANDLERS } from './members.ts'
 import { TRANSACTION_HANDLERS } from './transactions.ts'
@@ -97,6 +98,8 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
         else exchange.sendJson(answer.text)
       })
     }),
+  snapshot: (exchange, { service, snapshotRate }, search) =>
+    snapshot(exchange, service, snapshotRate, search),
   replicate: exchange => {
     const message = 'nodes speak to /replicate by an HTTP Upgrade; clients use /execute and /query'
     exchange.sendError(new DbError('INVALID_REQUEST', message))

@@ -17,6 +17,7 @@ import type { HandlerContext, HandlerOptions } from './answers.ts'
 import { HANDLERS } from './handlers.ts'
 import { Metrics } from './metrics.ts'
 import { announcedBytes, ReceiveBudget } from './read-body.ts'
+import { SendRate } from './snapshot.ts'
 
 export interface HttpServerOptions extends HandlerOptions {
   readonly host: string
@@ -62,6 +63,7 @@ export class HttpServer {
       metrics: this.#metrics,
       budget: new ReceiveBudget(options.maxReceivingBytes),
       connections: () => this.#connections.count,
+      snapshotRate: new SendRate(options.snapshotBytesPerSecond),
       guard: (exchange, action) => this.#guard(exchange, action),
     }
     const { corsOrigin } = options
@@ -176,7 +178,7 @@ export class HttpServer {
       }
       const name = this.#admit(exchange, url)
       const search = new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1))
-      if (mark >= 0 && name !== 'digest') refuseSearch(search, name)
+      if (mark >= 0 && !TAKES_SEARCH.includes(name)) refuseSearch(search, name)
       HANDLERS[name](exchange, this.#context, search)
     })
     // Whatever body the handler did not read must not stand before the next request.
@@ -279,6 +281,8 @@ export class HttpServer {
     return new DbError('INVALID_REQUEST', `this is not HTTP/1.1: ${error.message}`)
   }
 }
+
+const TAKES_SEARCH: readonly RouteName[] = ['digest', 'snapshot']
 
 function refuseSearch(search: URLSearchParams, name: RouteName): void {
   const [field] = search.keys()

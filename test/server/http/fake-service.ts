@@ -28,6 +28,8 @@ import type {
   NodeIdentity,
   ReadOperation,
   Service,
+  SnapshotAnswer,
+  SnapshotRequest,
 } from '../../../src/server/service.ts'
 
 const IDENTITY: NodeIdentity = {
@@ -95,6 +97,16 @@ export const STATUS: ReplicaStatus = {
   divergence: undefined,
   isCondemned: false,
   dispute: undefined,
+  snapshot: {
+    step: 'none',
+    reason: '',
+    source: undefined,
+    index: 0,
+    receivedBytes: 0,
+    totalBytes: 0,
+    lastError: '',
+    installed: 0,
+  },
   lastError: '',
   queuedRequests: 0,
   queuedBytes: 0,
@@ -144,6 +156,8 @@ export class FakeService implements Service {
   readonly digested: { request: DigestOperation; options: ReadOptions }[] = []
   readonly transacted: { operation: TransactionOperation; timeoutMs: number }[] = []
   readonly upgraded: Duplex[] = []
+  readonly snapshotRequests: SnapshotRequest[] = []
+  snapshotAnswer: SnapshotAnswer | DbError = new DbError('NOT_READY', 'none yet')
   identityNow: NodeIdentity | undefined = IDENTITY
   statusNow: ReplicaStatus | undefined = STATUS
   isStoppingNow = false
@@ -246,6 +260,13 @@ export class FakeService implements Service {
     give(this.joinAnswer, done)
   }
 
+  snapshot(request: SnapshotRequest): SnapshotAnswer {
+    this.snapshotRequests.push(request)
+    const answer = this.snapshotAnswer
+    if (answer instanceof DbError) throw answer
+    return answer
+  }
+
   upgrade(_request: IncomingMessage, socket: Duplex): void {
     this.upgraded.push(socket)
     socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n')
@@ -289,6 +310,7 @@ export const OPTIONS: HttpServerOptions = {
   writeTimeoutMs: 1000,
   readTimeoutMs: 2000,
   maxResultRows: 1000,
+  snapshotBytesPerSecond: 1 << 30,
   maxResultBytes: 1_000_000,
 }
 
