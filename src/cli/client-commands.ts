@@ -114,6 +114,9 @@ function errorText(status: StatusResponse, member: MemberStatus | undefined): st
     const { index, sql } = status.divergence
     return `diverged at entry ${index}: ${sql}`
   }
+  if (status.dispute?.isTie === true) {
+    return `nodes disagree about entry ${status.dispute.index}: see lockstep trust`
+  }
   return status.lastError || (member?.lastError ?? '')
 }
 

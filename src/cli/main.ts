@@ -136,6 +136,17 @@ function addMemberCommands(program: Command): void {
       const { members } = await import('./member-commands.ts')
       await members(given.nodes, given.json === true)
     })
+  program
+    .command('trust')
+    .description(
+      'Say which node is right, when nodes computed different things and none is believed.',
+    )
+    .argument('<node>', 'Id of the node whose data counts.')
+    .option(...nodes)
+    .action(async (node: string, given: { nodes: string }) => {
+      const { trust } = await import('./member-commands.ts')
+      await trust(node, given.nodes)
+    })
   for (const [action, about] of [
     ['remove', 'Remove a member for good. Its id and its data directory are not used again.'],
     ['promote', 'Make a learner a voter, as soon as it has caught up.'],

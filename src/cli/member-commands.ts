@@ -32,6 +32,16 @@ export async function changeMembers(change: Change, nodes: string): Promise<void
   process.stdout.write(`${done(change, answer)}\n${text(answer)}`)
 }
 
+/** `lockstep trust`: ends a dispute that no majority can end. */
+export async function trust(node: string, nodes: string): Promise<void> {
+  const client = createClient({ nodes: addressList(nodes), timeoutMs: ASK_MS })
+  const answer = await client.trust(node)
+  process.stdout.write(
+    `${answer.node} tells all members that ${node} is right; ` +
+      'nodes that computed something else take the data of one that agrees with it\n',
+  )
+}
+
 function done(change: Change, { leader }: MembersResponse): string {
   switch (change.action) {
     case 'remove':

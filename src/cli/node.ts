@@ -236,6 +236,10 @@ export class Node implements Service {
     })
   }
 
+  trust(nodeId: string): DbError | undefined {
+    return must(this.#parts).replica.trust(nodeId)
+  }
+
   members(): MembersResponse | undefined {
     return this.#parts?.changes.list()
   }

@@ -12,6 +12,7 @@ import {
   executeBatchSchema,
   executeStatementSchema,
   membersSchemas,
+  trustSchema,
   queryBatchSchema,
   queryStatementSchema,
   statementSchema,
@@ -132,6 +133,7 @@ const SHAPES: Readonly<Record<Route['request'], readonly [title: string, schema:
   cancel: [['A JSON object, and the header `Idempotency-Key` or `Lockstep-Request`', cancelSchema]],
   transfer: [],
   members: Object.entries(membersSchemas).map(([action, schema]) => [`\`${action}\``, schema]),
+  trust: [['A JSON object', trustSchema]],
   bytes: [],
   none: [],
 }

@@ -12,6 +12,7 @@ import type {
   ResultsResponse,
   StatusResponse,
   TransferResponse,
+  TrustResponse,
 } from '../protocol/http-api.ts'
 import { isNewerToken } from '../protocol/token.ts'
 import type { OutputValue } from '../protocol/values.ts'
@@ -251,6 +252,13 @@ export class Client {
     const body = (timeoutMs: number): string => JSON.stringify({ timeoutMs, ...change })
     const shot = { ...this.#shot('/members', options), kind: 'write', body } as const
     return (await this.#parts.sender.send(shot)) as MembersResponse
+  }
+
+  /** Says which node is right, when members computed different things and no majority agrees. */
+  async trust(node: string, options: RequestOptions = {}): Promise<TrustResponse> {
+    const body = (): string => JSON.stringify({ node })
+    const shot = { ...this.#shot('/trust', options), kind: 'write', body } as const
+    return (await this.#parts.sender.send(shot)) as TrustResponse
   }
 
   /** Asks the node at `address` to hand leadership over, if it leads. */

@@ -33,6 +33,7 @@ const RESTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'CONNECTION_LOST',
   'ENGINE_RESTARTED',
   'DISK_FULL',
+  'NODE_FAULT',
   'DISK_FAILED',
   'CORRUPT',
 ])

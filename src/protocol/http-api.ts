@@ -201,6 +201,9 @@ export const membersSchema = z.discriminatedUnion('action', [
 
 export type MembersRequest = z.infer<typeof membersSchema>
 
+/** The body of `POST /trust`. */
+export const trustSchema = z.strictObject({ node: memberName, timeoutMs })
+
 /** What one statement or Command gave. */
 export interface ResultJson {
   /** Rows inserted, updated or deleted by the statement itself, without triggers. */
@@ -380,7 +383,16 @@ export interface StatusResponse {
     readonly sql: string
     readonly expected: string
     readonly actual: string
+    /** Over all outcomes of the entry as this node computed it. */
+    readonly digest: string
   } | null
+  /** The others computed that entry otherwise: this node is wrong, and takes another's data. */
+  readonly isCondemned: boolean
+  /**
+   * The oldest entry that members computed differently without a majority yet; with `isTie` none
+   * can come about, writes are stopped, and `POST /trust` decides. Null if there is none.
+   */
+  readonly dispute: { readonly index: number; readonly isTie: boolean } | null
   readonly lastError: string
   readonly counters: Readonly<Record<string, number>>
   /** Null if the engine was too busy to tell. */
@@ -399,6 +411,13 @@ export interface TransferResponse {
   readonly node: string
   /** True if this node led and now hands over; false if it did not lead. */
   readonly isTransferring: boolean
+}
+
+/** The answer of `POST /trust`. */
+export interface TrustResponse {
+  readonly node: string
+  /** Whose data counts from here on. */
+  readonly trusted: string
 }
 
 /** Every error answer, whatever the route. */

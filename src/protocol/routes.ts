@@ -18,6 +18,7 @@ interface RouteRow {
     | 'end'
     | 'transfer'
     | 'members'
+    | 'trust'
     | 'bytes'
     | 'none'
   readonly response:
@@ -31,6 +32,7 @@ interface RouteRow {
     | 'NodesResponse'
     | 'HealthResponse'
     | 'TransferResponse'
+    | 'TrustResponse'
     | 'MembersResponse'
     | 'Prometheus text'
     | 'founding'
@@ -58,9 +60,10 @@ const ID_ERRORS = [
   'WRONG_HISTORY',
 ] as const
 
-const NODE_ERRORS = ['ENGINE_RESTARTED', 'DISK_FULL', 'DISK_FAILED'] as const
+const NODE_ERRORS = ['ENGINE_RESTARTED', 'DISK_FULL', 'DISK_FAILED', 'NODE_FAULT'] as const
 
 const TRANSACTION_ERRORS = [
+  'DISPUTED',
   'TRANSACTION_CONFLICT',
   'TRANSACTION_LOST',
   'TRANSACTION_EXPIRED',
@@ -107,6 +110,7 @@ export const ROUTES = {
       'NOT_LEADER',
       'NO_LEADER',
       'DIVERGED',
+      'DISPUTED',
       'LEADERSHIP_LOST',
       'COMMIT_TIMEOUT',
       'CONNECTION_LOST',
@@ -345,6 +349,18 @@ export const ROUTES = {
     request: 'transfer',
     response: 'TransferResponse',
     errors: ['FORBIDDEN'],
+    isAlwaysOn: false,
+  },
+  trust: {
+    method: 'POST',
+    path: '/trust',
+    about: 'An operator says which node is right, when no majority of the nodes agrees.',
+    guarantee:
+      'Taken only while members computed one entry differently and nothing has decided it. All ' +
+      'members hear of it; those that computed something else take the data of the others.',
+    request: 'trust',
+    response: 'TrustResponse',
+    errors: ['FORBIDDEN', 'UNKNOWN_NODE', 'MEMBERS_REFUSED'],
     isAlwaysOn: false,
   },
   join: {

@@ -115,6 +115,8 @@ export interface Service {
   peerError(raftId: number): string
   /** Begins to hand over; nothing happens unless this node leads. */
   transferLeadership(): void
+  /** An operator says which node is right; the error why there is nothing to decide. */
+  trust(nodeId: string): DbError | undefined
   /** The members as this node knows them; undefined until the replica runs. */
   members(): MembersResponse | undefined
   changeMembers(

@@ -1,5 +1,5 @@
 /** The routes about members: who belongs to the cluster, and changes of it. */
-import { membersSchema } from '../../protocol/http-api.ts'
+import { membersSchema, trustSchema, type TrustResponse } from '../../protocol/http-api.ts'
 import { parseShape } from '../../protocol/parse-shape.ts'
 import { founded, type Handler, type HandlerContext, withJson } from './answers.ts'
 import type { Exchange } from './exchange.ts'
@@ -8,7 +8,7 @@ import type { Exchange } from './exchange.ts'
 export const FORWARDED_HEADER = 'lockstep-forwarded'
 
 /** One handler for each route of members. */
-export const MEMBER_HANDLERS: Readonly<Record<'members' | 'changeMembers', Handler>> = {
+export const MEMBER_HANDLERS: Readonly<Record<'members' | 'changeMembers' | 'trust', Handler>> = {
   members: (exchange, { service }) => {
     const refusal = service.refusal()
     if (refusal !== undefined) throw refusal
@@ -17,6 +17,15 @@ export const MEMBER_HANDLERS: Readonly<Record<'members' | 'changeMembers', Handl
   },
   changeMembers: (exchange, context) =>
     withJson(exchange, context, json => change(exchange, context, json)),
+  trust: (exchange, context) =>
+    withJson(exchange, context, json => {
+      const { node } = parseShape(trustSchema, json, '')
+      founded(context.service)
+      const error = context.service.trust(node)
+      const answer: TrustResponse = { node: context.service.nodeId, trusted: node }
+      if (error === undefined) exchange.sendJson(JSON.stringify(answer))
+      else exchange.sendError(error)
+    }),
 }
 
 function change(exchange: Exchange, context: HandlerContext, json: unknown): void {

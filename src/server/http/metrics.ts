@@ -30,6 +30,11 @@ export const STATUS_METRICS = {
     about: '1 if the replica computed something else than the others. Raise an alarm.',
     read: status => Number(status.divergence !== undefined),
   },
+  lockstep_is_disputed: {
+    type: 'gauge',
+    about: '1 while nodes computed different things, no majority agrees, and writes are stopped.',
+    read: status => Number(status.dispute?.isTie === true),
+  },
   lockstep_term: {
     type: 'gauge',
     about: 'Current term.',
@@ -129,6 +134,16 @@ export const STATUS_METRICS = {
     type: 'counter',
     about: 'Times that the process that runs SQL was started again.',
     read: status => status.counters.engineRestarts,
+  },
+  lockstep_divergences_total: {
+    type: 'counter',
+    about: 'Times that this node computed something else, or was found to have done so.',
+    read: status => status.counters.divergences,
+  },
+  lockstep_heals_total: {
+    type: 'counter',
+    about: 'Times that this node took the data of another because its own was wrong.',
+    read: status => status.counters.heals,
   },
   lockstep_role_changes_total: {
     type: 'counter',

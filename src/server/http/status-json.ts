@@ -98,6 +98,8 @@ export function statusJson(
     isAdmissionPaused: status?.isAdmissionPaused ?? false,
     engine: status?.engine ?? 'opening',
     divergence: status?.divergence ?? null,
+    isCondemned: status?.isCondemned ?? false,
+    dispute: status?.dispute ?? null,
     lastError: service.refusal()?.message ?? status?.lastError ?? '',
     counters: { ...status?.counters },
     databases,

@@ -163,6 +163,8 @@ export class FakeService implements Service {
   isStoppingNow = false
   refusalNow: DbError | undefined
   transfers = 0
+  readonly trusted: string[] = []
+  trustError: DbError | undefined
   readonly changed: { request: MembersRequest; timeoutMs: number; isForwarded: boolean }[] = []
   readonly joined: JoinRequest[] = []
   membersAnswer: Outcome<MembersResponse> = { type: 'ok', value: MEMBERS }
@@ -249,6 +251,11 @@ export class FakeService implements Service {
 
   peerError(raftId: number): string {
     return raftId === 3 ? 'refused: another incarnation' : ''
+  }
+
+  trust(nodeId: string): DbError | undefined {
+    this.trusted.push(nodeId)
+    return this.trustError
   }
 
   transferLeadership(): void {

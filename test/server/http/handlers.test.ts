@@ -201,6 +201,18 @@ test('a status does not wait for an engine that is busy', async () => {
   assert.equal((await server.get('/status')).json['databases'], null)
 })
 
+test('an operator says which node is right, or hears why there is nothing to decide', async () => {
+  await using server = await startTestServer()
+  const { service } = server
+
+  const answer = await server.post('/trust', { node: 'n2' })
+  assert.deepEqual([answer.status, answer.json], [200, { node: 'n1', trusted: 'n2' }])
+  assert.deepEqual(service.trusted, ['n2'])
+  service.trustError = new DbError('MEMBERS_REFUSED', 'nothing to decide')
+  assert.equal((await server.post('/trust', { node: 'n2' })).json.error?.code, 'MEMBERS_REFUSED')
+  assert.equal((await server.post('/trust', {})).status, 400)
+})
+
 test('leadership is handed over only by a node that leads', async () => {
   await using server = await startTestServer()
   const { service } = server
