@@ -1,0 +1,305 @@
+/**
+ * The nodes of a fault run: real processes with real files, started again by their supervisor when
+ * they end, each in its place in a network that can be disturbed, on a disk of its own that can
+ * be filled where that is possible, and with a wall clock that can be moved.
+ */
+import { spawn, spawnSync } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  cpSync,
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { must } from '../../src/base/assert.ts'
+import { programPath } from '../../src/cli/program.ts'
+import type { NodesResponse, StatusResponse } from '../../src/protocol/http-api.ts'
+import type { ChaosNetwork, Place } from './network.ts'
+
+export interface ChaosNodesOptions {
+  readonly nodes: number
+  readonly directory: string
+  readonly network: ChaosNetwork
+  /** For `lockstep start`, all nodes alike. */
+  readonly options: readonly string[]
+}
+
+export interface ChaosNode {
+  readonly nodeId: string
+  readonly address: string
+  readonly directory: string
+}
+
+/** A process that ended although nobody ended it. */
+export interface Death {
+  readonly nodeId: string
+  readonly how: string
+  /** Whether its disk had been filled, so that it may have had to end. */
+  readonly hadFullDisk: boolean
+  readonly lastWords: string
+}
+
+interface Running extends ChaosNode {
+  readonly place: Place
+  readonly clockFile: string
+  /** Whether its files are on a small file system of their own. */
+  readonly isMounted: boolean
+  process: ChildProcess | undefined
+  /** Whether the supervisor starts it again when it ends. */
+  isWanted: boolean
+  /** Since its last start, or now. */
+  hadFullDisk: boolean
+}
+
+const DISK_BYTES = 192 << 20
+const RESTART_MS = 500
+const ASK_MS_MAX = 1500
+const STOP_MS_MAX = 15_000
+
+export class ChaosNodes {
+  readonly deaths: Death[] = []
+  readonly network: ChaosNetwork
+  readonly #options: ChaosNodesOptions
+  readonly #nodes: Running[] = []
+  #secret = ''
+  #isStopping = false
+
+  private constructor(options: ChaosNodesOptions) {
+    this.#options = options
+    this.network = options.network
+  }
+
+  /** Founds the cluster; resolves when one leads and all follow. */
+  static async start(options: ChaosNodesOptions): Promise<ChaosNodes> {
+    const nodes = new ChaosNodes(options)
+    try {
+      for (let at = 1; at <= options.nodes; at += 1) await nodes.#place(`n${at}`)
+      const { directory, nodeId } = must(nodes.#nodes[0])
+      const init = ['init', '--data', directory, '--node-id', nodeId]
+      const made = await nodes.#run(...init, '--voters', String(options.nodes))
+      if (made.code !== 0) throw new Error(`lockstep init failed: ${made.output}`)
+      nodes.#secret = readFileSync(join(directory, 'secret'), 'utf8').trim()
+      for (const node of nodes.#nodes) nodes.start(node.nodeId)
+      await nodes.ready(60_000)
+    } catch (error) {
+      await nodes.stop()
+      throw error
+    }
+    return nodes
+  }
+
+  get nodes(): readonly ChaosNode[] {
+    return this.#nodes
+  }
+
+  get nodeIds(): string[] {
+    return this.#nodes.map(({ nodeId }) => nodeId)
+  }
+
+  get addresses(): string[] {
+    return this.#nodes.map(({ address }) => address)
+  }
+
+  /** Whether the disks of nodes can be filled on this machine. */
+  get hasSmallDisks(): boolean {
+    return this.#nodes.every(({ isMounted }) => isMounted)
+  }
+
+  pid(nodeId: string): number | undefined {
+    return this.#node(nodeId).process?.pid
+  }
+
+  /** Processes that run SQL for a node. */
+  enginePids(nodeId: string): number[] {
+    const pid = this.pid(nodeId)
+    if (pid === undefined) return []
+    const { stdout } = spawnSync('ps', ['-o', 'pid=', '--ppid', String(pid)], { encoding: 'utf8' })
+    return stdout.split('\n').filter(Boolean).map(Number)
+  }
+
+  /** Starts a node, and again whenever it ends by itself, until it is killed. */
+  start(nodeId: string): void {
+    const node = this.#node(nodeId)
+    node.isWanted = true
+    if (node.process === undefined && !this.#isStopping) this.#spawn(node)
+  }
+
+  /** Ends a node for good, until it is started. */
+  async kill(nodeId: string, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    const node = this.#node(nodeId)
+    node.isWanted = false
+    const child = node.process
+    if (child === undefined) return
+    child.kill(signal)
+    // One that is paused hears nothing but this.
+    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS_MAX)
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+    clearTimeout(timer)
+    if (node.process === child) node.process = undefined
+  }
+
+  /** Fills the disk of a node up to so many bytes; needs {@link hasSmallDisks}. */
+  fillDisk(nodeId: string, leftBytes: number): void {
+    const node = this.#node(nodeId)
+    node.hadFullDisk = true
+    const { bavail, bsize } = statfsSync(node.directory)
+    const sizeBytes = Math.max(0, bavail * bsize - leftBytes)
+    spawnSync('fallocate', ['-l', String(sizeBytes), this.#ballast(node)])
+  }
+
+  freeDisk(nodeId: string): void {
+    rmSync(this.#ballast(this.#node(nodeId)), { force: true })
+  }
+
+  /** Moves the wall clock of a node away from the right time. */
+  setClock(nodeId: string, offsetMs: number): void {
+    writeFileSync(this.#node(nodeId).clockFile, String(offsetMs))
+  }
+
+  async status(nodeId: string): Promise<StatusResponse | undefined> {
+    return (await this.#ask(nodeId, '/status')) as StatusResponse | undefined
+  }
+
+  /** The leader as most running nodes know it. */
+  async leader(): Promise<string | undefined> {
+    const answers = await Promise.all(this.nodeIds.map(nodeId => this.#ask(nodeId, '/nodes')))
+    const votes = new Map<string, number>()
+    for (const answer of answers as (NodesResponse | undefined)[]) {
+      const leader = answer?.leader?.nodeId
+      if (leader !== undefined) votes.set(leader, (votes.get(leader) ?? 0) + 1)
+    }
+    return [...votes].sort((left, right) => right[1] - left[1])[0]?.[0]
+  }
+
+  /** Waits until all nodes are ready under one leader. */
+  async ready(timeoutMs: number): Promise<void> {
+    const deadlineMs = performance.now() + timeoutMs
+    for (;;) {
+      const all = await Promise.all(this.nodeIds.map(nodeId => this.status(nodeId)))
+      const leaders = new Set(all.map(status => status?.leader?.nodeId))
+      if (all.every(status => status?.state === 'ready') && leaders.size === 1) return
+      if (performance.now() > deadlineMs) {
+        const states = all.map((status, at) => {
+          const { state = 'silent', term = 0, lastError = '' } = status ?? {}
+          return `n${at + 1} ${state} term ${term} ${lastError}`
+        })
+        throw new Error(`not all nodes got ready in ${timeoutMs} ms: ${states.join('; ')}`)
+      }
+      await pause(50)
+    }
+  }
+
+  /** Ends all processes and gives all disks and networks back. */
+  async stop(): Promise<void> {
+    this.#isStopping = true
+    await Promise.all(this.nodeIds.map(nodeId => this.kill(nodeId)))
+    await this.network.close()
+  }
+
+  /** Takes the small disks away. Call it after {@link stop}; `isKept` copies what is on them. */
+  unmount(isKept: boolean): void {
+    for (const { directory, isMounted } of this.#nodes) {
+      if (!isMounted) continue
+      const root = dirname(directory)
+      if (isKept && existsSync(directory)) cpSync(directory, `${root}-data`, { recursive: true })
+      spawnSync('umount', ['-l', root])
+    }
+  }
+
+  async #place(nodeId: string): Promise<void> {
+    const directory = join(this.#options.directory, nodeId)
+    mkdirSync(directory, { recursive: true })
+    const size = `size=${DISK_BYTES}`
+    const mount = spawnSync('mount', ['-t', 'tmpfs', '-o', size, 'tmpfs', directory])
+    const place = await this.network.place(nodeId)
+    this.#nodes.push({
+      nodeId,
+      address: place.address,
+      directory: join(directory, 'data'),
+      place,
+      clockFile: join(this.#options.directory, `${nodeId}.clock`),
+      isMounted: mount.status === 0,
+      process: undefined,
+      isWanted: false,
+      hadFullDisk: false,
+    })
+  }
+
+  #spawn(node: Running): void {
+    const { nodeId, place, directory, clockFile } = node
+    const others = this.addresses.filter(address => address !== place.address)
+    const args = [...place.wrapper, process.execPath, programPath('main'), 'start']
+    args.push('--data', directory, '--node-id', nodeId, '--listen', place.listen)
+    args.push('--advertise', place.address, '--join', others.join(','), ...this.#options.options)
+    const [program = '', ...rest] = args
+    const shim = new URL('./clock-shim.ts', import.meta.url).href
+    const child = spawn(program, rest, {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: {
+        ...process.env,
+        LOCKSTEP_SECRET: this.#secret,
+        NODE_OPTIONS: `--import ${shim}`,
+        CHAOS_CLOCK: clockFile,
+      },
+    })
+    const logFile = join(this.#options.directory, `${nodeId}.log`)
+    const output = createWriteStream(logFile, { flags: 'a' })
+    let lastWords = ''
+    child.stderr.on('data', (chunk: Buffer) => {
+      lastWords = (lastWords + String(chunk)).slice(-2000)
+      output.write(chunk)
+    })
+    child.on('exit', (code, signal) => {
+      output.end()
+      if (node.process !== child) return
+      node.process = undefined
+      if (!node.isWanted || this.#isStopping) return
+      const how = signal ?? `code ${code}`
+      this.deaths.push({ nodeId, how, hadFullDisk: node.hadFullDisk, lastWords })
+      // As a service manager would, also while its disk is still full.
+      setTimeout(() => node.isWanted && this.start(nodeId), RESTART_MS)
+    })
+    node.process = child
+  }
+
+  #ballast({ directory }: Running): string {
+    return join(dirname(directory), 'ballast')
+  }
+
+  async #ask(nodeId: string, path: string): Promise<unknown> {
+    try {
+      const answer = await fetch(`http://${this.#node(nodeId).address}${path}`, {
+        signal: AbortSignal.timeout(ASK_MS_MAX),
+      })
+      return answer.ok ? await answer.json() : undefined
+    } catch {
+      // It does not run, or can't be reached.
+      return undefined
+    }
+  }
+
+  async #run(...args: string[]): Promise<{ code: number | null; output: string }> {
+    const child = spawn(process.execPath, [programPath('main'), ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let output = ''
+    child.stdout.on('data', chunk => (output += String(chunk)))
+    child.stderr.on('data', chunk => (output += String(chunk)))
+    const [code] = (await once(child, 'close')) as [number | null]
+    return { code, output }
+  }
+
+  #node(nodeId: string): Running {
+    return must(
+      this.#nodes.find(node => node.nodeId === nodeId),
+      nodeId,
+    )
+  }
+}

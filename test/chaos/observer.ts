@@ -1,0 +1,113 @@
+/** Looks at all nodes all the time: who leads, who holds which data, who complains of what. */
+import { setTimeout as pause } from 'node:timers/promises'
+import type { DigestResponse } from '../../src/protocol/http-api.ts'
+import type { ChaosNodes } from './nodes.ts'
+import { checkDigests, checkLeaders } from './sights.ts'
+import type { DigestSight, LeaderSight } from './sights.ts'
+import type { History, Verdict } from './workload.ts'
+
+const LOOK_EVERY_MS = 250
+const DIGESTS_EVERY_LOOKS = 8
+const DIGEST_MS_MAX = 3000
+
+export class Observer {
+  readonly #nodes: ChaosNodes
+  readonly #history: History
+  readonly #databases: readonly string[]
+  readonly #leaders: LeaderSight[] = []
+  readonly #digests: DigestSight[] = []
+  readonly #divergences = new Set<string>()
+  readonly #running: Promise<void>
+  #isStopped = false
+
+  constructor(nodes: ChaosNodes, history: History, databases: readonly string[]) {
+    this.#nodes = nodes
+    this.#history = history
+    this.#databases = databases
+    this.#running = this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true
+    await this.#running
+  }
+
+  judge(): Verdict[] {
+    const verdict = (checker: string, checked: number, complaints: readonly string[]): Verdict => {
+      return { checker, checked, complaints, undecided: 0 }
+    }
+    const leaders = this.#leaders.length
+    return [
+      verdict('one leader in a term', leaders, checkLeaders(this.#leaders)),
+      verdict('equal data at equal index', this.#digests.length, checkDigests(this.#digests)),
+      verdict('nobody diverges', leaders, [...this.#divergences]),
+    ]
+  }
+
+  /** Reads the digest of every database at every node, each at least as new as `token`. */
+  async lastDigests(token: string): Promise<Verdict> {
+    const complaints: string[] = []
+    for (const database of this.#databases) {
+      const search = { database, consistency: 'session', atLeast: token, timeoutMs: '30000' }
+      const seen = await Promise.all(
+        this.#nodes.nodes.map(async ({ nodeId, address }) => {
+          const answer = await digestOf(address, search, 40_000)
+          return { nodeId, digest: typeof answer === 'string' ? answer : answer.digest }
+        }),
+      )
+      const digests = new Set(seen.map(({ digest }) => digest))
+      if (digests.size === 1 && !seen.some(({ digest }) => digest.startsWith('no '))) continue
+      const shown = seen.map(({ nodeId, digest }) => `${nodeId} ${digest}`).join(', ')
+      complaints.push(`${database} is not the same everywhere: ${shown}`)
+    }
+    const checked = this.#databases.length * this.#nodes.nodes.length
+    return { checker: 'equal data in the end', checked, complaints, undecided: 0 }
+  }
+
+  async #run(): Promise<void> {
+    for (let look = 1; !this.#isStopped; look += 1) {
+      await Promise.all(this.#nodes.nodeIds.map(nodeId => this.#lookAt(nodeId)))
+      if (look % DIGESTS_EVERY_LOOKS === 0) {
+        const database = this.#databases[(look / DIGESTS_EVERY_LOOKS) % this.#databases.length]
+        if (database !== undefined) await this.#digest(database)
+      }
+      await pause(LOOK_EVERY_MS)
+    }
+  }
+
+  async #lookAt(nodeId: string): Promise<void> {
+    const status = await this.#nodes.status(nodeId)
+    if (status === undefined) return
+    const { role, term, state, commitIndex, appliedIndex, divergence, lastError } = status
+    this.#history.remark({ nodeId, role, term, state, commitIndex, appliedIndex, lastError })
+    if (role === 'leader') this.#leaders.push({ nodeId, term })
+    if (divergence !== null) this.#divergences.add(`${nodeId}: ${JSON.stringify(divergence)}`)
+  }
+
+  async #digest(database: string): Promise<void> {
+    const search = { database, consistency: 'local', timeoutMs: String(DIGEST_MS_MAX) }
+    await Promise.all(
+      this.#nodes.nodes.map(async ({ nodeId, address }) => {
+        const answer = await digestOf(address, search, DIGEST_MS_MAX)
+        if (typeof answer === 'string') return
+        this.#digests.push({ nodeId, database, index: answer.index, digest: answer.digest })
+      }),
+    )
+  }
+}
+
+/** The digest, or a sentence that begins with "no". */
+async function digestOf(
+  address: string,
+  search: Record<string, string>,
+  timeoutMs: number,
+): Promise<DigestResponse | string> {
+  try {
+    const url = `http://${address}/digest?${new URLSearchParams(search).toString()}`
+    const answer = await fetch(url, { signal: AbortSignal.timeout(timeoutMs) })
+    const text = await answer.text()
+    return answer.ok ? (JSON.parse(text) as DigestResponse) : `no digest: ${text}`
+  } catch (error) {
+    return `no digest: ${String(error)}`
+  }
+}

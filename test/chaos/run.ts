@@ -1,0 +1,261 @@
+/**
+ * One fault run: founds a cluster of real processes, lets clients work, does to it what the seed
+ * says, heals it, and judges every answer.
+ */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { createClient } from '../../src/client/client.ts'
+import { SimRandom } from '../../sim/sim-random.ts'
+import { BankWorkload } from './bank-workload.ts'
+import { FreshnessWorkload } from './freshness-workload.ts'
+import { LedgerWorkload } from './ledger-workload.ts'
+import { ListWorkload } from './list-workload.ts'
+import { NamespaceNetwork } from './namespace-network.ts'
+import { FAULTS, planFaults } from './nemesis.ts'
+import type { ActiveFault, PlannedFault } from './nemesis.ts'
+import type { ChaosNetwork } from './network.ts'
+import { ChaosNodes } from './nodes.ts'
+import { Observer } from './observer.ts'
+import { ProxyNetwork } from './proxy-network.ts'
+import { RegisterWorkload } from './register-workload.ts'
+import { History, Workers } from './workload.ts'
+import type { Verdict, Workload } from './workload.ts'
+
+export interface ChaosOptions {
+  readonly seed: number
+  readonly minutes: number
+  readonly nodes: number
+  /** Absent: namespaces and proxies in turn, by the seed, where both are possible. */
+  readonly network: 'namespaces' | 'proxies' | undefined
+  /** Names of faults; all if absent. */
+  readonly only: readonly string[] | undefined
+  /** Clients of each workload. */
+  readonly clients: number
+  /** Mean pause of a client between two requests. */
+  readonly pauseMs: number
+  /** Where everything is kept, also of a run without complaints. */
+  readonly keep: string | undefined
+  readonly log: (text: string) => void
+}
+
+export interface ChaosReport {
+  readonly verdicts: readonly Verdict[]
+  /** Faults by kind. */
+  readonly faults: ReadonlyMap<string, number>
+  /** Kinds that could not be had, with the reason. */
+  readonly notRun: readonly string[]
+  readonly acknowledged: number
+  readonly readsAnswered: number
+  /** Failures by code. */
+  readonly failures: ReadonlyMap<string, number>
+  readonly longestGapMs: number
+  /** When that began, from the beginning of the run. */
+  readonly longestGapAtMs: number
+  /** Where histories and logs were kept. */
+  readonly kept: string | undefined
+}
+
+const REQUEST_MS_MAX = 5000
+const PINNED_REQUEST_MS_MAX = 1500
+const RECOVERY_MS_MAX = 60_000
+/** Small files and queues, so that a short run goes through many of them. */
+const NODE_OPTIONS = ['--segment-size-bytes', '262144', '--log-fill-bytes', '65536']
+
+/** True if no checker has a complaint. */
+export function isSound({ verdicts }: ChaosReport): boolean {
+  return verdicts.every(({ complaints }) => complaints.length === 0)
+}
+
+export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
+  mkdirSync('.lockstep', { recursive: true })
+  const directory = resolve(options.keep ?? mkdtempSync(join('.lockstep', 'chaos-')))
+  mkdirSync(directory, { recursive: true })
+  const random = new SimRandom(options.seed, 'chaos')
+  const network = makeNetwork(options, random)
+  options.log(`seed ${options.seed}, ${options.nodes} nodes, network of ${network.name}`)
+  const nodes = await ChaosNodes.start({
+    nodes: options.nodes,
+    directory,
+    network,
+    options: NODE_OPTIONS,
+  })
+  let isKept = true
+  try {
+    const report = await new Run(options, nodes, random, directory).run()
+    isKept = options.keep !== undefined || !isSound(report)
+    return { ...report, kept: isKept ? directory : undefined }
+  } finally {
+    await nodes.stop()
+    nodes.unmount(isKept)
+    if (!isKept) rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+function makeNetwork({ seed, network, log }: ChaosOptions, random: SimRandom): ChaosNetwork {
+  const whyNot = NamespaceNetwork.whyNot()
+  const wanted = network ?? (seed % 2 === 0 ? 'namespaces' : 'proxies')
+  if (wanted === 'namespaces' && whyNot === undefined) return new NamespaceNetwork()
+  if (wanted === 'namespaces') log(`not run: network namespaces: ${whyNot}; proxies instead`)
+  return new ProxyNetwork(random.stream('network'))
+}
+
+class Run {
+  readonly #options: ChaosOptions
+  readonly #nodes: ChaosNodes
+  readonly #random: SimRandom
+  readonly #history: History
+  readonly #workloads: readonly Workload[]
+  readonly #faults = new Map<string, number>()
+  readonly #notRun: string[] = []
+  readonly #startedMs = performance.now()
+
+  constructor(options: ChaosOptions, nodes: ChaosNodes, random: SimRandom, directory: string) {
+    this.#options = options
+    this.#nodes = nodes
+    this.#random = random
+    this.#history = new History(join(directory, 'history.jsonl'))
+    const admin = createClient({ nodes: nodes.addresses, timeoutMs: 30_000 })
+    this.#workloads = [
+      new RegisterWorkload(this.#history, admin),
+      new ListWorkload(this.#history, admin),
+      new BankWorkload(this.#history, admin),
+      new LedgerWorkload(this.#history, admin),
+      new FreshnessWorkload(this.#history, admin, options.clients),
+    ]
+  }
+
+  async run(): Promise<ChaosReport> {
+    const { clients, pauseMs, minutes } = this.#options
+    const databases = ['registers', 'lists', 'bank', 'ledger', 'freshness']
+    for (const workload of this.#workloads) await workload.prepare()
+    const observer = new Observer(this.#nodes, this.#history, databases)
+    const workers = this.#workloads.map((workload, at) => {
+      const random = this.#random.stream(`workload ${at}`)
+      const limits = {
+        timeoutMs: REQUEST_MS_MAX,
+        pinnedTimeoutMs: PINNED_REQUEST_MS_MAX,
+        pauseMs,
+      }
+      return new Workers(workload, clients, this.#nodes.addresses, random, limits)
+    })
+    const beganMs = performance.now()
+    await this.#disturb(minutes * 60_000)
+    const recovered = await this.#recover()
+    await Promise.all(workers.map(each => each.stop()))
+    await observer.stop()
+    const endedMs = performance.now()
+    const verdicts = [recovered, ...(await this.#judge(observer)), ...this.#judgeNodes()]
+    await this.#history.close()
+    const gap = longestGap([beganMs, ...this.#history.acknowledgedAtMs, endedMs])
+    return {
+      verdicts,
+      faults: this.#faults,
+      notRun: this.#notRun,
+      acknowledged: this.#history.acknowledgedAtMs.length,
+      readsAnswered: this.#history.readsAnswered,
+      failures: this.#history.failures,
+      longestGapMs: gap.lengthMs,
+      longestGapAtMs: gap.beganMs - this.#startedMs,
+      kept: undefined,
+    }
+  }
+
+  /** Goes through the plan; each fault ends after its time, whatever else is going on. */
+  async #disturb(durationMs: number): Promise<void> {
+    const { only } = this.#options
+    const chosen = FAULTS.filter(({ name }) => only === undefined || only.includes(name))
+    const kinds = chosen.filter(kind => {
+      const reason = kind.whyNot(this.#nodes)
+      if (reason !== undefined) this.#notRun.push(`${kind.name}: ${reason}`)
+      return reason === undefined
+    })
+    const beganMs = performance.now()
+    const plan =
+      kinds.length === 0 ? [] : planFaults(kinds, this.#random.stream('plan'), durationMs)
+    const running: Promise<void>[] = []
+    for (const planned of plan) {
+      await pause(Math.max(0, beganMs + planned.atMs - performance.now()))
+      const fault = await planned.kind.begin(this.#nodes, planned.random)
+      if (fault !== undefined) running.push(this.#during(planned, fault))
+    }
+    await pause(Math.max(0, beganMs + durationMs - performance.now()))
+    await Promise.all(running)
+  }
+
+  async #during({ kind, lastsMs }: PlannedFault, fault: ActiveFault): Promise<void> {
+    this.#faults.set(kind.name, (this.#faults.get(kind.name) ?? 0) + 1)
+    this.#note(`${kind.name}: ${fault.what}, for ${Math.round(lastsMs)} ms`)
+    await pause(lastsMs)
+    await fault.undo()
+    this.#note(`  ${kind.name} is over`)
+  }
+
+  /** Ends all faults; then every node must serve again within a time. */
+  async #recover(): Promise<Verdict> {
+    const nodes = this.#nodes
+    await nodes.network.heal()
+    for (const nodeId of nodes.nodeIds) {
+      nodes.setClock(nodeId, 0)
+      if (nodes.hasSmallDisks) nodes.freeDisk(nodeId)
+      nodes.start(nodeId)
+    }
+    const healedMs = performance.now()
+    const complaints: string[] = []
+    try {
+      await nodes.ready(RECOVERY_MS_MAX)
+      this.#note(`all nodes are well ${Math.round(performance.now() - healedMs)} ms after the end`)
+    } catch (error) {
+      complaints.push(String(error))
+    }
+    return { checker: 'recovery', checked: nodes.nodeIds.length, complaints, undecided: 0 }
+  }
+
+  async #judge(observer: Observer): Promise<Verdict[]> {
+    const reader = createClient({ nodes: this.#nodes.addresses, timeoutMs: 60_000 })
+    const verdicts: Verdict[] = []
+    try {
+      for (const workload of this.#workloads) verdicts.push(...(await workload.judge(reader)))
+      verdicts.push(await observer.lastDigests(reader.token ?? ''))
+    } catch (error) {
+      const complaints = [`the last reads failed: ${String(error)}`]
+      verdicts.push({ checker: 'last reads', checked: 1, complaints, undecided: 0 })
+    }
+    return [...verdicts, ...observer.judge()]
+  }
+
+  /** A node may end by itself only if its disk had been filled. */
+  #judgeNodes(): Verdict[] {
+    const { deaths } = this.#nodes
+    const strange = deaths.filter(({ hadFullDisk }) => !hadFullDisk)
+    for (const { nodeId, how } of deaths) this.#note(`${nodeId} ended by itself: ${how}`)
+    const ended = strange.map(({ nodeId, how, lastWords }) => `${nodeId}: ${how}: ${lastWords}`)
+    const { bugs, acknowledgedAtMs } = this.#history
+    const checked = acknowledgedAtMs.length
+    return [
+      {
+        checker: 'no node ends by itself',
+        checked: deaths.length,
+        complaints: ended,
+        undecided: 0,
+      },
+      { checker: 'no internal error', checked, complaints: bugs, undecided: 0 },
+    ]
+  }
+
+  #note(text: string): void {
+    const seconds = ((performance.now() - this.#startedMs) / 1000).toFixed(1)
+    this.#options.log(`${seconds.padStart(6)} s  ${text}`)
+    this.#history.remark({ nemesis: text })
+  }
+}
+
+function longestGap(timesMs: readonly number[]): { beganMs: number; lengthMs: number } {
+  const sorted = [...timesMs].sort((left, right) => left - right)
+  let longest = { beganMs: 0, lengthMs: 0 }
+  for (const [at, beganMs] of sorted.entries()) {
+    const lengthMs = (sorted[at + 1] ?? beganMs) - beganMs
+    if (lengthMs > longest.lengthMs) longest = { beganMs, lengthMs }
+  }
+  return longest
+}
