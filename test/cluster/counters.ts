@@ -1,0 +1,72 @@
+/**
+ * Clients that add one to counters, again and again, through whatever happens to the cluster. Each
+ * counts its own successes, so that the counters in the database tell whether a write was lost or
+ * took effect twice.
+ */
+import { createClient, type Client } from '../../src/client/index.ts'
+
+/** One counter for each client. */
+export async function createCounters(
+  addresses: readonly string[],
+  database: string,
+  count: number,
+): Promise<Client> {
+  const db = createClient({ nodes: addresses, database, timeoutMs: 30_000 })
+  await db.command({ action: 'create_db', database })
+  await db.batch([
+    'CREATE TABLE counters (id INTEGER PRIMARY KEY, value INTEGER NOT NULL)',
+    ...Array.from({ length: count }, (_, id) => ({
+      sql: 'INSERT INTO counters VALUES (?, 0)',
+      params: [id],
+    })),
+  ])
+  return db
+}
+
+export class Counting {
+  readonly counted: number[]
+  readonly errors: unknown[] = []
+  readonly #running: Promise<void>[]
+  #isStopped = false
+
+  /** Every client is one of its own, which knows only one node at first. */
+  constructor(addresses: readonly string[], database: string, count: number) {
+    this.counted = Array.from({ length: count }, () => 0)
+    this.#running = this.counted.map((_, id) => {
+      const nodes = [addresses[id % addresses.length] ?? '']
+      return this.#run(createClient({ nodes, database, timeoutMs: 30_000 }), id)
+    })
+  }
+
+  get total(): number {
+    return this.counted.reduce((sum, count) => sum + count, 0)
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true
+    await Promise.all(this.#running)
+  }
+
+  async #run(db: Client, id: number): Promise<void> {
+    while (!this.#isStopped) {
+      try {
+        const sql = 'UPDATE counters SET value = value + 1 WHERE id = ? RETURNING value'
+        const { rows } = await db.execute<{ value: number }>(sql, [id])
+        this.counted[id] = (this.counted[id] ?? 0) + 1
+        // Nobody else writes this counter: what comes back is what this client has counted.
+        if (rows[0]?.value !== this.counted[id]) {
+          throw new Error(`counter ${id} is ${rows[0]?.value}, not ${this.counted[id]}`)
+        }
+      } catch (error) {
+        this.errors.push(error)
+        return
+      }
+    }
+  }
+}
+
+/** The counters as the database has them. */
+export async function readCounters(db: Client): Promise<number[]> {
+  const { rows } = await db.query<{ value: number }>('SELECT value FROM counters ORDER BY id')
+  return rows.map(({ value }) => value)
+}
