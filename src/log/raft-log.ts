@@ -158,6 +158,10 @@ export class RaftLog implements ReplicatedLog {
       this.#process()
     })
     this.#parts.peers.on('raft', (from, body) => this.#receive(from, body))
+    // What was on its way is lost; whoever comes back is asked at once where its log is.
+    this.#parts.peers.onLink((peer, _lane, isConnected) => {
+      if (!isConnected) this.#snapshots.undeliverable(peer)
+    })
   }
 
   get nextProposal(): ProposalNumber {

@@ -47,7 +47,7 @@ export class SnapshotTraffic {
     }
   }
 
-  /** An offer could not be sent at all. */
+  /** An offer could not be sent, or may have been lost. */
   undeliverable(to: number): void {
     this.#offeredAtMs.delete(to)
     this.#node.reportSnapshot(to, false)

@@ -84,6 +84,11 @@ export class LogNode {
     return hadWork
   }
 
+  /** Does only so much of what the disk has to do. */
+  writeOnly(count: number): void {
+    for (let left = count; left > 0; left -= 1) this.#diskWork.shift()?.()
+  }
+
   /** The power fails, with all that was not flushed gone, and another process begins. */
   restart(): void {
     this.log.stop(() => {})
