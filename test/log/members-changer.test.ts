@@ -174,6 +174,53 @@ test('while a joint membership is in force no other change begins', () => {
   assert.deepEqual(replaced.map(codeOf), ['ok'])
 })
 
+test('a new leader in a joint membership changes nothing before it is left', () => {
+  const bench = ledBench()
+  bench.addLearner(1, 4)
+  const { lastIndex } = bench.node(1).log.status()
+  // Nobody gets the entry that leaves it.
+  bench.isLost = (_from, _to, _lane, message) =>
+    message.entries.some(({ type, index }) => type === 'config' && index > lastIndex + 1)
+  ask(bench.node(1), { type: 'replace', remove: 3, promote: 4 }, 100_000)
+  bench.pass(2 * TICK_MS)
+  bench.isLost = (from, to, _lane, message) =>
+    from === 1 ||
+    to === 1 ||
+    message.entries.some(({ type, index }) => type === 'config' && index > lastIndex + 1)
+  const next = untilLed(bench, ({ id }) => id !== 1)
+  assert.deepEqual(next.log.status().membership.votersOutgoing, [1, 2, 3])
+  assert.deepEqual(ask(next, newcomer(5)).map(codeOf), ['MEMBERS_BUSY'])
+})
+
+test('a change that was given up waiting for still keeps others from beginning', () => {
+  const bench = ledBench()
+  const leader = bench.node(1)
+  bench.isLost = (_from, to, _lane, { type }) => to === 1 && type === 'append-response'
+  const outcomes = ask(leader, newcomer(4), TICK_MS)
+  bench.pass(2 * TICK_MS)
+  assert.deepEqual(outcomes.map(codeOf), ['COMMIT_TIMEOUT'])
+  assert.deepEqual(ask(leader, newcomer(5)).map(codeOf), ['MEMBERS_BUSY'])
+})
+
+test('leadership goes to a voter that stays one, not to one that has more and is going', () => {
+  const bench = ledBench()
+  const leader = bench.node(1)
+  bench.addLearner(1, 4)
+  const { lastIndex } = leader.log.status()
+  bench.isLost = (from, _to, _lane, message) =>
+    from === 1 && message.entries.some(({ index }) => index > lastIndex + 1)
+  ask(leader, { type: 'replace', remove: 3, promote: 4 }, 100_000)
+  bench.pass(2 * TICK_MS)
+  assert.deepEqual(leader.log.status().membership.votersOutgoing, [1, 2, 3])
+  // The second and the new one lack an entry that the third has.
+  bench.isLost = (from, to, lane) => from === 1 && to !== 3 && lane === 'data'
+  bench.pass(2 * TICK_MS)
+  leader.log.transferLeadership()
+  bench.heal()
+  bench.pass(ELECTION_MS)
+  assert([2, 4].includes(must(leader.log.status().leader)))
+})
+
 test('no member changes before the leader has committed an entry of its term', () => {
   const bench = ledBench()
   // Entries of the next leader are lost, so that it leads and commits nothing.

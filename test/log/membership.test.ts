@@ -82,6 +82,7 @@ test('each change makes the next membership, and what is gone is remembered', ()
     moved.members.map(({ address }) => address),
     ['host-1:1', 'new:9'],
   )
+  assert.equal(moved.nextRaftId, 5)
 })
 
 test('a voter of the old half is a member until that half is dropped', () => {
