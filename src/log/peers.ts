@@ -1,21 +1,23 @@
 /**
  * Peers shares one transport among everything that members of a group say to each other: the
  * messages of Raft, forwarded requests and their answers, and the reports of health. Each frame
- * carries the group, although there is only one group yet.
+ * carries the group, although there is only one group yet. The handshake has settled versions; what
+ * this program can't read all the same is refused with a sentence, and harms nothing but itself.
  *
  * Frame: u8 version (1), u32 group id (big endian), u8 kind, body.
  */
+import { DbError } from '../base/errors.ts'
 import type { Clock, Lane, MemberList, PeerHandler, PeerTransport } from '../base/ports.ts'
 
 const FRAME_VERSION = 1
 const FRAME_HEAD_BYTES = 6
+/** So many different ones are told of. */
+const REFUSALS_MAX = 100
 
 const KINDS = ['raft', 'forward', 'forward-reply', 'report', 'testimony'] as const
 
 /** What a frame carries. */
 export type FrameKind = (typeof KINDS)[number]
-
-export type FrameListener = (from: number, body: Uint8Array) => void
 
 export type LinkListener = (peer: number, lane: Lane, isConnected: boolean) => void
 
@@ -31,7 +33,9 @@ export class Peers {
   readonly #transport: PeerTransport
   readonly #clock: Clock
   readonly #head: Uint8Array
-  readonly #listeners = new Map<FrameKind, FrameListener>()
+  readonly #listeners = new Map<FrameKind, (from: number, body: Uint8Array) => void>()
+  readonly #refusals = new Set<string>()
+  #onRefused: (from: number, error: DbError) => void = () => {}
   readonly #linkListeners: LinkListener[] = []
   readonly #contacts = new Map<
     number,
@@ -47,9 +51,31 @@ export class Peers {
     view.setUint32(1, groupId)
   }
 
-  /** Registers the one listener of a kind; all must be there before `listen`. */
-  on(kind: FrameKind, listener: FrameListener): void {
-    this.#listeners.set(kind, listener)
+  /**
+   * Registers the one listener of a kind; all must be there before `listen`. A body that `decode`
+   * refuses with CORRUPT or WRONG_DATA is dropped, as if it had been lost on its way, and told.
+   */
+  on<T>(
+    kind: FrameKind,
+    decode: (body: Uint8Array) => T,
+    listener: (from: number, message: T) => void,
+  ): void {
+    this.#listeners.set(kind, (from, body) => {
+      let message: T
+      try {
+        message = decode(body)
+      } catch (error) {
+        if (!(error instanceof DbError)) throw error
+        this.#refuse(from, error)
+        return
+      }
+      listener(from, message)
+    })
+  }
+
+  /** Registers who is told of frames that this program can't read, of each peer and reason once. */
+  onRefused(listener: (from: number, error: DbError) => void): void {
+    this.#onRefused = listener
   }
 
   onLink(listener: LinkListener): void {
@@ -108,12 +134,31 @@ export class Peers {
 
   #onFrame(from: number, frame: Uint8Array): void {
     this.#contact(from).lastFrameMs = this.#clock.monotonicMs()
-    // A frame of another version or group is for somebody else. The handshake has settled versions
-    // already, so this is only reached when a group was removed on one side.
-    if (frame.byteLength < FRAME_HEAD_BYTES) return
-    for (let at = 0; at < FRAME_HEAD_BYTES - 1; at += 1) if (frame[at] !== this.#head[at]) return
+    const refusal = this.#refusal(frame)
+    if (refusal !== undefined) return this.#refuse(from, new DbError('WRONG_DATA', refusal))
     const kind = KINDS[frame[5] ?? KINDS.length]
-    if (kind === undefined) return
-    this.#listeners.get(kind)?.(from, frame.subarray(FRAME_HEAD_BYTES))
+    if (kind !== undefined) this.#listeners.get(kind)?.(from, frame.subarray(FRAME_HEAD_BYTES))
+  }
+
+  /** Why this frame is not for this program, if it isn't. */
+  #refusal(frame: Uint8Array): string | undefined {
+    if (frame.byteLength < FRAME_HEAD_BYTES) return `a frame of ${frame.byteLength} bytes`
+    const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength)
+    const version = view.getUint8(0)
+    if (version !== FRAME_VERSION) {
+      return `a frame in format ${version}; this program speaks ${FRAME_VERSION}`
+    }
+    for (let at = 1; at < FRAME_HEAD_BYTES - 1; at += 1) {
+      if (frame[at] !== this.#head[at]) return `a frame for group ${view.getUint32(1)}`
+    }
+    const kind = view.getUint8(FRAME_HEAD_BYTES - 1)
+    return KINDS[kind] === undefined ? `a frame of the unknown kind ${kind}` : undefined
+  }
+
+  #refuse(from: number, error: DbError): void {
+    const key = `${from} ${error.message}`
+    if (this.#refusals.has(key) || this.#refusals.size >= REFUSALS_MAX) return
+    this.#refusals.add(key)
+    this.#onRefused(from, error)
   }
 }

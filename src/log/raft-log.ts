@@ -33,8 +33,10 @@ import { MembersChanger } from './members-changer.ts'
 import { decodeBook, nextMembership, storedMembers, toSnapshot } from './membership.ts'
 import { decodeMessage, encodeMessage } from './peer-codec.ts'
 import type { Peers } from './peers.ts'
+import { Pulse } from './pulse.ts'
 import { ReadRounds } from './read-rounds.ts'
 import { SnapshotTraffic } from './snapshot-traffic.ts'
+import { chooseSuccessor } from './successor.ts'
 
 /**
  * Committed entries are handed over in pages of about so much: at a start all of the log is
@@ -73,11 +75,8 @@ export class RaftLog implements ReplicatedLog {
   readonly #notices: CommitNotices
   readonly #diskWatch: DiskWatch
   #listener: (event: LogEvent) => void = () => {}
-  #timer: Timer | undefined
-  /** When the next tick is due, and how many of them are left to the next mark. */
-  #tickDueMs = 0
+  readonly #pulse: Pulse
   #ticksToMark: number
-  #stallTimer: Timer | undefined
   #isStarted = false
   #isStopped = false
   /** Guards against a step inside a step: the core is never entered twice. */
@@ -98,6 +97,13 @@ export class RaftLog implements ReplicatedLog {
     this.#commitTerm = base.term
     this.#history = new MemberHistory(decodeBook(base.confState, base.book))
     this.#ticksToMark = options.electionTicks
+    this.#pulse = new Pulse({
+      clock: parts.clock,
+      tickMs: options.tickMs,
+      patienceMs: this.#electionMs,
+      onTick: () => this.#tick(),
+      onStall: lateMs => this.#stalled(lateMs),
+    })
     this.#notices = new CommitNotices(parts.clock, notice => this.#transmit(notice))
     this.#node = new RawNode({
       id: parts.raftId,
@@ -154,12 +160,16 @@ export class RaftLog implements ReplicatedLog {
     this.#parts.wal.flush(() => {
       if (this.#isStopped) return
       this.#isStarted = true
-      this.#tickLater()
+      this.#pulse.start()
       this.#process()
     })
-    this.#parts.peers.on('raft', (from, body) => this.#receive(from, body))
+    const { peers, logger } = this.#parts
+    peers.on('raft', decodeMessage, (from, message) => this.#receive(from, message))
+    peers.onRefused((from, error) =>
+      logger.warn({ from, error: error.message }, 'a frame from a peer was refused'),
+    )
     // What was on its way is lost; whoever comes back is asked at once where its log is.
-    this.#parts.peers.onLink((peer, _lane, isConnected) => {
+    peers.onLink((peer, _lane, isConnected) => {
       if (!isConnected) this.#snapshots.undeliverable(peer)
     })
   }
@@ -247,17 +257,7 @@ export class RaftLog implements ReplicatedLog {
   transferLeadership(mayLead: (raftId: number) => boolean = () => true, target?: number): void {
     const status = this.#node.status()
     if (status.role !== 'leader') return
-    let best = NO_ID
-    let bestMatch = -1
-    for (const [id, progress] of status.progress) {
-      const isVoter = status.confState.voters.includes(id)
-      if (id === status.id || !isVoter || !progress.isRecentlyActive || !mayLead(id)) continue
-      if (target !== undefined && id !== target) continue
-      if (progress.match > bestMatch) {
-        best = id
-        bestMatch = progress.match
-      }
-    }
+    const best = chooseSuccessor(status, mayLead, target)
     if (best === NO_ID) return
     this.#node.transferLeader(best)
     this.#process()
@@ -290,8 +290,7 @@ export class RaftLog implements ReplicatedLog {
 
   stop(done: () => void): void {
     this.#isStopped = true
-    this.#timer?.cancel()
-    this.#stallTimer?.cancel()
+    this.#pulse.stop()
     this.#notices.stop()
     this.#pageTimer?.cancel()
     const error = new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one')
@@ -322,37 +321,14 @@ export class RaftLog implements ReplicatedLog {
       })
   }
 
-  #tickLater(): void {
-    const { clock, options } = this.#parts
-    this.#tickDueMs = clock.monotonicMs() + options.tickMs
-    this.#timer = clock.setTimer(options.tickMs, () => this.#tickNow())
-  }
-
   /**
-   * One tick a call, however late it is: after a stall a node first reads what waits in its sockets
-   * before it may believe that its leader is silent.
-   */
-  #tickNow(): void {
-    if (this.#isStopped) return
-    const { clock } = this.#parts
-    const lateMs = clock.monotonicMs() - this.#tickDueMs
-    this.#tickLater()
-    if (lateMs > this.#electionMs && this.#node.role === 'leader') this.#stalled(lateMs)
-    else this.#tick()
-  }
-
-  /**
-   * This process stood still for longer than others wait for a leader: somebody else may lead by
-   * now. What waits in the sockets is read first, and may say so; then what was heard before counts
-   * no more, and without a majority that answers anew this node steps down.
+   * Others may have waited for this leader in vain, and elected another one: what it heard before
+   * counts no more, and without a majority that answers anew it steps down.
    */
   #stalled(lateMs: number): void {
+    if (this.#node.role !== 'leader') return
     this.#parts.logger.warn({ lateMs }, 'this leader stood still; it must be heard anew')
-    this.#stallTimer = this.#parts.clock.setTimer(0, () => {
-      if (this.#isStopped) return
-      this.#node.doubtLeadership()
-      this.#tick()
-    })
+    this.#node.doubtLeadership()
   }
 
   #tick(): void {
@@ -393,9 +369,8 @@ export class RaftLog implements ReplicatedLog {
     return lastFrameMs !== undefined && clock.monotonicMs() - lastFrameMs <= 2 * this.#electionMs
   }
 
-  #receive(from: number, body: Uint8Array): void {
+  #receive(from: number, message: Message): void {
     if (this.#isStopped || !this.#isStarted) return
-    const message = decodeMessage(body)
     // The handshake says who speaks on a connection; a message can't claim to be another's, except
     // that a read request keeps the name of the follower it came from.
     if (message.from !== from || message.to !== this.#parts.raftId) return

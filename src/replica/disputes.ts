@@ -76,7 +76,7 @@ export class Disputes {
 
   constructor(parts: DisputesParts) {
     this.#parts = parts
-    parts.peers.on('testimony', (from, body) => this.#receive(from, decodeTestimony(body)))
+    parts.peers.on('testimony', decodeTestimony, (from, heard) => this.#receive(from, heard))
   }
 
   get dispute(): Dispute | undefined {

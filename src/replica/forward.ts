@@ -72,8 +72,9 @@ export class Forwarder {
   constructor(parts: ForwarderParts) {
     this.#parts = parts
     this.#life = parts.random.below(2 ** 32)
-    parts.peers.on('forward', (from, body) => this.#onRequest(from, body))
-    parts.peers.on('forward-reply', (from, body) => this.#onReply(from, body))
+    const { peers } = parts
+    peers.on('forward', readHead, (from, head) => this.#onRequest(from, head))
+    peers.on('forward-reply', readHead, (from, head) => this.#onReply(from, head))
     parts.peers.onLink((peer, lane, isConnected) => {
       if (lane === 'data' && !isConnected) this.#onCut(peer)
     })
@@ -151,10 +152,7 @@ export class Forwarder {
     }
   }
 
-  #onRequest(from: number, body: Uint8Array): void {
-    const reader = new ByteReader(body)
-    const life = reader.varint()
-    const id = reader.varint()
+  #onRequest(from: number, { life, id, reader }: Head): void {
     const timeoutMs = reader.varint()
     const last = this.#heard.get(from)
     // Numbers of one life only grow on their ordered lane; anything else was heard before.
@@ -174,13 +172,23 @@ export class Forwarder {
     })
   }
 
-  #onReply(from: number, body: Uint8Array): void {
-    const reader = new ByteReader(body)
-    if (reader.varint() !== this.#life) return
-    const id = reader.varint()
+  #onReply(from: number, { life, id, reader }: Head): void {
+    if (life !== this.#life) return
     const waiting = this.#waiting.get(id)
     if (waiting?.leader !== from) return
     this.#waiting.delete(id)
     waiting.done({ type: 'answered', answer: reader })
   }
+}
+
+/** What each frame begins with: who waits for the answer, and as which of its calls. */
+interface Head {
+  readonly life: number
+  readonly id: number
+  readonly reader: ByteReader
+}
+
+function readHead(body: Uint8Array): Head {
+  const reader = new ByteReader(body)
+  return { life: reader.varint(), id: reader.varint(), reader }
 }

@@ -75,7 +75,7 @@ export class Reports {
   constructor(parts: ReportsParts) {
     this.#parts = parts
     this.#life = parts.random.below(2 ** 32)
-    parts.peers.on('report', (from, body) => this.#receive(from, decodeReport(body)))
+    parts.peers.on('report', decodeReport, (from, report) => this.#receive(from, report))
   }
 
   /** Sends a report to every other member. */

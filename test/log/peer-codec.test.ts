@@ -56,9 +56,33 @@ const other: fc.Arbitrary<Message> = fc
   })
   .map(fields => createMessage(fields as Message))
 
+const ids = fc.array(number, { maxLength: 7 })
+const snapshot: fc.Arbitrary<Message> = fc
+  .record({
+    index: number,
+    term: number,
+    voters: ids,
+    learners: ids,
+    votersOutgoing: ids,
+    learnersNext: ids,
+    autoLeave: fc.boolean(),
+    book: bytes,
+    baseIndex: number,
+  })
+  .map(({ index, term, book, baseIndex, ...confState }) =>
+    createMessage({
+      type: 'snapshot',
+      from: 1,
+      to: 2,
+      term,
+      index: baseIndex,
+      snapshot: { metadata: { index, term, confState }, data: book },
+    }),
+  )
+
 test('every message between nodes comes out as it went in', () => {
   fc.assert(
-    fc.property(fc.oneof(append, other), message => {
+    fc.property(fc.oneof(append, other, snapshot), message => {
       assert.deepEqual(decodeMessage(encodeMessage(message)), message)
     }),
   )
@@ -66,7 +90,7 @@ test('every message between nodes comes out as it went in', () => {
 
 test('a message that is cut anywhere is refused, never read as another', () => {
   fc.assert(
-    fc.property(fc.oneof(append, other), fc.nat(), (message, at) => {
+    fc.property(fc.oneof(append, other, snapshot), fc.nat(), (message, at) => {
       const whole = encodeMessage(message)
       const cut = whole.subarray(0, at % whole.byteLength)
       assert.throws(() => decodeMessage(cut), { code: 'CORRUPT' })
@@ -83,5 +107,21 @@ test('a read request keeps the data of its one entry', () => {
 test('messages of a node to its own storage never travel', () => {
   assert.throws(() => encodeMessage(createMessage({ type: 'storage-append', to: -1 })), {
     name: 'AssertionError',
+  })
+})
+
+test('a message of another format or of an unknown type is refused with a sentence', () => {
+  const bytes = encodeMessage(createMessage({ type: 'heartbeat', from: 1, to: 2, term: 3 }))
+  const newer = bytes.slice()
+  newer[0] = 2
+  assert.throws(() => decodeMessage(newer), {
+    code: 'WRONG_DATA',
+    message: 'a message of Raft in format 2; this program speaks 1',
+  })
+  const unknown = bytes.slice()
+  unknown[1] = 200
+  assert.throws(() => decodeMessage(unknown), {
+    code: 'WRONG_DATA',
+    message: 'a message of Raft of the unknown type 200',
   })
 })

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { must } from '../../src/base/assert.ts'
+import { AssertionError, must } from '../../src/base/assert.ts'
+import { DbError } from '../../src/base/errors.ts'
 import type { Lane, MemberList, PeerHandler } from '../../src/base/ports.ts'
 import { type FrameKind, Peers } from '../../src/log/peers.ts'
 import { ManualClock, ManualNetwork } from '../replica/doubles.ts'
@@ -33,7 +34,11 @@ class Bench {
 
   constructor() {
     for (const kind of KINDS) {
-      this.peers.on(kind, (from, body) => this.heard.push(`${kind} ${from}: ${body.join()}`))
+      this.peers.on(
+        kind,
+        body => body,
+        (from, body) => this.heard.push(`${kind} ${from}: ${body.join()}`),
+      )
     }
     this.peers.listen()
   }
@@ -60,7 +65,11 @@ test('what was sent is heard by the one listener of its kind, and from whom', ()
   const nodes = [1, 2].map(id => new Peers(network.transportOf(id), clock, GROUP))
   const [first, second] = nodes
   for (const kind of KINDS) {
-    second?.on(kind, (from, body) => heard.push([kind, from, [...body]]))
+    second?.on(
+      kind,
+      body => body,
+      (from, body) => heard.push([kind, from, [...body]]),
+    )
   }
   second?.listen()
   first?.send(2, 'data', 'forward', new Uint8Array([5]))
@@ -72,18 +81,51 @@ test('what was sent is heard by the one listener of its kind, and from whom', ()
   ])
 })
 
-test('a frame of another version, group or kind, or half a frame, is for somebody else', () => {
+test('a frame of another version, group or kind, or half a frame, is refused with a sentence', () => {
   const bench = new Bench()
-  bench.receive(3, 2, 1, 2, 3, 4, 0, 7)
-  bench.receive(3, 1, 1, 2, 3, 5, 0, 7)
-  bench.receive(3, 1, 9, 2, 3, 4, 0, 7)
-  bench.receive(3, 1, 1, 2, 3, 4, KINDS.length, 7)
-  bench.receive(3, 1, 1, 2, 3, 4)
-  bench.receive(3)
+  const refusals: string[] = []
+  bench.peers.onRefused((from, error) => refusals.push(`${from} ${error.code} ${error.message}`))
+  for (let times = 0; times < 2; times += 1) {
+    bench.receive(3, 2, 1, 2, 3, 4, 0, 7)
+    bench.receive(3, 1, 1, 2, 3, 5, 0, 7)
+    bench.receive(3, 1, 9, 2, 3, 4, 0, 7)
+    bench.receive(3, 1, 1, 2, 3, 4, 200, 7)
+    bench.receive(3, 1, 1, 2, 3, 4)
+    bench.receive(3)
+  }
   assert.deepEqual(bench.heard, [])
+  assert.deepEqual(refusals, [
+    '3 WRONG_DATA a frame in format 2; this program speaks 1',
+    '3 WRONG_DATA a frame for group 16909061',
+    '3 WRONG_DATA a frame for group 151126788',
+    '3 WRONG_DATA a frame of the unknown kind 200',
+    '3 WRONG_DATA a frame of 5 bytes',
+    '3 WRONG_DATA a frame of 0 bytes',
+  ])
 
   bench.receive(3, 1, 1, 2, 3, 4, 0, 7)
   assert.deepEqual(bench.heard, ['raft 3: 7'])
+})
+
+test('a body that can not be read is dropped and told, and what follows it is heard', () => {
+  const network = new ManualNetwork()
+  const clock = new ManualClock()
+  const [first, second] = [1, 2].map(id => new Peers(network.transportOf(id), clock, GROUP))
+  const heard: number[] = []
+  const refusals: string[] = []
+  const decode = (body: Uint8Array): number => {
+    if (body[0] === 0) throw new DbError('CORRUPT', 'it makes no sense')
+    if (body[0] === 1) throw new AssertionError('a mistake of this program')
+    return body.length
+  }
+  second?.on('report', decode, (_from, length) => heard.push(length))
+  second?.onRefused((from, error) => refusals.push(`${from} ${error.message}`))
+  second?.listen()
+  for (const body of [[0], [0, 0], [2]]) first?.send(2, 'data', 'report', new Uint8Array(body))
+  network.deliver()
+  assert.deepEqual([heard, refusals], [[1], ['1 it makes no sense']])
+  first?.send(2, 'data', 'report', new Uint8Array([1]))
+  assert.throws(() => network.deliver(), AssertionError)
 })
 
 test('a frame of a kind that nobody listens for is dropped', () => {
