@@ -115,8 +115,8 @@ export class Founding {
       case 'joining':
         this.#ask(identity)
         break
+      // Who was removed has nothing to wait for.
       case 'removed':
-        this.#settle.reject(removedError(identity))
         break
     }
   }
@@ -288,7 +288,7 @@ function becomeMember(
   const { clusterId, historyId, groupId, raftId, founders, known } = answer
   const head = { format, type: 'member', clusterId, historyId, groupId, nodeId } as const
   const isPromotionDue = as === 'voter'
-  return { ...head, raftId, incarnation, founders, known, hasLog: false, isPromotionDue }
+  return { ...head, raftId, incarnation, founders, known, hasLog: false, isPromotionDue, starts: 0 }
 }
 
 function toMember(
@@ -315,6 +315,7 @@ function toMember(
     known: knownOf(members),
     hasLog: false,
     isPromotionDue: false,
+    starts: 0,
   }
 }
 
@@ -328,8 +329,8 @@ export function removedError(identity: IdentityOf<'removed'>): DbError {
   const { nodeId, clusterId, reason } = identity
   return new DbError(
     'REMOVED',
-    `node ${nodeId} was removed from cluster ${clusterId} (${reason}); ` +
-      'to come back, join with an empty directory under a new id',
+    `node ${nodeId} was removed from cluster ${clusterId}, ${reason}; ` +
+      'to come back it joins with an empty directory under a new id',
   )
 }
 

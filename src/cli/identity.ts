@@ -53,7 +53,8 @@ const identity = z.discriminatedUnion('type', [
    * Belongs to a cluster; who else does, the log says. `founders` are the members that the log
    * begins with, empty if it begins with a snapshot. `hasLog` is true once a log was made: from
    * then on a missing log is a loss, not a beginning. `isPromotionDue`: joined to become a voter,
-   * and is none yet.
+   * and is none yet. `starts`: how often the node was started as a member; the others know an older
+   * copy of the directory by it.
    */
   z.strictObject({
     ...head,
@@ -64,6 +65,7 @@ const identity = z.discriminatedUnion('type', [
     known,
     hasLog: z.boolean(),
     isPromotionDue: z.boolean(),
+    starts: z.int().min(0),
   }),
   /** Was a member, and the others have proved that it is none any more. Serves nothing for ever. */
   z.strictObject({
@@ -203,7 +205,7 @@ function upgrade(content: unknown): unknown {
   const founders = formerMembers.safeParse(members)
   if (rest.type !== 'member' || !founders.success) return next
   const list = knownOf(founders.data)
-  return { ...next, founders: founders.data, known: list, isPromotionDue: false }
+  return { ...next, founders: founders.data, known: list, isPromotionDue: false, starts: 0 }
 }
 
 /** The list that the founding of these members makes. */

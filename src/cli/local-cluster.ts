@@ -38,6 +38,15 @@ export interface LocalNode {
 
 interface Running extends LocalNode {
   process: ChildProcess | undefined
+  /** Of `lockstep join`; undefined for a founder. */
+  readonly joining?: readonly string[]
+}
+
+export interface JoinOptions {
+  /** Stay a learner. */
+  readonly isLearner?: boolean
+  /** An address of this machine; a free one is chosen if it is absent. */
+  readonly address?: string
 }
 
 /** What `GET /nodes` of a node says, as far as it is used here. */
@@ -151,6 +160,33 @@ export class LocalCluster {
     if (node.process === undefined) this.#spawn(node)
   }
 
+  /** Starts `lockstep join` for a new node; nothing waits until it is a member. */
+  async join(nodeId: string, options: JoinOptions = {}): Promise<LocalNode> {
+    const address = options.address ?? `127.0.0.1:${must((await freePorts(1))[0])}`
+    const directory = join(this.#options.directory, nodeId)
+    const joining = options.isLearner === true ? ['--learner'] : []
+    const node: Running = { nodeId, address, directory, process: undefined, joining }
+    this.#nodes.push(node)
+    this.#spawn(node)
+    return node
+  }
+
+  /** The node is listed no more; its process must have ended. */
+  forget(nodeId: string): void {
+    const node = this.#node(nodeId)
+    this.#nodes.splice(this.#nodes.indexOf(node), 1)
+  }
+
+  /** Starts a node that was killed at another address. */
+  async move(nodeId: string): Promise<LocalNode> {
+    const { joining: _joining, ...node } = this.#node(nodeId)
+    const address = `127.0.0.1:${must((await freePorts(1))[0])}`
+    const moved: Running = { ...node, address }
+    this.#nodes.splice(this.#nodes.indexOf(this.#node(nodeId)), 1, moved)
+    this.#spawn(moved)
+    return moved
+  }
+
   /** Ends all nodes. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     await Promise.all(this.#nodes.map(({ nodeId }) => this.kill(nodeId, signal)))
@@ -165,9 +201,12 @@ export class LocalCluster {
 
   #spawn(node: Running): void {
     const others = this.#nodes.filter(other => other !== node).map(({ address }) => address)
-    const args = ['start', '--data', node.directory, '--node-id', node.nodeId]
-    args.push('--listen', node.address)
-    if (others.length > 0 && node !== this.#nodes[0]) args.push('--join', others.join(','))
+    const isFollowing = others.length > 0 && node !== this.#nodes[0]
+    const own = ['--data', node.directory, '--node-id', node.nodeId, '--listen', node.address]
+    const args =
+      node.joining === undefined
+        ? ['start', ...own, ...(isFollowing ? ['--join', others.join(',')] : [])]
+        : ['join', ...others, ...own, ...node.joining]
     args.push(...(this.#options.options ?? []))
     const child = spawn(process.execPath, [programPath('main'), ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],

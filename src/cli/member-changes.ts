@@ -46,6 +46,8 @@ const GRACE_MS = 500
 
 export class MemberChanges {
   readonly #parts: MemberChangesParts
+  /** Whom to ask next while no leader is known. */
+  #nextOther = 0
 
   constructor(parts: MemberChangesParts) {
     this.#parts = parts
@@ -92,6 +94,27 @@ export class MemberChanges {
       if (!(error instanceof DbError)) throw error
       done(error)
     }
+  }
+
+  /**
+   * The same for this node's own wishes. A node that has moved hears of no leader, because nobody
+   * knows yet where it is; then it asks the others one after the other.
+   */
+  changeAnywhere(
+    request: MembersRequest,
+    timeoutMs: number,
+    done: (outcome: MembersResponse | DbError) => void,
+  ): void {
+    const { log, identity } = this.#parts
+    const { leader, membership } = log.status()
+    const others = membership.members.filter(({ raftId }) => raftId !== identity.raftId)
+    const other = others[this.#nextOther % Math.max(1, others.length)]
+    this.#nextOther += 1
+    const asked = { timeoutMs, isForwarded: false }
+    if (leader !== undefined || other === undefined) return this.change(request, asked, done)
+    this.#ask(other, '/members', JSON.stringify({ ...request, timeoutMs }), {}, timeoutMs, answer =>
+      done(answer instanceof DbError ? answer : (JSON.parse(answer) as MembersResponse)),
+    )
   }
 
   /** Lets a node in that proved to know the secret, as a learner. It may ask again and again. */
@@ -175,7 +198,11 @@ export class MemberChanges {
     const change = toChange(request, membership)
     const leaving = change.type === 'replace' ? change.remove : change.raftId
     const isOwnEnd = change.type !== 'set-address' && change.type !== 'promote' && leaving === self
-    if (isOwnEnd && membership.voters.length > 1) {
+    if (isOwnEnd && membership.voters.length === 1) {
+      const message = 'it is the only voter, without which nobody could lead'
+      return done(new DbError('MEMBERS_REFUSED', `${message}; promote another node first`))
+    }
+    if (isOwnEnd) {
       // A successor does it: a leader that removes itself would take what waits with it.
       this.#handOver(undefined, asked, error => {
         if (error === undefined) this.change(request, { ...asked, isForwarded: false }, done)
@@ -211,19 +238,30 @@ export class MemberChanges {
     asked: Asked,
     done: (outcome: string | DbError) => void,
   ): void {
-    const { clock, log } = this.#parts
-    const leader = leaderOf(log.status())
+    const leader = leaderOf(this.#parts.log.status())
     if (leader === null || asked.isForwarded) {
       const message = leader === null ? 'nobody leads right now' : `${leader.nodeId} leads now`
       done(new DbError('NO_LEADER', `${message}; ask again in a moment`))
       return
     }
-    const headers = { [FORWARDED_HEADER]: '1' }
-    const timeoutMs = asked.timeoutMs + GRACE_MS
-    postToNode({ address: leader.address, path, body, headers, timeoutMs, clock }, outcome => {
+    this.#ask(leader, path, body, { [FORWARDED_HEADER]: '1' }, asked.timeoutMs, done)
+  }
+
+  #ask(
+    node: { readonly nodeId: string; readonly address: string },
+    path: string,
+    body: string,
+    headers: Readonly<Record<string, string>>,
+    waitMs: number,
+    done: (outcome: string | DbError) => void,
+  ): void {
+    const { clock } = this.#parts
+    const { address, nodeId } = node
+    const timeoutMs = waitMs + GRACE_MS
+    postToNode({ address, path, body, headers, timeoutMs, clock }, outcome => {
       if (outcome instanceof Error) {
         // It may have been done: whoever asks looks at the members, or asks for the same again.
-        const message = `the leader ${leader.nodeId} did not answer: ${outcome.message}`
+        const message = `node ${nodeId} did not answer: ${outcome.message}`
         done(new DbError('CONNECTION_LOST', message, { cause: outcome }))
         return
       }

@@ -54,7 +54,7 @@ export class MemberKeeper {
     const own = membership.members.find(member => member.raftId === raftId)
     if (own === undefined) {
       // A log that is read from its beginning tells of times before this node joined.
-      if (raftId < membership.nextRaftId) this.removed(`by entry ${membership.index} of the log`)
+      if (raftId < membership.nextRaftId) this.removed(`by entry ${membership.index} of its log`)
       return
     }
     const isPromotionDue = this.#identity.isPromotionDue && !membership.voters.includes(raftId)
@@ -80,13 +80,13 @@ export class MemberKeeper {
   }
 
   /**
-   * Notes that the log of this member is on its disk. To be called when the empty log is durable
-   * and before the node votes or confirms anything: a crash in between only means to look again,
-   * and after it nobody can take an emptied log directory for a new node.
+   * Notes this start, and that the log of this member is on its disk. To be called when the empty
+   * log is durable and before the node speaks to another one: a crash in between only means to look
+   * again, and after it nobody can take an emptied log directory for a new node.
    */
-  noteLog(): void {
-    if (this.#identity.hasLog) return
-    this.#identity = { ...this.#identity, hasLog: true }
+  noteStart(): void {
+    const starts = this.#identity.starts + 1
+    this.#identity = { ...this.#identity, hasLog: true, starts }
     this.#write(this.#identity)
   }
 

@@ -14,6 +14,7 @@ import { RaftLog } from '../log/raft-log.ts'
 import { fastCrc32, RealDisk } from '../platform/disk.ts'
 import { PEER_LIMITS } from '../platform/peer-limits.ts'
 import { TcpPeerTransport } from '../platform/peer-transport.ts'
+import type { PeerMember } from '../platform/roster.ts'
 import { HttpSnapshotTransfer } from '../platform/snapshot-transfer.ts'
 import { Replica } from '../replica/replica.ts'
 import { Wal } from '../wal/wal.ts'
@@ -65,7 +66,7 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
     logger,
     pool: { readersMax: settings.maxReaders },
   })
-  const transport = openTransport(options, error => keeper.removed(error.message))
+  const transport = openTransport(options, by => keeper.removed(`says node ${by.nodeId}`))
   const peers = new Peers(transport, clock, groupId)
   const wal = openWal(options, `${group}/log`)
   await new Promise<void>(resolve => wal.flush(resolve))
@@ -116,19 +117,16 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
     address: settings.address,
     onMembers: membership => transport.setMembers(membership),
     onRemoved: options.onRemoved,
-    change: (request, done) => {
-      const asked = { timeoutMs: CHANGE_TIMEOUT_MS, isForwarded: false }
-      changes.change(request, asked, outcome => {
+    change: (request, done) =>
+      changes.changeAnywhere(request, CHANGE_TIMEOUT_MS, outcome => {
         done(outcome instanceof DbError ? outcome : undefined)
-      })
-    },
+      }),
     isCaughtUp: () => {
       const { appliedIndex, engine: state, log: logStatus } = replica.status()
       return state === 'ready' && appliedIndex + CAUGHT_UP_ENTRIES >= logStatus.commitIndex
     },
   })
-  // From here on a missing log is a loss, not a beginning.
-  keeper.noteLog()
+  keeper.noteStart()
   replica.start()
   const snapshots = new SnapshotService(proof, replica, clock, random)
   return { transport, replica, engine, keeper, changes, snapshots }
@@ -136,7 +134,7 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
 
 function openTransport(
   options: NodePartsOptions,
-  onRemoved: (error: DbError) => void,
+  onRemoved: (by: PeerMember) => void,
 ): TcpPeerTransport {
   const { settings, identity, secret, build, clock, random, logger } = options
   const { clusterId, historyId, groupId, nodeId, raftId, incarnation } = identity
@@ -151,6 +149,7 @@ function openTransport(
       secret,
       groupIds: [groupId],
       address: settings.address,
+      starts: identity.starts + 1,
       options: settings.clusterOptions,
     },
     members: identity.known,

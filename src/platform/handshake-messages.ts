@@ -39,6 +39,8 @@ const card = z.object({
   raftId,
   incarnation: name,
   bootId: hex(16),
+  /** How often the data directory was started. */
+  starts: z.int().min(0),
   build: z.string().max(300),
   /** Of the data: another one after the cluster was recovered or restored. */
   historyId: name,

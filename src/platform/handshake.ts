@@ -11,6 +11,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto'
 import { assert } from '../base/assert.ts'
 import { DbError, ERRORS, type ErrorCode } from '../base/errors.ts'
 import type { Lane } from '../base/ports.ts'
+import type { Boot } from './boot-register.ts'
 import {
   type Card,
   decodeCard,
@@ -34,6 +35,8 @@ export interface NodeFacts {
   readonly address: string
   /** Random name of this run of the process, 32 hexadecimal digits. */
   readonly bootId: string
+  /** How often the data directory was started, this time included. */
+  readonly starts: number
   /** Names the SQL engine's exact build: replicas must compute the same. */
   readonly build: string
   /** Options that should be the same on every node. */
@@ -50,7 +53,7 @@ export type HandshakeStep =
       readonly type: 'done'
       readonly message?: Uint8Array
       readonly peer: PeerMember
-      readonly bootId: string
+      readonly boot: Boot
       readonly lane: Lane
       /** The version that both speak. */
       readonly version: number
@@ -134,7 +137,7 @@ export class DialerHandshake implements Handshake {
     this.#state = 'over'
     const difference = differenceOf(this.#facts, card)
     const version = this.#version
-    return { type: 'done', peer, bootId: card.bootId, lane: this.#lane, version, difference }
+    return { type: 'done', peer, boot: bootOf(card), lane: this.#lane, version, difference }
   }
 
   #refusal(refusal: Refusal): DbError {
@@ -155,7 +158,7 @@ export class DialerHandshake implements Handshake {
 export class AcceptorHandshake implements Handshake {
   readonly #facts: NodeFacts
   readonly #nonce: Uint8Array
-  readonly #checkBoot: (peer: PeerMember, bootId: string) => void
+  readonly #checkBoot: (peer: PeerMember, boot: Boot) => void
   readonly #transcript: Uint8Array[] = []
   #hello:
     | {
@@ -175,7 +178,7 @@ export class AcceptorHandshake implements Handshake {
   constructor(
     facts: NodeFacts,
     nonce: Uint8Array,
-    checkBoot: (peer: PeerMember, bootId: string) => void,
+    checkBoot: (peer: PeerMember, boot: Boot) => void,
   ) {
     assert(nonce.length === 32, `a nonce has 32 bytes, not ${nonce.length}`)
     this.#facts = facts
@@ -236,15 +239,15 @@ export class AcceptorHandshake implements Handshake {
       throw mixedUp(facts.nodeId, to.nodeId)
     }
     if (to.incarnation !== facts.incarnation) throw otherDisk(facts.nodeId)
-    this.#checkBoot(peer, card.bootId)
+    const boot = bootOf(card)
+    this.#checkBoot(peer, boot)
     const own = JSON.stringify(cardOf(facts))
     this.#transcript.push(Buffer.from(own))
     const mac = macOf(facts.secret, 'acceptor', this.#transcript).toString('hex')
     this.#isOver = true
     const accept = encodeMessage({ type: 'accept', card: own, mac })
     const difference = differenceOf(facts, card)
-    const { bootId } = card
-    return { type: 'done', message: accept, peer, bootId, lane, version, difference }
+    return { type: 'done', message: accept, peer, boot, lane, version, difference }
   }
 }
 
@@ -265,7 +268,8 @@ function refusalBytes(refusal: Refusal): Uint8Array {
 }
 
 function cardOf(facts: NodeFacts): Card {
-  const { clusterId, historyId, nodeId, raftId, incarnation, address, bootId, build } = facts
+  const { clusterId, historyId, nodeId, raftId, incarnation, address } = facts
+  const { bootId, starts, build } = facts
   const groupIds = [...facts.groupIds]
   const options = { ...facts.options }
   return {
@@ -277,9 +281,14 @@ function cardOf(facts: NodeFacts): Card {
     incarnation,
     address,
     bootId,
+    starts,
     build,
     options,
   }
+}
+
+function bootOf({ bootId, starts }: Card): Boot {
+  return { bootId, starts }
 }
 
 /**

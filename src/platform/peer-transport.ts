@@ -29,7 +29,7 @@ export interface PeerTransportOptions {
   readonly random: Random
   readonly logger: Logger
   /** A member proved that this node was removed from the cluster. May be called several times. */
-  readonly onRemoved?: (error: DbError) => void
+  readonly onRemoved?: (by: PeerMember) => void
 }
 
 /** How the connections to one peer are. */
@@ -53,7 +53,12 @@ interface Peer {
   readonly outgoing: Readonly<Record<Lane, OutgoingLane>>
   readonly incoming: Map<Lane, IncomingLane>
   lastContactMs: number | undefined
+  /** The same on the lanes that the peer opened. */
+  lastIncomingMs: number | undefined
 }
+
+/** A peer that was silent for so many of its pings is not thought to be there any more. */
+const ALIVE_PINGS = 3
 
 /** How long a refused caller may take to read why. */
 const LINGER_MS = 1000
@@ -189,8 +194,8 @@ export class TcpPeerTransport implements PeerTransport {
       this.#unproven.delete(oldest)
       oldest.destroy()
     }
-    const handshake = new AcceptorHandshake(this.#facts, random.bytes(32), (peer, bootId) =>
-      this.#boots.check(peer, bootId),
+    const handshake = new AcceptorHandshake(this.#facts, random.bytes(32), (peer, boot) =>
+      this.#boots.check(peer, boot, this.#isHere(peer.raftId)),
     )
     let isProvenOrGone = false
     const giveUp = runHandshake({
@@ -209,12 +214,20 @@ export class TcpPeerTransport implements PeerTransport {
       onDone: (step, rest) => {
         isProvenOrGone = true
         this.#unproven.delete(socket)
-        this.#boots.admit(step.peer, step.bootId)
+        this.#boots.admit(step.peer, step.boot)
         this.#warnOf(step.difference)
         this.#admit(this.#peerAt(step.peer), step.lane, socket, rest)
       },
     })
     if (!isProvenOrGone) this.#unproven.set(socket, giveUp)
+  }
+
+  /** True while the peer is connected and shows life: no new run of it can have begun. */
+  #isHere(raftId: number): boolean {
+    const peer = this.#peers.get(raftId)
+    if (peer?.lastIncomingMs === undefined || peer.incoming.size === 0) return false
+    const { clock, limits } = this.#options
+    return clock.monotonicMs() - peer.lastIncomingMs < ALIVE_PINGS * limits.pingMs
   }
 
   #admit(peer: Peer, lane: Lane, socket: Duplex, rest: Uint8Array): void {
@@ -226,7 +239,7 @@ export class TcpPeerTransport implements PeerTransport {
       socket,
       limits,
       clock,
-      onContact: () => this.#contact(raftId),
+      onContact: () => this.#contact(raftId, true),
       onFrame: body => must(this.#handler).onFrame(raftId, lane, body),
       onClosed: error => {
         if (peer.incoming.get(lane) === incoming) peer.incoming.delete(lane)
@@ -236,7 +249,7 @@ export class TcpPeerTransport implements PeerTransport {
       },
     })
     peer.incoming.set(lane, incoming)
-    this.#contact(raftId)
+    this.#contact(raftId, true)
     logger.debug({ peer: nodeId, lane }, 'a peer opened its lane')
     peer.outgoing.control.wake()
     peer.outgoing.data.wake()
@@ -300,9 +313,9 @@ export class TcpPeerTransport implements PeerTransport {
         lane,
         onOpen: retries => must(this.#handler).onConnected(member.raftId, lane, retries),
         onClosed: reason => must(this.#handler).onDisconnected(member.raftId, lane, reason),
-        onContact: () => this.#contact(member.raftId),
+        onContact: () => this.#contact(member.raftId, false),
         onRefused: error => {
-          if (error.code === 'REMOVED') this.#options.onRemoved?.(error)
+          if (error.code === 'REMOVED') this.#options.onRemoved?.(member)
         },
       })
     return {
@@ -311,6 +324,7 @@ export class TcpPeerTransport implements PeerTransport {
       outgoing: { control: createLane('control'), data: createLane('data') },
       incoming,
       lastContactMs: undefined,
+      lastIncomingMs: undefined,
     }
   }
 
@@ -321,9 +335,11 @@ export class TcpPeerTransport implements PeerTransport {
     this.#options.logger.warn({ difference }, message)
   }
 
-  #contact(raftId: number): void {
+  #contact(raftId: number, isIncoming: boolean): void {
     const peer = this.#peers.get(raftId)
-    if (peer !== undefined) peer.lastContactMs = this.#options.clock.monotonicMs()
+    if (peer === undefined) return
+    peer.lastContactMs = this.#options.clock.monotonicMs()
+    if (isIncoming) peer.lastIncomingMs = peer.lastContactMs
   }
 
   #endSoftly(socket: Duplex, lastBytes: string | Uint8Array): void {

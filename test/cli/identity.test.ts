@@ -31,6 +31,7 @@ const MEMBER = {
   known: { index: 0, members: MEMBERS, nextRaftId: 3 },
   hasLog: false,
   isPromotionDue: false,
+  starts: 0,
 } satisfies Identity
 
 const IDENTITIES: readonly Identity[] = [

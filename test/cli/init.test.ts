@@ -146,7 +146,7 @@ test('a member starts at another address, and its directory stays as it is', t =
   const { incarnation } = founding
   const members = [{ raftId: 1, nodeId: 'n1', address: '127.0.0.1:7001', incarnation }]
   const known = { index: 0, members, nextRaftId: 2 }
-  const more = { founders: members, known, hasLog: true, isPromotionDue: false }
+  const more = { founders: members, known, hasLog: true, isPromotionDue: false, starts: 3 }
   writeIdentity(directory, { ...founding, type: 'member', raftId: 1, ...more })
   const before = readIdentity(directory)
 

@@ -76,10 +76,11 @@ export async function rolesOf(
   return { leader: address(true), follower: address(false), leaderId }
 }
 
-/** Runs one command of the program to its end. */
+/** Runs one command of the program to its end, or until it is stopped after `timeoutMs`. */
 export async function lockstep(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  timeoutMs = 60_000,
 ): Promise<{ readonly code: number | null; readonly output: string }> {
   const child = spawn(process.execPath, [programPath('main'), ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -88,7 +89,9 @@ export async function lockstep(
   let output = ''
   child.stdout.on('data', chunk => (output += String(chunk)))
   child.stderr.on('data', chunk => (output += String(chunk)))
+  const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
   const [code] = (await once(child, 'close')) as [number | null]
+  clearTimeout(timer)
   return { code, output }
 }
 

@@ -4,6 +4,7 @@ import { createHash, createHmac } from 'node:crypto'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { DbError } from '../../src/base/errors.ts'
+import type { Boot } from '../../src/platform/boot-register.ts'
 import {
   AcceptorHandshake,
   DialerHandshake,
@@ -32,6 +33,7 @@ function facts(raftId: number, changes: Partial<NodeFacts> = {}): NodeFacts {
     raftId,
     incarnation: `disk-${raftId}`,
     bootId: `${raftId}`.repeat(32),
+    starts: 1,
     build: 'sqlite 3.50',
     secret: 'the secret of the tests',
     roster: ROSTER,
@@ -58,7 +60,7 @@ function shake(
   acceptorFacts: NodeFacts,
   to = member(2),
   tamper: Tamper = message => message,
-  checkBoot: (peer: PeerMember, bootId: string) => void = () => {},
+  checkBoot: (peer: PeerMember, boot: Boot) => void = () => {},
 ): Outcome {
   const dialer = new DialerHandshake(dialerFacts, to, 'data', nonce(1))
   const acceptor = new AcceptorHandshake(acceptorFacts, nonce(2), checkBoot)
@@ -89,7 +91,7 @@ test('two members of a cluster let each other in and know who the other is', () 
   assert(dialer?.type === 'done' && acceptor?.type === 'done')
   assert.deepEqual([dialer.peer.nodeId, dialer.lane], ['n2', 'data'])
   assert.deepEqual([acceptor.peer.nodeId, acceptor.lane], ['n1', 'data'])
-  assert.equal(acceptor.bootId, '1'.repeat(32))
+  assert.deepEqual(acceptor.boot, { bootId: '1'.repeat(32), starts: 1 })
 })
 
 test('members without a secret let each other in if all agree on having none', () => {

@@ -149,6 +149,7 @@ export function factsOf(members: readonly PeerMember[], raftId: number): Omit<No
     raftId,
     incarnation,
     address,
+    starts: 1,
     build,
     options: { tickMs: 50 },
     secret: SECRET,
@@ -168,7 +169,7 @@ export class PeerNode {
   readonly lines: LoggedLine[]
   readonly transport: TcpPeerTransport
   readonly port: Port
-  /** What members said who proved that this node was removed. */
+  /** Members that proved that this node was removed. */
   readonly removals: string[] = []
 
   constructor(port: Port, facts: Omit<NodeFacts, 'bootId'>, limits: PeerLimits = FAST_LIMITS) {
@@ -184,7 +185,7 @@ export class PeerNode {
       clock,
       random,
       logger,
-      onRemoved: error => this.removals.push(error.message),
+      onRemoved: by => this.removals.push(by.nodeId),
     })
     port.transport = this.transport
     this.transport.listen(this.recorder)

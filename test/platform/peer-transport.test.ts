@@ -132,7 +132,7 @@ test('a node that was stopped and started again is reached again', async t => {
   await waitFor(() => a.lastError(2).includes('ECONNREFUSED'), 'a notices the loss and retries')
   assert.equal(a.send(2, 'control', 'lost'), false)
   await portB.listen()
-  const second = new PeerNode(portB, factsOf(members, 2))
+  const second = new PeerNode(portB, { ...factsOf(members, 2), starts: 2 })
   await waitFor(() => a.isConnectedTo(2) && second.isConnectedTo(1), 'both are connected again')
 
   assert(a.send(2, 'control', 'found'))
@@ -265,7 +265,7 @@ test('a second node under the id of a member is refused by all', async t => {
   assert(a.lines.some(line => line.text.includes('or two nodes run as n2')))
 })
 
-test('of two processes on copies of one data directory the earlier is refused', async t => {
+test('a process on a copy of the data directory is kept out while the original lives', async t => {
   const ports = await openPorts(t, 3)
   const [portA, portB, portCopy] = ports
   assert(portA !== undefined && portB !== undefined && portCopy !== undefined)
@@ -274,11 +274,16 @@ test('of two processes on copies of one data directory the earlier is refused', 
   const original = new PeerNode(portB, factsOf(members, 2))
   await waitFor(() => original.isConnectedTo(1), 'the original is connected')
 
-  const copy = new PeerNode(portCopy, factsOf(members, 2))
-  await waitFor(() => copy.isConnectedTo(1), 'the copy is connected')
+  const copy = new PeerNode(portCopy, { ...factsOf(members, 2), starts: 2 })
+  await waitFor(() => copy.lastError(1).includes('another process runs as node n2'), 'told')
+  assert(original.isConnectedTo(1) && !copy.isConnectedTo(1))
+  assert(a.lines.some(line => line.text.includes('another process runs as node n2')))
 
-  await waitFor(() => original.lastError(1).includes('on copies of one data directory'), 'told')
-  assert(a.lines.some(line => line.text.includes('two processes run as node n2 on copies')))
+  original.stop()
+  await waitFor(() => copy.isConnectedTo(1), 'when the original has gone the copy is a restart')
+  const former = new PeerNode(portB, factsOf(members, 2))
+  const says = 'came with an older copy of its data directory'
+  await waitFor(() => former.lastError(1).includes(says), 'and the original an older copy')
 })
 
 test('an address that leads to another member is told as such', async t => {
@@ -415,7 +420,8 @@ test('a member that is added is dialled, and one that is removed is told so', as
   a.transport.setMembers({ ...left, nextRaftId })
 
   await waitFor(() => b.removals.length > 0, 'the removed one is told')
-  assert.match(b.removals[0] ?? '', /n2 was removed from the cluster/)
+  assert.deepEqual(b.removals[0], 'n1')
+  assert.match(b.lastError(1), /n2 was removed from the cluster/)
   assert.equal(a.transport.health(2), undefined)
   assert(a.recorder.events.includes('disconnected 2 control'))
   assert.equal(a.send(2, 'data', 'nobody'), false)
@@ -477,7 +483,7 @@ test('a member that has moved is dialled at its new address', async t => {
   await waitFor(() => !a.isConnectedTo(2), 'it went away')
 
   const moved = members.map(m => (m.raftId === 2 ? { ...m, address: portNew.address } : m))
-  const again = new PeerNode(portNew, factsOf(moved, 2))
+  const again = new PeerNode(portNew, { ...factsOf(moved, 2), starts: 2 })
   a.transport.setMembers(listOf(moved, 4))
 
   await waitFor(() => a.isConnectedTo(2) && again.isConnectedTo(1), 'reached where it is now')
