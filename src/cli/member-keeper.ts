@@ -23,8 +23,8 @@ export interface MemberKeeperParts {
   readonly onRemoved: (identity: IdentityOf<'removed'>) => void
   /** Asks the leader, wherever it is. */
   readonly change: (request: MembersRequest, done: (error: DbError | undefined) => void) => void
-  /** Has applied what it knows to be committed, about. */
-  readonly isCaughtUp: () => boolean
+  /** The others take this for the node that it says to be, and it has about caught up. */
+  readonly mayAsk: () => boolean
 }
 
 /** Pause before the leader is asked again for what it did not do. */
@@ -108,7 +108,7 @@ export class MemberKeeper {
   #care(): void {
     const request = this.#wish()
     if (request === undefined || this.#isStopped) return
-    if (!this.#parts.isCaughtUp()) return this.#careLater(ASK_AGAIN_MS)
+    if (!this.#parts.mayAsk()) return this.#careLater(ASK_AGAIN_MS)
     this.#parts.change(request, error => {
       if (this.#isStopped) return
       const news = error === undefined ? '' : `${request.action}: ${error.message}`

@@ -83,7 +83,8 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
   const proof = { clusterId, historyId, secret: options.secret }
   const transfer = new HttpSnapshotTransfer({
     facts: proof,
-    addressOf: id => log.status().peers.find(peer => peer.raftId === id)?.address,
+    // The log of a node that has just joined may name nobody yet.
+    addressOf: id => transport.addressOf(id),
     random,
     logger,
     chunkSizeBytes: SNAPSHOT_CHUNK_BYTES,
@@ -121,7 +122,9 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
       changes.changeAnywhere(request, CHANGE_TIMEOUT_MS, outcome => {
         done(outcome instanceof DbError ? outcome : undefined)
       }),
-    isCaughtUp: () => {
+    mayAsk: () => {
+      // A copy of a data directory, which nobody lets in, must not pull its original's place away.
+      if (!transport.isLetIn) return false
       const { appliedIndex, engine: state, log: logStatus } = replica.status()
       return state === 'ready' && appliedIndex + CAUGHT_UP_ENTRIES >= logStatus.commitIndex
     },

@@ -124,6 +124,17 @@ export class TcpPeerTransport implements PeerTransport {
     return this.#peers.get(to)?.outgoing[lane].send(frame) ?? false
   }
 
+  /** Some member has let this run of the node in, or there is none but this node. */
+  get isLetIn(): boolean {
+    const peers = [...this.#peers.values()]
+    return peers.length === 0 || peers.some(({ outgoing }) => outgoing.control.isOpen)
+  }
+
+  /** Where the peer is reached, undefined if there is no such peer. */
+  addressOf(raftId: number): string | undefined {
+    return this.#peers.get(raftId)?.member.address
+  }
+
   /** Undefined if there is no such peer. */
   health(raftId: number): TransportHealth | undefined {
     const peer = this.#peers.get(raftId)
