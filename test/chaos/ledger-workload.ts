@@ -3,11 +3,12 @@
  * no key: a row that was written twice is there twice.
  */
 import { must } from '../../src/base/assert.ts'
-import type { Client } from '../../src/client/client.ts'
+import type { Client, WriteOptions } from '../../src/client/client.ts'
+import type { WriteReference } from '../../src/client/writes.ts'
 import { checkCounter, checkExactlyOnce } from './exactly-once.ts'
 import type { ToldFate } from './exactly-once.ts'
 import { checkOrder } from './sights.ts'
-import type { History, Verdict, Worker, Workload } from './workload.ts'
+import type { History, Noted, Verdict, Worker, Workload } from './workload.ts'
 
 const DATABASE = 'ledger'
 const VALUES_PER_WRITER = 1_000_000
@@ -18,6 +19,9 @@ export class LedgerWorkload implements Workload {
   readonly #admin: Client
   readonly #told = new Map<number, ToldFate>()
   readonly #lastOf = new Map<number, number>()
+  readonly #contradictions: string[] = []
+  /** Of values with an unknown fate: by what it can be asked for. */
+  readonly #unsettled = new Map<number, WriteReference>()
 
   constructor(history: History, admin: Client) {
     this.#history = history
@@ -40,20 +44,61 @@ export class LedgerWorkload implements Workload {
     const value = (this.#lastOf.get(number) ?? number * VALUES_PER_WRITER) + 1
     this.#lastOf.set(number, value)
     const sender = random.chance(0.5) ? client : random.pick(pinned)
-    const line = { workload: DATABASE, type: 'insert', writer: number, wrote: value }
+    if (random.chance(0.8)) {
+      this.#tell(value, [await this.#insert(sender, number, value, {})])
+      return
+    }
+    // An impatient program that sends the same twice, to two nodes, at once or one after another.
+    const options = { idempotencyKey: `value ${value}` }
+    const first = this.#insert(sender, number, value, options)
+    if (random.chance(0.5)) await first
+    const second = this.#insert(random.pick(pinned), number, value, options)
+    this.#tell(value, await Promise.all([first, second]))
+  }
+
+  #insert(
+    client: Client,
+    writer: number,
+    value: number,
+    options: WriteOptions,
+  ): Promise<Noted<void>> {
+    const line = { workload: DATABASE, type: 'insert', writer, wrote: value, ...options }
     // Chance and time in the statement: every node must come to the same.
     const insert = "INSERT INTO entries VALUES (?, ?, hex(randomblob(4)) || datetime('now'))"
-    const { fate } = await this.#history.write(line, async () => {
+    return this.#history.write(line, async () => {
       const items = [
-        { sql: insert, params: [number, value] },
+        { sql: insert, params: [writer, value] },
         { sql: 'UPDATE counter SET n = n + 1' },
       ]
-      await sender.batch(items, { database: DATABASE })
+      await client.batch(items, { database: DATABASE, ...options })
     })
+  }
+
+  /** Notes what was told of a value that was sent once or twice. */
+  #tell(value: number, answers: readonly Noted<void>[]): void {
+    const fates = answers.map(({ fate }) => fate)
+    const fate = (['ok', 'unknown'] as const).find(fate => fates.includes(fate)) ?? 'not-applied'
     this.#told.set(value, fate)
+    if (fate === 'ok' && answers.some(({ code }) => code === 'REQUEST_CANCELLED')) {
+      this.#contradictions.push(`told both: ${value} is applied, and never will be`)
+    }
+    const reference = answers.find(({ reference }) => reference !== undefined)?.reference
+    if (fate === 'unknown' && reference !== undefined) this.#unsettled.set(value, reference)
+  }
+
+  /** Asks what became of what nobody could tell; the answers are as good as any other. */
+  async #settle(reader: Client): Promise<number> {
+    for (const [value, reference] of this.#unsettled) {
+      const line = { workload: DATABASE, type: 'fate', of: value }
+      const { value: answer } = await this.#history.read(line, () => reader.fate(reference))
+      if (answer !== undefined)
+        this.#told.set(value, answer.fate === 'applied' ? 'ok' : answer.fate)
+    }
+    return [...this.#told.values()].filter(fate => fate === 'unknown').length
   }
 
   async judge(reader: Client): Promise<readonly Verdict[]> {
+    const undecided = await this.#settle(reader)
     const rows: { writer: number; value: number }[] = []
     const options = { database: DATABASE }
     for (let from = 0; ;) {
@@ -68,14 +113,17 @@ export class LedgerWorkload implements Workload {
     const counter = await reader.query('SELECT n FROM counter', [], options)
     const values = rows.map(({ value }) => value)
     const complaints = [
+      ...this.#contradictions,
       ...checkExactlyOnce(this.#told, values),
       ...checkCounter([...this.#told.values()], Number(must(counter.rows[0])['n'])),
     ]
-    // What is of unknown fate may have been under way for long, and take effect behind others.
-    const acknowledged = rows.filter(({ value }) => this.#told.get(value) === 'ok')
+    // What was of unknown fate was left under way, and may have taken effect behind others.
+    const acknowledged = rows.filter(
+      ({ value }) => this.#told.get(value) === 'ok' && !this.#unsettled.has(value),
+    )
     const order = checkOrder(acknowledged)
     return [
-      { checker: 'rows exactly once', checked: this.#told.size, complaints, undecided: 0 },
+      { checker: 'rows exactly once', checked: this.#told.size, complaints, undecided },
       {
         checker: 'order of one writer',
         checked: acknowledged.length,

@@ -41,6 +41,7 @@ console.log(`\nfaults: ${listOf(report.faults)}`)
 for (const reason of report.notRun) console.log(`not run: ${reason}`)
 console.log(`acknowledged writes: ${report.acknowledged}; reads: ${report.readsAnswered}`)
 console.log(`failed requests: ${listOf(report.failures)}`)
+console.log(`of unknown fate: ${report.unknownFates}`)
 const gap = `${Math.round(report.longestGapMs)} ms, from ${seconds(report.longestGapAtMs)} s`
 console.log(`longest time without an acknowledged write: ${gap}`)
 for (const { checker, checked, complaints, undecided } of report.verdicts) {

@@ -47,6 +47,7 @@ export interface ChaosReport {
   readonly notRun: readonly string[]
   readonly acknowledged: number
   readonly readsAnswered: number
+  readonly unknownFates: number
   /** Failures by code. */
   readonly failures: ReadonlyMap<string, number>
   readonly longestGapMs: number
@@ -59,8 +60,27 @@ export interface ChaosReport {
 const REQUEST_MS_MAX = 5000
 const PINNED_REQUEST_MS_MAX = 1500
 const RECOVERY_MS_MAX = 60_000
-/** Small files and queues, so that a short run goes through many of them. */
-const NODE_OPTIONS = ['--segment-size-bytes', '262144', '--log-fill-bytes', '65536']
+
+/** Options of all nodes, drawn for each run: whole classes of bugs show only beside the defaults. */
+function drawOptions(random: SimRandom): string[] {
+  const draw = (option: string, ...values: readonly (number | 'default')[]): string[] => {
+    const value = random.pick(values)
+    return value === 'default' ? [] : [`--${option}`, String(value)]
+  }
+  return [
+    // Small files, so that a short run goes through many of them; a small log makes snapshots.
+    ...draw('segment-size-bytes', 65_536, 262_144),
+    ...draw('log-fill-bytes', 0, 65_536),
+    ...draw('max-log-bytes', 65_536, 262_144, 1_048_576, 'default'),
+    ...draw('log-cache-bytes', 1_048_576, 'default'),
+    ...draw('max-message-bytes', 1024, 'default'),
+    ...draw('max-inflight-messages', 1, 8, 'default'),
+    ...draw('max-batch-requests', 1, 4, 'default', 'default'),
+    ...draw('max-apply-bytes', 1024, 'default', 'default'),
+    ...draw('max-readers', 1, 'default'),
+    ...draw('election-timeout-ms', 400, 'default', 'default'),
+  ]
+}
 
 /** True if no checker has a complaint. */
 export function isSound({ verdicts }: ChaosReport): boolean {
@@ -73,12 +93,14 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   mkdirSync(directory, { recursive: true })
   const random = new SimRandom(options.seed, 'chaos')
   const network = makeNetwork(options, random)
+  const nodeOptions = drawOptions(random.stream('options'))
   options.log(`seed ${options.seed}, ${options.nodes} nodes, network of ${network.name}`)
+  options.log(`options: ${nodeOptions.join(' ')}`)
   const nodes = await ChaosNodes.start({
     nodes: options.nodes,
     directory,
     network,
-    options: NODE_OPTIONS,
+    options: nodeOptions,
   })
   let isKept = true
   try {
@@ -154,6 +176,7 @@ class Run {
       notRun: this.#notRun,
       acknowledged: this.#history.acknowledgedAtMs.length,
       readsAnswered: this.#history.readsAnswered,
+      unknownFates: this.#history.unknownFates,
       failures: this.#history.failures,
       longestGapMs: gap.lengthMs,
       longestGapAtMs: gap.beganMs - this.#startedMs,

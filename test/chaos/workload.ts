@@ -2,9 +2,10 @@
 import { createWriteStream } from 'node:fs'
 import type { WriteStream } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
-import { DbError } from '../../src/base/errors.ts'
+import { DbError, type ErrorCode } from '../../src/base/errors.ts'
 import { createClient } from '../../src/client/client.ts'
 import type { Client } from '../../src/client/client.ts'
+import type { WriteReference } from '../../src/client/writes.ts'
 import type { SimRandom } from '../../sim/sim-random.ts'
 import type { ToldFate } from './exactly-once.ts'
 
@@ -44,6 +45,9 @@ export interface Noted<T> {
   readonly startMs: number
   /** Infinity if its fate is unknown. */
   readonly endMs: number
+  readonly code: ErrorCode | undefined
+  /** By what an unknown fate can be asked for later. */
+  readonly reference: WriteReference | undefined
 }
 
 /** Every request of a run with its answer, as lines of JSON. */
@@ -53,6 +57,8 @@ export class History {
   /** Failures that no fault explains. */
   readonly bugs: string[] = []
   readsAnswered = 0
+  /** Requests that ended without a word on what became of them. */
+  unknownFates = 0
   readonly #file: WriteStream
 
   constructor(path: string) {
@@ -88,17 +94,20 @@ export class History {
       const value = await send()
       const endMs = performance.now()
       this.#line({ ...line, startMs: round(startMs), endMs: round(endMs), fate: 'ok', value })
-      return { fate: 'ok', value, startMs, endMs }
+      return { fate: 'ok', value, startMs, endMs, code: undefined, reference: undefined }
     } catch (error) {
       if (!(error instanceof DbError)) throw error
       const { code, fate, message } = error
       this.failures.set(code, (this.failures.get(code) ?? 0) + 1)
       const endMs = performance.now()
-      const times = { startMs: round(startMs), endMs: round(endMs) }
-      this.#line({ ...line, ...times, fate, code, message })
+      const rounded = { startMs: round(startMs), endMs: round(endMs) }
+      this.#line({ ...line, ...rounded, fate, code, message })
       if (code === 'INTERNAL') this.bugs.push(`${code}: ${message}`)
       const isKnown = fate === 'not-applied'
-      return { fate, value: undefined, startMs, endMs: isKnown ? endMs : Infinity }
+      if (!isKnown) this.unknownFates += 1
+      const reference = error.details['request'] as WriteReference | undefined
+      const times = { startMs, endMs: isKnown ? endMs : Infinity }
+      return { fate, value: undefined, ...times, code, reference }
     }
   }
 
