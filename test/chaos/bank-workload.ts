@@ -33,14 +33,14 @@ export class BankWorkload implements Workload {
 
   async step({ random, client, pinned }: Worker): Promise<void> {
     if (random.chance(0.5)) {
-      const sender = random.chance(0.5) ? client : random.pick(pinned)
+      const sender = random.chance(0.5) ? client : random.pick(pinned).client
       const from = random.between(1, ACCOUNTS)
       const to = 1 + ((from + random.below(ACCOUNTS - 1)) % ACCOUNTS)
       await this.#transfer(sender, from, to, random.between(1, BALANCE))
     } else {
-      const at = random.below(pinned.length)
-      const reader = pinned[at] ?? client
-      await this.#read(reader, random.pick(['linearizable', 'session', 'local']), `n${at + 1}`)
+      const reader = random.pick(pinned)
+      const consistency = random.pick(['linearizable', 'session', 'local'] as const)
+      await this.#read(reader.client, consistency, reader.nodeId)
     }
   }
 

@@ -80,17 +80,17 @@ export class FreshnessWorkload implements Workload {
     this.#note(number, { type: 'read', key, value, what: `at ${endMs.toFixed(0)} ms` })
   }
 
-  async #readLocally({ random, pinned, client }: Worker): Promise<void> {
+  async #readLocally({ random, pinned }: Worker): Promise<void> {
     const key = random.below(this.#clients)
     const maxLagMs = random.pick([20, 100, 250, 500, 2000])
-    const at = random.below(pinned.length)
-    const line = { workload: DATABASE, type: 'local-read', key, maxLagMs, node: `n${at + 1}` }
+    const { nodeId: node, client } = random.pick(pinned)
+    const line = { workload: DATABASE, type: 'local-read', key, maxLagMs, node }
     const { fate, value, startMs } = await this.#history.read(line, () =>
       // A node that is older than that may become younger, or not.
-      readMark(pinned[at] ?? client, key, { consistency: 'local', maxLagMs, timeoutMs: 300 }),
+      readMark(client, key, { consistency: 'local', maxLagMs, timeoutMs: 300 }),
     )
     if (fate !== 'ok' || value === undefined) return
-    const what = `a local read at n${at + 1} after ${startMs.toFixed(0)} ms`
+    const what = `a local read at ${node} after ${startMs.toFixed(0)} ms`
     this.#lagReads.push({ key, value, startMs, maxLagMs, what })
   }
 

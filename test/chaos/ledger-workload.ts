@@ -43,7 +43,7 @@ export class LedgerWorkload implements Workload {
   async step({ number, random, client, pinned }: Worker): Promise<void> {
     const value = (this.#lastOf.get(number) ?? number * VALUES_PER_WRITER) + 1
     this.#lastOf.set(number, value)
-    const sender = random.chance(0.5) ? client : random.pick(pinned)
+    const sender = random.chance(0.5) ? client : random.pick(pinned).client
     if (random.chance(0.8)) {
       this.#tell(value, [await this.#insert(sender, number, value, {})])
       return
@@ -52,7 +52,7 @@ export class LedgerWorkload implements Workload {
     const options = { idempotencyKey: `value ${value}` }
     const first = this.#insert(sender, number, value, options)
     if (random.chance(0.5)) await first
-    const second = this.#insert(random.pick(pinned), number, value, options)
+    const second = this.#insert(random.pick(pinned).client, number, value, options)
     this.#tell(value, await Promise.all([first, second]))
   }
 

@@ -40,7 +40,7 @@ export class ListWorkload implements Workload {
   }
 
   async step({ random, client, pinned }: Worker): Promise<void> {
-    const sender = random.chance(0.5) ? client : random.pick(pinned)
+    const sender = random.chance(0.5) ? client : random.pick(pinned).client
     const isReader = random.chance(0.3)
     const intents = Array.from({ length: random.between(1, 4) }, () => {
       const slot = random.below(LISTS)

@@ -74,7 +74,11 @@ export class NamespaceNetwork implements ChaosNetwork {
     run('ip', '-n', namespace, 'link', 'set', 'lo', 'up')
     run('ip', '-n', namespace, 'link', 'set', 'eth0', 'address', mac, 'up')
     run('ip', '-n', namespace, 'addr', 'add', `${ip}/24`, 'dev', 'eth0')
-    await this.heal()
+    for (const other of [...this.#hosts.keys(), CLIENTS]) {
+      if (other === nodeId) continue
+      await this.open(nodeId, other)
+      await this.open(other, nodeId)
+    }
     const address = `${ip}:${PORT}`
     return { listen: address, address, wrapper: ['ip', 'netns', 'exec', namespace] }
   }

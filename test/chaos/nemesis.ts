@@ -1,33 +1,11 @@
 /** The faults of a run: what each does to the nodes, and how it is undone. */
 import { must } from '../../src/base/assert.ts'
 import type { SimRandom } from '../../sim/sim-random.ts'
+import { always, victimOf } from './fault.ts'
+import type { FaultKind } from './fault.ts'
+import { MEMBER_FAULTS } from './member-faults.ts'
 import { CLIENTS } from './network.ts'
 import type { ChaosNodes } from './nodes.ts'
-
-/** A fault under way. */
-export interface ActiveFault {
-  readonly what: string
-  undo(): Promise<void>
-}
-
-export interface FaultKind {
-  readonly name: string
-  /** How often it is drawn, relative to the others. */
-  readonly weight: number
-  /** Why this machine or this build can't have it, or undefined. */
-  whyNot(nodes: ChaosNodes): string | undefined
-  /** Undefined if there is nothing to do it to right now. */
-  begin(nodes: ChaosNodes, random: SimRandom): Promise<ActiveFault | undefined>
-}
-
-const always = (): undefined => undefined
-
-/** The leader half of the time, since it is the one whose loss matters; else anybody. */
-async function victimOf(nodes: ChaosNodes, random: SimRandom): Promise<string> {
-  const wantsLeader = random.chance(0.5)
-  const any = random.pick(nodes.nodeIds)
-  return wantsLeader ? ((await nodes.leader()) ?? any) : any
-}
 
 function others(nodes: ChaosNodes, nodeId: string): string[] {
   return nodes.nodeIds.filter(other => other !== nodeId)
@@ -212,25 +190,6 @@ const clock: FaultKind = {
   },
 }
 
-const transfer: FaultKind = {
-  name: 'transfer',
-  weight: 2,
-  whyNot: always,
-  async begin(nodes) {
-    const leader = await nodes.leader()
-    const node = nodes.nodes.find(({ nodeId }) => nodeId === leader)
-    if (node === undefined) return undefined
-    // Its answer does not matter: whoever leads then, the clients must be served.
-    await fetch(`http://${node.address}/transfer`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: '{}',
-      signal: AbortSignal.timeout(2000),
-    }).catch(() => undefined)
-    return { what: `asked ${node.nodeId} to hand over`, undo: async () => {} }
-  },
-}
-
 /** Every kind of fault there is. */
 export const FAULTS: readonly FaultKind[] = [
   kill,
@@ -242,7 +201,7 @@ export const FAULTS: readonly FaultKind[] = [
   resets,
   fullDisk,
   clock,
-  transfer,
+  ...MEMBER_FAULTS,
 ]
 
 /** One entry of a run's plan, all of it drawn from the seed. */

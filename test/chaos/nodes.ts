@@ -52,6 +52,10 @@ interface Running extends ChaosNode {
   /** Whether its files are on a small file system of their own. */
   readonly isMounted: boolean
   process: ChildProcess | undefined
+  /** Addresses of members that let it in, if it came later. */
+  readonly joins: readonly string[] | undefined
+  /** Whether it was removed from the cluster. */
+  isRetired: boolean
   /** Whether the supervisor starts it again when it ends. */
   isWanted: boolean
   /** Since its last start, or now. */
@@ -80,7 +84,7 @@ export class ChaosNodes {
   static async start(options: ChaosNodesOptions): Promise<ChaosNodes> {
     const nodes = new ChaosNodes(options)
     try {
-      for (let at = 1; at <= options.nodes; at += 1) await nodes.#place(`n${at}`)
+      for (let at = 1; at <= options.nodes; at += 1) await nodes.#place(undefined)
       const { directory, nodeId } = must(nodes.#nodes[0])
       const init = ['init', '--data', directory, '--node-id', nodeId]
       const made = await nodes.#run(...init, '--voters', String(options.nodes))
@@ -95,16 +99,30 @@ export class ChaosNodes {
     return nodes
   }
 
+  /** Without those that were retired. */
   get nodes(): readonly ChaosNode[] {
-    return this.#nodes
+    return this.#nodes.filter(({ isRetired }) => !isRetired)
   }
 
   get nodeIds(): string[] {
-    return this.#nodes.map(({ nodeId }) => nodeId)
+    return this.nodes.map(({ nodeId }) => nodeId)
   }
 
   get addresses(): string[] {
-    return this.#nodes.map(({ address }) => address)
+    return this.nodes.map(({ address }) => address)
+  }
+
+  /** Starts a node with an empty disk that joins the others; tells its id. */
+  async join(): Promise<string> {
+    const { nodeId } = await this.#place(this.addresses)
+    this.start(nodeId)
+    return nodeId
+  }
+
+  /** Ends a node for good that was removed from the cluster. */
+  async retire(nodeId: string): Promise<void> {
+    this.#node(nodeId).isRetired = true
+    await this.kill(nodeId)
   }
 
   /** Whether the disks of nodes can be filled on this machine. */
@@ -188,7 +206,7 @@ export class ChaosNodes {
       if (performance.now() > deadlineMs) {
         const states = all.map((status, at) => {
           const { state = 'silent', term = 0, lastError = '' } = status ?? {}
-          return `n${at + 1} ${state} term ${term} ${lastError}`
+          return `${this.nodeIds[at]} ${state} term ${term} ${lastError}`
         })
         throw new Error(`not all nodes got ready in ${timeoutMs} ms: ${states.join('; ')}`)
       }
@@ -199,7 +217,7 @@ export class ChaosNodes {
   /** Ends all processes and gives all disks and networks back. */
   async stop(): Promise<void> {
     this.#isStopping = true
-    await Promise.all(this.nodeIds.map(nodeId => this.kill(nodeId)))
+    await Promise.all(this.#nodes.map(({ nodeId }) => this.kill(nodeId)))
     await this.network.close()
   }
 
@@ -213,31 +231,38 @@ export class ChaosNodes {
     }
   }
 
-  async #place(nodeId: string): Promise<void> {
-    const directory = join(this.#options.directory, nodeId)
-    mkdirSync(directory, { recursive: true })
+  async #place(joins: readonly string[] | undefined): Promise<Running> {
+    const nodeId = `n${this.#nodes.length + 1}`
+    const root = join(this.#options.directory, nodeId)
+    mkdirSync(root, { recursive: true })
     const size = `size=${DISK_BYTES}`
-    const mount = spawnSync('mount', ['-t', 'tmpfs', '-o', size, 'tmpfs', directory])
+    const mount = spawnSync('mount', ['-t', 'tmpfs', '-o', size, 'tmpfs', root])
     const place = await this.network.place(nodeId)
-    this.#nodes.push({
+    const node: Running = {
       nodeId,
       address: place.address,
-      directory: join(directory, 'data'),
+      directory: join(root, 'data'),
       place,
       clockFile: join(this.#options.directory, `${nodeId}.clock`),
       isMounted: mount.status === 0,
+      joins,
+      isRetired: false,
       process: undefined,
       isWanted: false,
       hadFullDisk: false,
-    })
+    }
+    this.#nodes.push(node)
+    return node
   }
 
   #spawn(node: Running): void {
     const { nodeId, place, directory, clockFile } = node
     const others = this.addresses.filter(address => address !== place.address)
-    const args = [...place.wrapper, process.execPath, programPath('main'), 'start']
+    const how =
+      node.joins === undefined ? ['start', '--join', others.join(',')] : ['join', ...node.joins]
+    const args = [...place.wrapper, process.execPath, programPath('main'), ...how]
     args.push('--data', directory, '--node-id', nodeId, '--listen', place.listen)
-    args.push('--advertise', place.address, '--join', others.join(','), ...this.#options.options)
+    args.push('--advertise', place.address, ...this.#options.options)
     const [program = '', ...rest] = args
     const shim = new URL('./clock-shim.ts', import.meta.url).href
     const child = spawn(program, rest, {

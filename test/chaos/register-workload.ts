@@ -43,7 +43,7 @@ export class RegisterWorkload implements Workload {
   async step({ random, client, pinned }: Worker): Promise<void> {
     const key = this.#keyOf(random.below(REGISTERS))
     // Half of the requests go to a node that need not lead.
-    const sender = random.chance(0.5) ? client : random.pick(pinned)
+    const sender = random.chance(0.5) ? client : random.pick(pinned).client
     const kind = random.below(4)
     if (kind <= 1) await this.#read(sender, key)
     else if (kind === 2) await this.#write(sender, key)

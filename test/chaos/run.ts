@@ -13,8 +13,10 @@ import { LedgerWorkload } from './ledger-workload.ts'
 import { ListWorkload } from './list-workload.ts'
 import { NamespaceNetwork } from './namespace-network.ts'
 import { FAULTS, planFaults } from './nemesis.ts'
-import type { ActiveFault, PlannedFault } from './nemesis.ts'
+import type { ActiveFault } from './fault.ts'
+import type { PlannedFault } from './nemesis.ts'
 import type { ChaosNetwork } from './network.ts'
+import { expectVoters } from './member-faults.ts'
 import { ChaosNodes } from './nodes.ts'
 import { Observer } from './observer.ts'
 import { ProxyNetwork } from './proxy-network.ts'
@@ -159,7 +161,7 @@ class Run {
         pinnedTimeoutMs: PINNED_REQUEST_MS_MAX,
         pauseMs,
       }
-      return new Workers(workload, clients, this.#nodes.addresses, random, limits)
+      return new Workers(workload, clients, this.#nodes, random, limits)
     })
     const beganMs = performance.now()
     await this.#disturb(minutes * 60_000)
@@ -226,6 +228,9 @@ class Run {
     const healedMs = performance.now()
     const complaints: string[] = []
     try {
+      for (const nodeId of await expectVoters(nodes, RECOVERY_MS_MAX)) {
+        this.#note(`${nodeId} was removed without a word that it was`)
+      }
       await nodes.ready(RECOVERY_MS_MAX)
       this.#note(`all nodes are well ${Math.round(performance.now() - healedMs)} ms after the end`)
     } catch (error) {

@@ -34,8 +34,18 @@ export interface Worker {
   readonly random: SimRandom
   /** Of this worker alone: it goes to any node. */
   readonly client: Client
-  /** One for each node, speaking to no other. */
-  readonly pinned: readonly Client[]
+  /** One for each node that belongs to the cluster now, speaking to no other. */
+  readonly pinned: readonly Pinned[]
+}
+
+export interface Pinned {
+  readonly nodeId: string
+  readonly client: Client
+}
+
+/** What workers know of the nodes; it changes while they work. */
+export interface NodeList {
+  readonly nodes: readonly { readonly nodeId: string; readonly address: string }[]
 }
 
 /** What came of a request, and when. */
@@ -134,18 +144,17 @@ export class Workers {
   constructor(
     workload: Workload,
     count: number,
-    addresses: readonly string[],
+    list: NodeList,
     random: SimRandom,
     options: WorkerOptions,
   ) {
     this.#workload = workload
     this.#running = Array.from({ length: count }, (_, number) => {
-      const pinned = addresses.map(address =>
-        createClient({ nodes: [address], discover: false, timeoutMs: options.pinnedTimeoutMs }),
-      )
+      const pinned = new PinnedClients(list, options.pinnedTimeoutMs)
+      const addresses = list.nodes.map(({ address }) => address)
       const client = createClient({ nodes: addresses, timeoutMs: options.timeoutMs })
-      const worker = { number, random: random.stream(`worker ${number}`), client, pinned }
-      return this.#run(worker, options.pauseMs)
+      const own = random.stream(`worker ${number}`)
+      return this.#run(number, own, client, pinned, options.pauseMs)
     })
   }
 
@@ -155,11 +164,39 @@ export class Workers {
     await Promise.all(this.#running)
   }
 
-  async #run(worker: Worker, pauseMs: number): Promise<void> {
+  async #run(
+    number: number,
+    random: SimRandom,
+    client: Client,
+    clients: PinnedClients,
+    pauseMs: number,
+  ): Promise<void> {
     while (!this.#isStopped) {
-      await this.#workload.step(worker)
-      await pause(worker.random.float(0, 2 * pauseMs))
+      await this.#workload.step({ number, random, client, pinned: clients.all() })
+      await pause(random.float(0, 2 * pauseMs))
     }
+  }
+}
+
+/** Clients that each speak to one node only. */
+class PinnedClients {
+  readonly #list: NodeList
+  readonly #timeoutMs: number
+  readonly #byNode = new Map<string, Client>()
+
+  constructor(list: NodeList, timeoutMs: number) {
+    this.#list = list
+    this.#timeoutMs = timeoutMs
+  }
+
+  all(): Pinned[] {
+    return this.#list.nodes.map(({ nodeId, address }) => {
+      const timeoutMs = this.#timeoutMs
+      const client =
+        this.#byNode.get(nodeId) ?? createClient({ nodes: [address], discover: false, timeoutMs })
+      this.#byNode.set(nodeId, client)
+      return { nodeId, client }
+    })
   }
 }
 
