@@ -29,8 +29,10 @@ import {
   type Params,
   type Result,
 } from './requests.ts'
+import { runTransaction } from './run-transaction.ts'
 import { Sender, type Shot } from './sender.ts'
 import { SqlText } from './sql.ts'
+import type { Transaction } from './transaction.ts'
 import { fetchTransport, type Transport } from './transport.ts'
 import { Writes, type WriteReference } from './writes.ts'
 
@@ -191,6 +193,27 @@ export class Client {
     const json = commandJson(command) as object
     if (command.action !== 'select') return this.#one(await this.#write(json, options))
     return this.#one(await this.#read(json, { ...options, consistency: 'linearizable' }))
+  }
+
+  /**
+   * Runs `work` as one transaction, and resolves with its result once that is committed: its
+   * statements (those of the transaction that it is given, not of this client) see one state of the
+   * database and what they did themselves, and take effect together, or not at all if `work`
+   * throws. When others were faster, or the leader changed, `work` is run again from its beginning,
+   * so that it should do nothing else that can't be repeated.
+   */
+  async transaction<T>(
+    work: (transaction: Transaction) => Promise<T>,
+    options: RequestOptions = {},
+  ): Promise<T> {
+    const { sender, writes } = this.#parts
+    const database = options.database ?? this.#options.database
+    if (database === undefined) {
+      throw new DbError('INVALID_REQUEST', 'database: name the database of the transaction')
+    }
+    const onCommitted = (answer: ResultsResponse): void => void this.#keepToken(answer)
+    const parts = { ...this.#within(options), sender, writes, database, onCommitted }
+    return runTransaction(parts, work)
   }
 
   /** Reads. The rows are typed by the caller; nothing checks them at run time. */

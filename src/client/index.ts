@@ -24,5 +24,6 @@ export {
 } from './client.ts'
 export type { BatchItem, DefaultRow, Params, Result } from './requests.ts'
 export { sql, type SqlText } from './sql.ts'
+export type { Transaction } from './transaction.ts'
 export type { OutgoingRequest, Transport } from './transport.ts'
 export type { WriteReference } from './writes.ts'

@@ -116,7 +116,7 @@ export function strangeAnswer(): DbError {
 }
 
 /** The results of an answer, rows as objects. */
-export function readResults(answer: ResultsResponse): Result[] {
+export function readResults(answer: Pick<ResultsResponse, 'results'>): Result[] {
   return answer.results.map(readResult)
 }
 

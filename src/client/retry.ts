@@ -7,9 +7,10 @@ import type { DbError } from '../base/errors.ts'
 
 /**
  * What a request does. A read can be asked again whatever became of it, a `named-write` too,
- * because its request id lets it take effect only once.
+ * because its request id lets it take effect only once. A `step` of a transaction is a write whose
+ * loss costs no more than the transaction, so that nobody waits for a node that is not there.
  */
-export type RequestKind = 'read' | 'write' | 'named-write'
+export type RequestKind = 'read' | 'write' | 'named-write' | 'step'
 
 export type NextStep =
   | { readonly type: 'give-up' }
@@ -43,7 +44,7 @@ export function nextStep(
       return { type: 'again', target: 'leader', delayMs: attempt === 1 ? 0 : delayMs }
     case 'same-id':
       // A bug would only be met again: of a named write the fate is asked for instead.
-      if (kind === 'write' || error.code === 'INTERNAL') return GIVE_UP
+      if (kind === 'write' || kind === 'step' || error.code === 'INTERNAL') return GIVE_UP
       return { type: 'again', target: 'other-node', delayMs: attempt === 1 ? 0 : delayMs }
     default:
       return unreachable(error.retry)
