@@ -284,6 +284,7 @@ export type NodeState =
   | 'ready'
   | 'no-leader'
   | 'diverged'
+  | 'copying'
   | 'down'
   | 'removed'
   | 'stopping'
@@ -393,6 +394,20 @@ export interface StatusResponse {
    * can come about, writes are stopped, and `POST /trust` decides. Null if there is none.
    */
   readonly dispute: { readonly index: number; readonly isTie: boolean } | null
+  /** A snapshot of another node that this one takes over, or has; null if it never needed one. */
+  readonly snapshot: {
+    /** `none` when it is over, otherwise what is being done. */
+    readonly step: string
+    readonly reason: string
+    /** The node that gives it. */
+    readonly from: string | null
+    readonly index: number
+    readonly receivedBytes: number
+    readonly totalBytes: number
+    readonly lastError: string
+    /** How many were taken over since the process began. */
+    readonly installed: number
+  } | null
   readonly lastError: string
   readonly counters: Readonly<Record<string, number>>
   /** Null if the engine was too busy to tell. */

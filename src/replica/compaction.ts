@@ -5,7 +5,14 @@
  */
 import type { LogStatus } from '../log/log.ts'
 
-/** The entry up to which the log may be forgotten. */
+export interface CompactionTarget {
+  /** The log may be forgotten up to this entry. */
+  readonly upTo: number
+  /** It is too large, and only this engine holds it: what that has applied is not durable. */
+  readonly isHeldByEngine: boolean
+}
+
+/** What is to be done about the log now. */
 export function compactionTarget(
   status: Pick<LogStatus, 'firstIndex' | 'lastIndex' | 'sizeBytes'>,
   held: {
@@ -15,12 +22,15 @@ export function compactionTarget(
     readonly floor: number
   },
   maxLogBytes: number,
-): number {
+): CompactionTarget {
   const { firstIndex, lastIndex, sizeBytes } = status
   const { durableIndex, floor } = held
   const spared = Math.min(durableIndex, floor)
-  if (sizeBytes <= maxLogBytes) return spared
+  if (sizeBytes <= maxLogBytes) return { upTo: spared, isHeldByEngine: false }
   // Half of it stays, for those that are only a little behind and for who fetches a snapshot now.
   const half = firstIndex + Math.floor((lastIndex - firstIndex) / 2)
-  return Math.max(spared, Math.min(durableIndex, half))
+  return {
+    upTo: Math.max(spared, Math.min(durableIndex, half)),
+    isHeldByEngine: durableIndex < half,
+  }
 }

@@ -266,14 +266,7 @@ export class Executor {
     this.#answers.stop(error)
   }
 
-  /** Lets the writer make everything applied durable, for compaction or a fast next start. */
-  checkpoint(): void {
-    if (this.#session.state === 'ready' && this.#open === undefined) {
-      this.#session.send({ type: 'checkpoint' })
-    }
-  }
-
-  /** For snapshots: they have the engine's files stand still, or replace them. */
+  /** For whoever has the engine's files stand still, made durable or replaced. */
   get session(): WriterSession {
     return this.#session
   }

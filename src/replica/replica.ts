@@ -36,6 +36,8 @@ import type {
 const SWEEP_MS = 20
 /** A replica whose files are garbled again so soon after they were replaced is left alone. */
 const CORRUPT_MS_MIN = 10 * 60_000
+/** Between checkpoints that only the size of the log asks for. */
+const CHECKPOINT_MS_MIN = 1000
 
 export interface ReplicaParts {
   readonly raftId: number
@@ -81,6 +83,7 @@ export class Replica {
   #isLeader = false
   #isStopped = false
   #corruptAtMs = -Infinity
+  #checkpointAtMs = -Infinity
 
   constructor(parts: ReplicaParts) {
     this.#parts = parts
@@ -382,9 +385,18 @@ export class Replica {
     this.#healIfWrong()
     this.#applyLag.applied(this.#reports.quorumApplied())
     this.#source.sweep()
-    const { maxLogBytes } = this.#parts.options
+    this.#compact()
+  }
+
+  #compact(): void {
+    const { log, clock, options } = this.#parts
     const held = { durableIndex: this.#executor.durableIndex, floor: this.#reports.floor }
-    this.#parts.log.compact(compactionTarget(this.#parts.log.status(), held, maxLogBytes))
+    const { upTo, isHeldByEngine } = compactionTarget(log.status(), held, options.maxLogBytes)
+    log.compact(upTo)
+    const now = clock.monotonicMs()
+    if (!isHeldByEngine || now - this.#checkpointAtMs < CHECKPOINT_MS_MIN) return
+    this.#checkpointAtMs = now
+    this.#executor.session.checkpoint()
   }
 
   /** A replica that is known to be wrong takes the data of one that nobody suspects. */

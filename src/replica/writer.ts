@@ -53,6 +53,7 @@ export class WriterSession {
   #heldBack: WriterMessage[] = []
   #onSuspended: (() => void) | undefined
   #isSuspended = false
+  #wantsCheckpoint = false
   #isStopped = false
   #lastError = ''
   build = ''
@@ -95,8 +96,19 @@ export class WriterSession {
       this.#heldBack.push(message)
       return
     }
+    if (message.type === 'execute' && this.#wantsCheckpoint) {
+      this.#wantsCheckpoint = false
+      this.send({ type: 'checkpoint' })
+    }
     this.#unanswered += 1
     this.#writer?.send(message)
+  }
+
+  /** Has everything applied made durable, now or before the next batch if one is open. */
+  checkpoint(): void {
+    if (this.#state !== 'ready') return
+    this.#wantsCheckpoint = true
+    this.send({ type: 'checkpoint' })
   }
 
   /** Lets the writer finish what it was told, and then stand still. One pause at a time. */
@@ -169,6 +181,7 @@ export class WriterSession {
     const pause = this.#pause
     this.#pause = undefined
     this.#heldBack = []
+    this.#wantsCheckpoint = false
     pause?.onBroken()
     if (this.#isStopped) return
     if (this.#isSuspended) return this.#suspended(wasReady)

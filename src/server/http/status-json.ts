@@ -17,6 +17,7 @@ export function nodeState(service: Service): NodeState {
   const status = service.status()
   if (status === undefined || status.engine === 'opening') return 'starting'
   if (status.divergence !== undefined) return 'diverged'
+  if (status.snapshot.step !== 'none') return 'copying'
   if (status.engine === 'down') return 'down'
   return status.log.leader === undefined ? 'no-leader' : 'ready'
 }
@@ -38,6 +39,8 @@ export function whyNotReady(service: Service): DbError | undefined {
       return new DbError('NOT_READY', `node ${name} restarts the process that runs SQL`)
     case 'diverged':
       return new DbError('DIVERGED', `node ${name} computed something else than the others`)
+    case 'copying':
+      return new DbError('NOT_READY', `node ${name} takes over the data of another node`)
     case 'no-leader':
       return new DbError('NO_LEADER', `node ${name} knows no leader right now`)
     default:
@@ -100,11 +103,22 @@ export function statusJson(
     divergence: status?.divergence ?? null,
     isCondemned: status?.isCondemned ?? false,
     dispute: status?.dispute ?? null,
+    snapshot: snapshotJson(status),
     lastError: service.refusal()?.message ?? status?.lastError ?? '',
     counters: { ...status?.counters },
     databases,
     connections,
   }
+}
+
+/** Null unless this node needs the data of another one, or had to take them over. */
+function snapshotJson(status: ReplicaStatus | undefined): StatusResponse['snapshot'] {
+  if (status === undefined) return null
+  const { snapshot, log } = status
+  if (snapshot.step === 'none' && snapshot.installed === 0) return null
+  const { step, reason, source, index, receivedBytes, totalBytes, lastError, installed } = snapshot
+  const from = log.peers.find(({ raftId }) => raftId === source)?.nodeId ?? null
+  return { step, reason, from, index, receivedBytes, totalBytes, lastError, installed }
 }
 
 /** The answer of `GET /nodes`. */
