@@ -13,7 +13,7 @@ type OnAppended = (
 
 export class LogMirror {
   /** Terms by index; those up to the base are gone. */
-  readonly #terms: number[] = [0]
+  readonly #terms: (number | undefined)[] = [0]
   #baseIndex = 0
   #flushedIndex = 0
 
@@ -24,6 +24,14 @@ export class LogMirror {
     // By log matching, what agrees at one index agrees before it.
     let agreed = Math.min(lastIndex, this.#terms.length - 1)
     while (agreed > baseIndex && this.#terms[agreed] !== wal.term(agreed)) agreed--
+    if (agreed < baseIndex) {
+      // A snapshot covers what was never seen here.
+      const term = wal.term(baseIndex)
+      check(typeof term === 'number', () => `the base ${baseIndex} of the log has no term`)
+      this.#terms.length = baseIndex
+      this.#terms.push(Number(term))
+      agreed = baseIndex
+    }
     if (agreed < lastIndex || this.#terms.length - 1 > lastIndex) {
       const entries = wal.entries(agreed + 1, lastIndex + 1, Number.POSITIVE_INFINITY)
       check(typeof entries !== 'string', () => `new entries from ${agreed + 1} on are gone`)

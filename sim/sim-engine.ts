@@ -74,7 +74,10 @@ export class SimEngine implements Engine {
       directory: disk.root,
       fileSystem: disk.fileSystem,
       later: step => process.after(random.exponential(options().writerMsMean * 5), step),
-      closeReaders: () => this.#closeReader(),
+      closeReaders: () => {
+        parts.world.note('snapshot adopted', parts.node)
+        this.#closeReader()
+      },
     })
   }
 

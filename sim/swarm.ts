@@ -210,7 +210,7 @@ function drawReplica(random: SimRandom): ReplicaOptions {
     maxApplyBytes: random.pick([1, 500, 1 << 20]),
     maxApplyLagMs: random.pick([100, 500]),
     maxApplyLagBytes: random.pick([1000, 64 << 20]),
-    maxLogBytes: 1 << 30,
+    maxLogBytes: random.pick([2000, 10_000, 1 << 30]),
     reportMs: random.pick([20, 100]),
   }
 }
@@ -221,7 +221,7 @@ function drawWeights(random: SimRandom): FaultWeights {
     crash: often(0, 2, 6),
     powerCut: often(0, 2, 6),
     allPowerCut: often(0, 0.3, 1),
-    restart: 12,
+    restart: often(6, 12, 12),
     pause: often(0, 1, 4),
     partition: often(0, 2, 5),
     isolate: often(0, 2, 5),

@@ -37,7 +37,7 @@ const SWEEP_MS = 20
 /** A replica whose files are garbled again so soon after they were replaced is left alone. */
 const CORRUPT_MS_MIN = 10 * 60_000
 /** Between checkpoints that only the size of the log asks for. */
-const CHECKPOINT_MS_MIN = 1000
+const CHECKPOINT_MS_MIN = 250
 
 export interface ReplicaParts {
   readonly raftId: number
