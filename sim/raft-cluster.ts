@@ -13,6 +13,7 @@ import {
   type Message,
   type RaftId,
   type ReadState,
+  type Snapshot,
 } from '../src/raft/types.ts'
 import { must } from '../src/base/assert.ts'
 import { describeMessage } from './describe-message.ts'
@@ -126,6 +127,11 @@ export class RaftCluster implements RaftSurroundings {
     for (let copy = 0; copy < copies; copy++) this.#deliver(message, target)
   }
 
+  fetch(id: RaftId): Snapshot | 'unavailable' {
+    const sources = this.#nodes.filter(node => node.id !== id && node.isRunning)
+    return sources.length === 0 ? 'unavailable' : this.#network.pick(sources).snapshot()
+  }
+
   onApplied(node: SimRaftNode, entry: Entry): void {
     const chain = this.#chains.get(entry.index)
     check(
@@ -191,6 +197,8 @@ export class RaftCluster implements RaftSurroundings {
   }
 
   #reportSnapshot(message: Message, isDelivered: boolean): void {
+    // Who only offers hears nothing of it, and asks again after a while.
+    if (this.swarm.fetchesSnapshots && isDelivered) return
     const sender = this.#nodes[message.from - 1]
     const delayMs = this.#network.exponential(5)
     sender?.process.after(delayMs, () =>
@@ -216,6 +224,8 @@ export class RaftCluster implements RaftSurroundings {
       [2, id => this.#act('transfer', id, core => core.transferLeader(this.#anyId()))],
       [1, id => this.#act('campaign', id, core => core.campaign())],
       [1, id => this.#act('forget leader', id, core => core.forgetLeader())],
+      [1, id => this.#act('doubt', id, core => core.doubtLeadership())],
+      [1, id => this.#act('step down', id, core => core.stepDown())],
       [compactWeight, id => this.node(id).compact(this.#faults.chance(0.7))],
       [crashWeight, id => this.node(id).crash()],
       [crashWeight * 2, id => this.#restart(id)],

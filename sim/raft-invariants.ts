@@ -201,6 +201,13 @@ export class RaftInvariants {
       committed?.term === term,
       () => `${node} installed a snapshot of ${index}/${term}, committed is ${committed?.term}`,
     )
+    const made = [...this.#memberships.keys()].filter(at => at <= index)
+    const members = this.#memberships.get(Math.max(...made))
+    const text = describe(snapshot.metadata.confState)
+    check(
+      members === undefined || members === text,
+      () => `${node} installed a snapshot of ${index} with ${text}, the members were ${members}`,
+    )
   }
 
   /** Thesis 3.2, election safety: "at most one leader can be elected in a given term". */

@@ -4,6 +4,7 @@
  * storage writes, or step by step.
  */
 import { assert, must } from '../src/base/assert.ts'
+import { SnapshotTraffic } from '../src/log/snapshot-traffic.ts'
 import { decodeConfChange, describeSteps } from '../src/raft/conf-change.ts'
 import { RawNode } from '../src/raft/raw-node.ts'
 import {
@@ -37,6 +38,8 @@ export interface RaftSurroundings {
   /** Faults are over: disks are fast again. */
   readonly isCalm: boolean
   send(message: Message): void
+  /** A copy of somebody's state, for a node that fetches one. */
+  fetch(id: RaftId): Snapshot | 'unavailable'
   onApplied(node: SimRaftNode, entry: Entry): void
   onRead(node: SimRaftNode, read: ReadState): void
 }
@@ -50,6 +53,8 @@ export class SimRaftNode {
   #life = 0
   #process: SimProcess
   #core: RawNode | undefined
+  #traffic: SnapshotTraffic | undefined
+  #isFetching = false
   #isReadyPlanned = false
   /** In step-by-step mode: between a Ready and its `advance`. */
   #isBusy = false
@@ -130,6 +135,7 @@ export class SimRaftNode {
       disableConfChangeValidation: false,
       randomTicks: bound => this.#random.below(bound),
     })
+    this.#traffic = new SnapshotTraffic(this.#core, () => world.nowMs)
     world.note('start', this.id, metadata.index, this.#life)
     this.#around.invariants.started(this.view())
     this.#planTick()
@@ -142,6 +148,8 @@ export class SimRaftNode {
     this.#around.world.note('crash', this.id, this.#life)
     this.#process.kill()
     this.#core = undefined
+    this.#traffic = undefined
+    this.#isFetching = false
     this.#isReadyPlanned = false
     this.#isBusy = false
     this.#isAppending = false
@@ -161,7 +169,34 @@ export class SimRaftNode {
 
   /** A message has arrived. */
   receive(message: Message): void {
+    if (message.type === 'snapshot' && this.#around.swarm.fetchesSnapshots) {
+      this.act(() => {
+        if (this.#traffic?.received(message) !== undefined) this.#fetch()
+      })
+      return
+    }
     this.act(core => core.step(message))
+  }
+
+  /** Asks somebody for a copy of the data, and takes it into the log whatever it is by then. */
+  #fetch(): void {
+    if (this.#isFetching) return
+    this.#isFetching = true
+    const meanMs = this.#around.isCalm ? 5 : this.#around.swarm.fetchMsMean
+    this.#process.after(this.#random.exponential(meanMs), () => {
+      this.#isFetching = false
+      const snapshot = this.#around.fetch(this.id)
+      if (snapshot === 'unavailable') return
+      this.act(core => {
+        const isTaken = core.installSnapshot(snapshot)
+        this.#around.world.note('fetch', this.id, snapshot.metadata.index, isTaken ? 1 : 0)
+      })
+    })
+  }
+
+  /** A copy of the data as they are now. */
+  snapshot(): Snapshot | 'unavailable' {
+    return this.#takeSnapshot()
   }
 
   /** Drops the log that is applied, all of it or a part, behind a snapshot. */
@@ -208,7 +243,10 @@ export class SimRaftNode {
     this.#process.after(this.#tickMs, () => {
       this.#planTick()
       this.#ticks++
-      this.act(core => core.tick())
+      this.act(core => {
+        core.tick()
+        this.#traffic?.sweep()
+      })
       this.#checkHasQuorum()
     })
   }
@@ -344,7 +382,9 @@ export class SimRaftNode {
     if (message.type === 'vote-response' && !message.reject) {
       this.#around.invariants.voted(this.id, message.term, message.to)
     }
-    this.#around.send(message)
+    const isOffer = message.type === 'snapshot' && this.#around.swarm.fetchesSnapshots
+    const baseIndex = this.#storage.visible.firstIndex() - 1
+    this.#around.send(isOffer ? must(this.#traffic).offer(message, baseIndex) : message)
   }
 
   /** A vote on disk counts, whether or not anybody is told; so the one for oneself does. */

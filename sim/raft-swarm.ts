@@ -40,6 +40,12 @@ export interface RaftSwarm {
   readonly compactWeight: number
   readonly crashWeight: number
   readonly partitionWeight: number
+  /**
+   * A snapshot message is an offer, as in the product: the data come later, from anybody, older or
+   * newer than offered. Otherwise the message brings them.
+   */
+  readonly fetchesSnapshots: boolean
+  readonly fetchMsMean: number
 }
 
 /**
@@ -98,5 +104,7 @@ function drawFreely(random: SimRandom, nodes: number | undefined): RaftSwarm {
     compactWeight: random.pick([0, 2, 10]),
     crashWeight: random.pick([1, 3, 8, 20]),
     partitionWeight: random.pick([0, 2, 6]),
+    fetchesSnapshots: random.chance(0.6),
+    fetchMsMean: random.pick([1, 50, 400]),
   }
 }
