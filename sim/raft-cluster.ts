@@ -129,7 +129,9 @@ export class RaftCluster implements RaftSurroundings {
 
   fetch(id: RaftId): Snapshot | 'unavailable' {
     const sources = this.#nodes.filter(node => node.id !== id && node.isRunning)
-    return sources.length === 0 ? 'unavailable' : this.#network.pick(sources).snapshot()
+    const newest = sources.toSorted((left, right) => right.appliedIndex - left.appliedIndex)[0]
+    const source = this.#isCalm ? newest : sources[this.#network.below(sources.length || 1)]
+    return source?.snapshot() ?? 'unavailable'
   }
 
   onApplied(node: SimRaftNode, entry: Entry): void {
