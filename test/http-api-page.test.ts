@@ -11,15 +11,19 @@ const page = readFileSync(new URL('../docs/reference/http-api.md', import.meta.u
 interface Example {
   readonly method: string
   readonly path: string
+  readonly headers: Readonly<Record<string, string>>
   readonly body: string
   readonly answer: unknown
 }
 
 function readExamples(): Example[] {
-  const blocks = page.matchAll(/```http\n(\w+) (\S+)\n([^`]*)```\n\n```json\n([^`]*)```/g)
-  return [...blocks].map(([, method = '', path = '', body = '', answer = '']) => ({
+  const blocks = page.matchAll(
+    /```http\n(\w+) (\S+)\n((?:[\w-]+: .*\n)*)([^`]*)```\n\n```json\n([^`]*)```/g,
+  )
+  return [...blocks].map(([, method = '', path = '', head = '', body = '', answer = '']) => ({
     method,
     path,
+    headers: Object.fromEntries([...head.matchAll(/^(\S+): (.*)$/gm)].map(([, ...pair]) => pair)),
     body,
     answer: JSON.parse(answer),
   }))
@@ -46,19 +50,24 @@ test('every example of the page about the HTTP API is answered as it says', asyn
   const cluster = await LocalCluster.start({ nodes: 1, directory })
   try {
     let token = ''
+    let session = ''
+    const filled = (text: string): string =>
+      text.replace('{token}', token).replace('{session}', session)
     const examples = readExamples()
     assert.ok(examples.length > 10, 'the page has examples')
     assert.equal(examples.length, page.split('```http').length - 1)
-    for (const { method, path, body, answer } of examples) {
-      const sent = body.replace('{token}', token)
+    for (const { method, path, headers, body, answer } of examples) {
+      const sent = filled(body)
+      const named = Object.entries(headers).map(([name, value]) => [name, filled(value)])
       const response = await fetch(`http://${cluster.addresses[0]}${path}`, {
         method,
         ...(method === 'POST' ? { body: sent } : {}),
-        headers: { 'content-type': 'application/json' },
+        headers: { 'content-type': 'application/json', ...Object.fromEntries(named) },
       })
       const given = (await response.json()) as Readonly<Record<string, unknown>>
       assert.deepEqual(masked(given, answer), answer, `${method} ${path} ${sent}`)
       if (typeof given['token'] === 'string') token = given['token']
+      if (typeof given['session'] === 'string') session = given['session']
     }
   } finally {
     await cluster.stop()

@@ -67,9 +67,9 @@ export const ERRORS = {
   SNAPSHOT_FAILED:     { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1105, 'HY000'], about: 'A snapshot of the data could not be made, sent or installed; nothing was changed.' },
   SHUTTING_DOWN:       { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1053, '08S01'], about: 'This node is stopping. Ask another one.' },
   // Fate unknown.
-  LEADERSHIP_LOST:     { fate: 'unknown',     retry: 'same-id', http: 504, mysql: [1105, 'HY000'], about: 'The leader was deposed after it had sent the write out. It may or may not take effect: look before you write again.' },
-  COMMIT_TIMEOUT:      { fate: 'unknown',     retry: 'same-id', http: 504, mysql: [1105, 'HY000'], about: 'No quorum confirmed the write within its deadline. It may still take effect.' },
-  CONNECTION_LOST:     { fate: 'unknown',     retry: 'same-id', http: 502, mysql: [1105, 'HY000'], about: 'The connection broke after the write was sent and before its answer came.' },
+  LEADERSHIP_LOST:     { fate: 'unknown',     retry: 'same-id', http: 504, mysql: [1105, 'HY000'], about: 'The leader was deposed after it had sent the write out, which may or may not take effect. With a request id the client asks again by itself; without one look before you write again.' },
+  COMMIT_TIMEOUT:      { fate: 'unknown',     retry: 'same-id', http: 504, mysql: [1105, 'HY000'], about: 'No quorum confirmed the write within its deadline; it may still take effect. With a request id the client asks what became of it.' },
+  CONNECTION_LOST:     { fate: 'unknown',     retry: 'same-id', http: 502, mysql: [1105, 'HY000'], about: 'The connection broke after the write was sent and before its answer came. With a request id the client sends it again by itself.' },
   // The node.
   ENGINE_RESTARTED:    { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1105, 'HY000'], about: 'The process that runs SQL ended and was started again; the statement was not logged.' },
   DISK_FULL:           { fate: 'not-applied', retry: 'leader',  http: 507, mysql: [1021, 'HY000'], about: 'The disk of this node is full; nothing was logged. Free some space.' },
