@@ -219,7 +219,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a failed request is answered before its batch is committed',
     mode: 'whole',
-    file: 'src/replica/executor.ts',
+    file: 'src/replica/leading.ts',
     find: "    batch.state = 'replicating'\n",
     replace:
       "    batch.state = 'replicating'\n" +

@@ -88,6 +88,12 @@ export const PLAIN: Swarm = {
     maxApplyLagMs: 500,
     maxApplyLagBytes: 64 << 20,
     maxLogBytes: 1 << 30,
+    transactionIdleMs: 5,
+    transactionTurnMs: 50,
+    transactionIdleTimeoutMs: 2000,
+    maxTransactionMs: 5000,
+    maxTransactions: 1000,
+    maxTransactionsBytes: 1 << 24,
     reportMs: 50,
   },
   engine: {
@@ -211,6 +217,12 @@ function drawReplica(random: SimRandom): ReplicaOptions {
     maxApplyLagMs: random.pick([100, 500]),
     maxApplyLagBytes: random.pick([1000, 64 << 20]),
     maxLogBytes: random.pick([2000, 10_000, 1 << 30]),
+    transactionIdleMs: random.pick([0, 5, 50]),
+    transactionTurnMs: random.pick([1, 50, 1000]),
+    transactionIdleTimeoutMs: random.pick([100, 2000]),
+    maxTransactionMs: random.pick([200, 5000]),
+    maxTransactions: random.pick([2, 1000]),
+    maxTransactionsBytes: random.pick([2000, 1 << 24]),
     reportMs: random.pick([20, 100]),
   }
 }

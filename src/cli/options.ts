@@ -65,6 +65,12 @@ export const OPTIONS = {
   maxApplyBytes:        { type: 'whole', unit: 'bytes', default: 4 * MIB, min: KIB, max: 256 * MIB, scope: 'node', about: 'Entries that a follower hands to its engine at once.' },
   maxApplyLagMs:        { type: 'whole', unit: 'ms', default: 500, min: 10, max: 600_000, scope: 'node', about: "The leader takes no more writes while a quorum's engines are behind by more." },
   maxApplyLagBytes:     { type: 'whole', unit: 'bytes', default: 64 * MIB, min: MIB, max: 16 * GIB, scope: 'node', about: 'The same in bytes of the log.' },
+  transactionIdleMs:    { type: 'whole', unit: 'ms', default: 5, min: 0, max: 1000, scope: 'node', about: 'An interactive transaction that idles so long gives way to others that wait.' },
+  transactionTurnMs:    { type: 'whole', unit: 'ms', default: 50, min: 1, max: 60_000, scope: 'node', about: 'One that does not idle gives way to others that wait after this time.' },
+  transactionIdleTimeoutMs: { type: 'whole', unit: 'ms', default: 30_000, min: 100, max: 3_600_000, scope: 'node', about: 'One that nobody speaks to for so long is rolled back: TRANSACTION_EXPIRED.' },
+  maxTransactionMs:     { type: 'whole', unit: 'ms', default: 60_000, min: 100, max: 3_600_000, scope: 'node', about: 'One that is open for so long is rolled back: TRANSACTION_EXPIRED.' },
+  maxTransactions:      { type: 'whole', unit: 'count', default: 1000, min: 1, max: 100_000, scope: 'node', about: 'Open transactions on the leader; more are OVERLOADED.' },
+  maxTransactionsBytes: { type: 'whole', unit: 'bytes', default: 256 * MIB, min: MIB, max: 16 * GIB, scope: 'node', about: 'Bytes of the statements of all open transactions; more are OVERLOADED.' },
   reportMs:             { type: 'whole', unit: 'ms', default: 100, min: 10, max: 10_000, scope: 'node', about: 'How often a node tells the others how far it is.' },
   // Reads.
   readTimeoutMs:        { type: 'whole', unit: 'ms', default: 10_000, min: 10, max: 600_000, scope: 'node', about: 'Deadline of a read that names none.' },

@@ -377,6 +377,8 @@ export interface StatusResponse {
   /** Writes that wait here for a leader. */
   readonly heldRequests: number
   readonly isAdmissionPaused: boolean
+  /** Interactive transactions open on the leader. */
+  readonly openTransactions: number
   readonly engine: 'opening' | 'ready' | 'down'
   readonly divergence: {
     readonly index: number

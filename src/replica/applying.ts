@@ -54,6 +54,11 @@ export class Applier {
     return this.#commitIndex
   }
 
+  /** The engine has been handed all that is committed. */
+  get isDispatched(): boolean {
+    return this.#dispatched === this.#commitIndex
+  }
+
   /** The engine has been handed all that is committed, up to an entry of `term`. */
   hasAllOf(term: number): boolean {
     return (

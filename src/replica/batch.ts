@@ -3,6 +3,7 @@ import type { BoundedQueue } from '../base/bounded-queue.ts'
 import { DbError } from '../base/errors.ts'
 import type { Divergence, RequestResult } from '../engine/engine.ts'
 import type { ProposalNumber } from '../log/log.ts'
+import type { TransactionCommit } from './transactions.ts'
 import type { WriteCallback } from './types.ts'
 
 /** A request on its way. `done` is emptied when it was answered. */
@@ -25,6 +26,8 @@ export interface Batch {
   proposal: ProposalNumber
   index: number
   sizeBytes: number
+  /** If it is an interactive transaction that ends. */
+  readonly commit?: TransactionCommit
 }
 
 /** A frame between nodes holds 32 MiB: a larger entry would stay in the leader's log for ever. */
@@ -98,6 +101,13 @@ export function answerOverdue(pending: Pending): void {
 /** For what was never sent to the others. */
 export function notLeader(): DbError {
   return new DbError('NOT_LEADER', 'this node does not lead any more; nothing was applied')
+}
+
+/** For what was stopped because it ran too long. */
+export function statementTimeout(limitMs: number, maxExecuteMs: number): DbError {
+  const took = `it ran longer than ${Math.round(limitMs)} ms`
+  const message = `${took} and was stopped; nothing was logged`
+  return new DbError('STATEMENT_TIMEOUT', message, { details: { maxExecuteMs } })
 }
 
 /** For a write whose entry could not be sent to the others. */

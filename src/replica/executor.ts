@@ -1,11 +1,8 @@
 /**
- * The Executor decides what the engine does next. On a leader it gathers requests into batches,
- * has them executed, replicated and then committed; on any other node it hands over what the log
- * has committed. Both go through one writer in one order, so that an entry is dispatched to the
- * engine exactly once per life of the writer, and only ever after the entry before it.
- *
- * A batch goes: executing (in an open transaction) → replicating (its entry is in the log) →
- * settling (its index is known; answered once the engine has applied that far).
+ * The Executor decides what the engine does next. On a leader it lets leading.ts execute what
+ * clients ask; on any other node it hands over what the log has committed. Both go through one
+ * writer in one order, so that an entry is dispatched to the engine exactly once per life of the
+ * writer, and only ever after the entry before it.
  */
 import { assert, must } from '../base/assert.ts'
 import { DbError, type ErrorCode } from '../base/errors.ts'
@@ -15,26 +12,15 @@ import type {
   Divergence,
   Engine,
   EnginePast,
-  RequestResult,
   WriterReply,
 } from '../engine/engine.ts'
 import type { LogEvent, ProposalNumber, ReplicatedLog, Role } from '../log/log.ts'
 import { Answers } from './answering.ts'
 import { Applier } from './applying.ts'
-import {
-  type Batch,
-  diverged,
-  endOverdue,
-  fail,
-  failBatch,
-  ENTRY_BYTES_MAX,
-  notLeader,
-  type Pending,
-  tooLarge,
-} from './batch.ts'
-import type { ReplicaCounters, ReplicaOptions, WriteCallback } from './types.ts'
+import { diverged, failBatch, notLeader } from './batch.ts'
+import { Leading } from './leading.ts'
 import type { TransactionCall, TransactionCallback } from './transaction-call.ts'
-import { WaitingWrites } from './waiting.ts'
+import type { ReplicaCounters, ReplicaOptions, WriteCallback } from './types.ts'
 import { WriterSession } from './writer.ts'
 import type { Opened } from './writer.ts'
 
@@ -71,16 +57,11 @@ export class Executor {
   readonly #parts: ExecutorParts
   readonly #session: WriterSession
   readonly #applier: Applier
-  readonly #waiting: WaitingWrites
   readonly #answers: Answers
+  readonly #leading: Leading
   #role: Role = 'follower'
   #term = 0
   #durable = 0
-  #nowMs = 0
-  #batchNumber = 0
-  #open: Batch | undefined
-  /** Numbers of batches that were given up while the engine executed them. */
-  readonly #abandoned = new Set<number>()
   #divergence: Divergence | undefined
   /** The divergence is settled against this replica: only another's data ends it. */
   #isCondemned = false
@@ -91,7 +72,6 @@ export class Executor {
 
   constructor(parts: ExecutorParts) {
     this.#parts = parts
-    this.#waiting = new WaitingWrites(parts.options)
     this.#answers = new Answers(parts.counters)
     this.#session = new WriterSession(parts.engine, parts.clock, parts.logger, {
       onOpened: opened => this.#onOpened(opened),
@@ -105,6 +85,14 @@ export class Executor {
       maxApplyBytes: parts.options.maxApplyBytes,
       apply: entries => this.#session.send({ type: 'apply', entries }),
       onAdvanced: () => this.#onAdvanced(),
+    })
+    this.#leading = new Leading({
+      ...parts,
+      session: this.#session,
+      applier: this.#applier,
+      answers: this.#answers,
+      refusal: () => this.#refusal(),
+      pump: () => this.#pump(),
     })
   }
 
@@ -146,11 +134,15 @@ export class Executor {
   }
 
   get queuedRequests(): number {
-    return this.#waiting.count
+    return this.#leading.queuedRequests
   }
 
   get queuedBytes(): number {
-    return this.#waiting.sizeBytes
+    return this.#leading.queuedBytes
+  }
+
+  get openTransactions(): number {
+    return this.#leading.openTransactions
   }
 
   /** Leads, and has handed everything before its own term to the engine. */
@@ -178,23 +170,20 @@ export class Executor {
 
   /** Takes a request of this node's clients or of a follower. Answered exactly once. */
   submit(body: Uint8Array, timeoutMs: number, done: WriteCallback): void {
-    if (this.#isStopping) return fail(done, new DbError('SHUTTING_DOWN', 'this node is stopping'))
-    if (this.#role !== 'leader') return fail(done, notLeader())
-    if (this.#divergence !== undefined) return fail(done, diverged(this.#divergence))
-    const refused = this.#parts.refusal()
-    if (refused !== undefined) return fail(done, refused)
-    const deadlineMs = this.#parts.clock.monotonicMs() + timeoutMs
-    const pending: Pending = { body, deadlineMs, isAlone: false, done }
-    const refusal = this.#waiting.add(pending)
-    if (refusal !== undefined) return fail(done, refusal)
-    this.#parts.counters.requests += 1
-    this.#pump()
+    this.#leading.submit(body, timeoutMs, done)
   }
 
   /** Takes a call of a transaction from this node's clients or a follower. Answered once. */
-  transact(_call: TransactionCall, _timeoutMs: number, done: TransactionCallback): void {
-    const message = 'interactive transactions are not there yet; send the statements as one request'
-    done({ type: 'failed', error: new DbError('UNSUPPORTED', message) })
+  transact(call: TransactionCall, timeoutMs: number, done: TransactionCallback): void {
+    this.#leading.transact(call, timeoutMs, done)
+  }
+
+  /** Why nothing is written on this node, if so. */
+  #refusal(): DbError | undefined {
+    if (this.#isStopping) return new DbError('SHUTTING_DOWN', 'this node is stopping')
+    if (this.#role !== 'leader') return notLeader()
+    if (this.#divergence !== undefined) return diverged(this.#divergence)
+    return this.#parts.refusal()
   }
 
   onLogEvent(event: LogEvent): void {
@@ -219,50 +208,33 @@ export class Executor {
   sweep(): void {
     const now = this.#parts.clock.monotonicMs()
     if (this.#role !== 'leader' || this.#session.state === 'ready') this.#fitAtMs = now
-    this.#waiting.sweep(now)
-    const refusal = this.#waiting.count > 0 ? this.#parts.refusal() : undefined
-    if (refusal !== undefined) this.#waiting.fail(refusal)
     this.#answers.sweep(now)
-    const open = this.#open
-    if (open?.state === 'replicating') endOverdue(open, now)
-    if (open?.state === 'executing') this.#endLongExecution(open, now)
+    this.#leading.sweep(now)
     this.#pump()
-  }
-
-  /** Only the end of its process stops a statement: when it is over the limit, or nobody waits. */
-  #endLongExecution(batch: Batch, now: number): void {
-    const { maxExecuteMs } = this.#parts.options
-    const latestMs = Math.max(...batch.requests.map(({ deadlineMs }) => deadlineMs))
-    const limitMs = Math.min(maxExecuteMs, latestMs - batch.startedMs)
-    if (now - batch.startedMs <= limitMs) return
-    const took = `it ran longer than ${Math.round(limitMs)} ms`
-    const message = `${took} and was stopped; nothing was logged`
-    this.#session.kill(new DbError('STATEMENT_TIMEOUT', message, { details: { maxExecuteMs } }))
   }
 
   /** No new work; what is in flight goes on. True once nothing is. */
   stopAdmission(): void {
     this.#isStopping = true
-    this.#waiting.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
+    this.#leading.endWaiting(stopping())
   }
 
   get isIdle(): boolean {
-    return this.#open === undefined && this.#answers.isIdle && this.#waiting.count === 0
+    return this.isDrained && this.#leading.queuedRequests === 0
   }
 
   /** No batch is under way; others may wait for their turn. */
   get isDrained(): boolean {
-    return this.#open === undefined && this.#answers.isIdle
+    return this.#leading.isDrained && this.#answers.isIdle
   }
 
   /** Ends the session for good: everything still open has an unknown fate. */
   stop(): void {
     this.#isStopping = true
+    this.#leading.endWaiting(stopping())
     this.#session.stop()
     const error = new DbError('LEADERSHIP_LOST', 'this node stopped before the write was settled')
-    this.#waiting.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
-    const open = this.#open
-    if (open !== undefined) failBatch(open, open.state === 'executing' ? notLeader() : error)
+    this.#leading.stop(error)
     this.#answers.stop(error)
   }
 
@@ -280,11 +252,9 @@ export class Executor {
   condemn(divergence: Divergence): void {
     this.#isCondemned = true
     this.#diverge(divergence)
-    const open = this.#open
-    if (open?.state === 'executing') this.#abandon(open, diverged(divergence))
     const message = 'this node was found to compute something else; the write may still take effect'
     const error = new DbError('LEADERSHIP_LOST', message)
-    if (this.#open !== undefined) this.#abandon(this.#open, error)
+    this.#leading.endReign(diverged(divergence), error)
     this.#answers.stop(error)
     if (this.#session.state === 'ready') this.#session.send({ type: 'condemn', divergence })
   }
@@ -301,11 +271,7 @@ export class Executor {
       `leadership was lost in term ${term} after the write was sent to the others`,
     )
     this.#answers.leadershipLost(lost, notLeader())
-    if (this.#open !== undefined) {
-      // Executed on a state that others may have left behind: undo it before anything is applied.
-      this.#abandon(this.#open, this.#open.state === 'executing' ? notLeader() : lost)
-    }
-    if (role !== 'leader') this.#waiting.fail(notLeader())
+    this.#leading.changeReign(role, term, lost)
     this.#pump()
   }
 
@@ -316,21 +282,8 @@ export class Executor {
   }
 
   #onOwnCommitted(proposal: ProposalNumber, index: number): void {
-    const orphan = this.#answers.takeOrphan(proposal)
-    if (orphan !== undefined) {
-      this.#settle(orphan, index)
-      return
-    }
-    const open = this.#open
-    if (open?.proposal !== proposal) return
-    assert(open.state === 'replicating', `batch ${open.number} was committed while ${open.state}`)
-    this.#applier.commitsOwn(index, open.term)
-    this.#session.send({ type: 'commit', batch: open.number, index })
-    this.#open = undefined
-    this.#settle(open, index)
-  }
-
-  #settle(batch: Batch, index: number): void {
+    const batch = this.#answers.takeOrphan(proposal) ?? this.#leading.ownCommitted(proposal, index)
+    if (batch === undefined) return
     this.#answers.settle(batch, index)
     this.#parts.onOwnCommit(index, batch.sizeBytes)
   }
@@ -339,7 +292,7 @@ export class Executor {
     const error = new DbError('NOT_LEADER', 'the write was refused by the log; nothing was applied')
     const orphan = this.#answers.takeOrphan(proposal)
     if (orphan !== undefined) failBatch(orphan, error)
-    if (this.#open?.proposal === proposal) this.#abandon(this.#open, error)
+    this.#leading.rejected(proposal, error)
     this.#pump()
   }
 
@@ -359,7 +312,7 @@ export class Executor {
     this.#applier.opened(opened)
     this.#recall(opened.past)
     this.#durable = opened.durableIndex
-    this.#nowMs = Math.max(this.#nowMs, opened.nowMs)
+    this.#leading.opened(opened.nowMs)
     // The last writer may have ended after a checkpoint of what it never said to be committed.
     this.#answers.applied(opened.appliedIndex)
     this.#parts.onApplied()
@@ -369,7 +322,7 @@ export class Executor {
   #onReply(reply: Exclude<WriterReply, { type: 'opened' } | { type: 'fault' }>): void {
     switch (reply.type) {
       case 'executed':
-        this.#onExecuted(reply)
+        this.#leading.executed(reply)
         return
       case 'committed': {
         const batch = must(this.#answers.nextToSettle, 'the batch that was committed')
@@ -389,69 +342,12 @@ export class Executor {
         this.#durable = reply.durableIndex
         return
       case 'stepped':
+        this.#leading.stepped(reply)
+        return
       case 'rolled-back':
       case 'condemned':
         return
     }
-  }
-
-  #onExecuted(reply: Extract<WriterReply, { type: 'executed' }>): void {
-    if (this.#abandoned.delete(reply.batch)) return
-    const batch = must(this.#open, 'the open batch')
-    assert(batch.number === reply.batch, `batch ${reply.batch} was executed, not ${batch.number}`)
-    assert(reply.taken > 0 && reply.taken === reply.results.length, `took ${reply.taken}`)
-    const left = batch.requests.slice(reply.taken)
-    this.#waiting.putBack(left)
-    batch.requests = batch.requests.slice(0, reply.taken)
-    batch.results = reply.results
-    this.#noteCorruption(reply.results)
-    if (reply.entry === undefined) {
-      this.#confirm(batch)
-      return
-    }
-    if (reply.entry.byteLength > ENTRY_BYTES_MAX) {
-      this.#session.send({ type: 'rollback', batch: batch.number })
-      this.#open = undefined
-      this.#retryAlone(batch, tooLarge(reply.entry.byteLength))
-      this.#pump()
-      return
-    }
-    batch.state = 'replicating'
-    batch.sizeBytes = reply.entry.byteLength
-    // Appending may commit at once (a group of one), and that must find the batch ready.
-    batch.proposal = this.#parts.log.nextProposal
-    const proposal = this.#parts.log.append(batch.term, reply.entry)
-    if (proposal === undefined) this.#abandon(batch, notLeader())
-    else assert(proposal === batch.proposal, `proposal ${proposal} is not ${batch.proposal}`)
-    this.#pump()
-  }
-
-  /** A request that met a garbled page failed alone; but the file is one for the others, too. */
-  #noteCorruption(results: readonly RequestResult[]): void {
-    for (const result of results) {
-      if (result.type === 'failed' && result.error.code === 'CORRUPT') {
-        this.#parts.onCorrupt(result.error.message)
-        return
-      }
-    }
-  }
-
-  /**
-   * Nothing of the batch is to be logged, but its answers speak of a state: that a key is taken, or
-   * what a SELECT saw. Another leader may have changed that state already, so they wait for a proof
-   * of leadership begun after the execution, in the same term.
-   */
-  #confirm(batch: Batch): void {
-    this.#session.send({ type: 'rollback', batch: batch.number })
-    this.#open = undefined
-    const confirmed = this.#answers.confirm(batch, this.#applier.dispatched)
-    const timeoutMs = Math.max(...batch.requests.map(({ deadlineMs }) => deadlineMs), 0)
-    this.#parts.log.readIndex(timeoutMs - this.#parts.clock.monotonicMs(), outcome => {
-      const isSameReign = this.#role === 'leader' && this.#term === batch.term
-      if (typeof outcome !== 'number') confirmed(outcome)
-      else confirmed(isSameReign ? undefined : notLeader())
-    })
-    this.#pump()
   }
 
   #onEntriesApplied(reply: Extract<WriterReply, { type: 'applied' }>): void {
@@ -504,7 +400,7 @@ export class Executor {
       ? 'this replica is wrong, serves nothing, and needs the data of another'
       : 'this replica computed something else, and waits for what the others say'
     this.#parts.logger.error({ ...divergence }, message)
-    this.#waiting.fail(diverged(divergence))
+    this.#leading.failWrites(diverged(divergence))
     this.#parts.onDiverged(divergence)
   }
 
@@ -517,76 +413,20 @@ export class Executor {
   #onWriterLost(error: DbError): void {
     this.#parts.counters.engineRestarts += 1
     this.#applier.lost()
-    this.#abandoned.clear()
-    const batch = this.#open
-    this.#open = undefined
-    if (batch?.state === 'replicating') {
-      // The entry is in the log and its answers are known: only the engine has to catch up.
-      this.#answers.orphan(batch)
-    } else if (batch !== undefined) {
-      this.#retryAlone(batch, error)
-    }
-    if (DISK_FAULTS.has(error.code)) {
-      this.#waiting.fail(error)
-      this.#parts.log.transferLeadership()
-    }
-  }
-
-  /** One of these was too much; which one shows when each runs by itself. */
-  #retryAlone(batch: Batch, error: DbError): void {
-    if (batch.requests.length === 1 || DISK_FAULTS.has(error.code)) {
-      failBatch(batch, error)
-      return
-    }
-    for (const request of batch.requests) request.isAlone = true
-    this.#waiting.putBack(batch.requests.filter(({ done }) => done !== undefined))
+    this.#leading.writerLost(error, DISK_FAULTS.has(error.code))
+    if (DISK_FAULTS.has(error.code)) this.#parts.log.transferLeadership()
   }
 
   // What to do next.
 
   #pump(): void {
     if (this.#session.state !== 'ready' || this.#divergence !== undefined) return
-    if (this.#open !== undefined) return
+    if (!this.#leading.makeWay()) return
     this.#applier.follow()
-    if (this.#role === 'leader' && this.isReadyToWrite) this.#lead()
+    if (this.#role === 'leader' && this.isReadyToWrite) this.#leading.lead()
   }
+}
 
-  #lead(): void {
-    if (this.#waiting.count === 0 || this.#parts.isPaused()) return
-    const { clock, random, counters } = this.#parts
-    const requests = this.#waiting.take(clock.monotonicMs())
-    if (requests.length === 0) return
-    this.#batchNumber += 1
-    counters.batches += 1
-    this.#nowMs = Math.max(this.#nowMs, clock.wallMs())
-    this.#open = {
-      number: this.#batchNumber,
-      term: this.#term,
-      startedMs: clock.monotonicMs(),
-      requests,
-      results: [],
-      state: 'executing',
-      proposal: 0,
-      index: 0,
-      sizeBytes: 0,
-    }
-    this.#session.send({
-      type: 'execute',
-      batch: this.#batchNumber,
-      nowMs: this.#nowMs,
-      seed: random.bytes(16),
-      commitIndex: this.#applier.commitIndex,
-      requests: requests.map(({ body }) => body),
-    })
-  }
-
-  /** Gives up the open batch: the engine forgets it, its clients hear `error`. */
-  #abandon(batch: Batch, error: DbError): void {
-    if (batch.state === 'executing') this.#abandoned.add(batch.number)
-    this.#open = undefined
-    if (this.#session.state === 'ready') {
-      this.#session.send({ type: 'rollback', batch: batch.number })
-    }
-    failBatch(batch, error)
-  }
+function stopping(): DbError {
+  return new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one')
 }

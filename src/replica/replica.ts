@@ -75,6 +75,10 @@ export class Replica {
     engineRestarts: 0,
     forwarded: 0,
     roleChanges: 0,
+    transactions: 0,
+    transactionConflicts: 0,
+    transactionsExpired: 0,
+    transactionReplays: 0,
     divergences: 0,
     heals: 0,
   }
@@ -301,6 +305,7 @@ export class Replica {
       lagMs: this.#reports.lagMs(),
       quorumApplyLagMs: this.#applyLag.lagMs(this.#parts.clock.monotonicMs()),
       isAdmissionPaused: this.#isAdmissionPaused(),
+      openTransactions: executor.openTransactions,
       reports: this.#reports.heard,
       counters: { ...this.#counters },
     }

@@ -32,6 +32,17 @@ export interface ReplicaOptions {
   readonly maxApplyLagBytes: number
   /** While the log is smaller it keeps what members lack; then only what this node needs. */
   readonly maxLogBytes: number
+  /** An interactive transaction that idles so long gives way to others that wait. */
+  readonly transactionIdleMs: number
+  /** One that does not idle gives way to others after this time. */
+  readonly transactionTurnMs: number
+  /** One that nobody speaks to for so long is rolled back. */
+  readonly transactionIdleTimeoutMs: number
+  /** One that is open for so long is rolled back. */
+  readonly maxTransactionMs: number
+  /** Open transactions of all clients, and the bytes of their statements. */
+  readonly maxTransactions: number
+  readonly maxTransactionsBytes: number
   readonly reportMs: number
 }
 
@@ -124,6 +135,8 @@ export interface ReplicaStatus {
   readonly lagMs: number | undefined
   readonly quorumApplyLagMs: number
   readonly isAdmissionPaused: boolean
+  /** Interactive transactions that are open here, on the leader. */
+  readonly openTransactions: number
   readonly reports: ReadonlyMap<number, MemberReport>
   readonly counters: ReplicaCounters
 }
@@ -137,6 +150,13 @@ export interface ReplicaCounters {
   engineRestarts: number
   forwarded: number
   roleChanges: number
+  /** Interactive transactions begun here as the leader. */
+  transactions: number
+  /** Those that others' changes have ended, and those that their leases have. */
+  transactionConflicts: number
+  transactionsExpired: number
+  /** How often one had given way and was repeated. */
+  transactionReplays: number
   /** Times that this replica computed something else, or was found to have done so. */
   divergences: number
   /** Times that it took another's data because of that. */

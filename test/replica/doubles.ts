@@ -58,6 +58,12 @@ export const OPTIONS: ReplicaOptions = {
   maxApplyLagMs: 500,
   maxApplyLagBytes: 1 << 26,
   maxLogBytes: 1 << 30,
+  transactionIdleMs: 5,
+  transactionTurnMs: 50,
+  transactionIdleTimeoutMs: 30_000,
+  maxTransactionMs: 60_000,
+  maxTransactions: 4,
+  maxTransactionsBytes: 1 << 20,
   reportMs: 100,
 }
 

@@ -150,6 +150,31 @@ export const STATUS_METRICS = {
     about: 'Changes of role, term or leader that this node saw.',
     read: status => status.counters.roleChanges,
   },
+  lockstep_open_transactions: {
+    type: 'gauge',
+    about: 'Interactive transactions open on the leader.',
+    read: status => status.openTransactions,
+  },
+  lockstep_transactions_total: {
+    type: 'counter',
+    about: 'Interactive transactions begun on this node as the leader.',
+    read: status => status.counters.transactions,
+  },
+  lockstep_transaction_conflicts_total: {
+    type: 'counter',
+    about: "Interactive transactions that others' changes have ended: TRANSACTION_CONFLICT.",
+    read: status => status.counters.transactionConflicts,
+  },
+  lockstep_transactions_expired_total: {
+    type: 'counter',
+    about: 'Interactive transactions that were left alone or lasted too long: TRANSACTION_EXPIRED.',
+    read: status => status.counters.transactionsExpired,
+  },
+  lockstep_transaction_replays_total: {
+    type: 'counter',
+    about: 'How often an interactive transaction had given way to others and was repeated.',
+    read: status => status.counters.transactionReplays,
+  },
 } as const satisfies Record<string, StatusMetric>
 
 interface PeerMetric {

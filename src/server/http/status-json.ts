@@ -99,6 +99,7 @@ export function statusJson(
     forwardedRequests: status?.forwardedRequests ?? 0,
     heldRequests: status?.heldRequests ?? 0,
     isAdmissionPaused: status?.isAdmissionPaused ?? false,
+    openTransactions: status?.openTransactions ?? 0,
     engine: status?.engine ?? 'opening',
     divergence: status?.divergence ?? null,
     isCondemned: status?.isCondemned ?? false,

@@ -116,6 +116,7 @@ export const STATUS: ReplicaStatus = {
   lagMs: 0,
   quorumApplyLagMs: 2,
   isAdmissionPaused: false,
+  openTransactions: 3,
   reports: new Map([
     [2, { appliedIndex: 39, durableIndex: 20, isDiverged: false, lastError: 'the disk was slow' }],
   ]),
@@ -127,6 +128,10 @@ export const STATUS: ReplicaStatus = {
     engineRestarts: 0,
     forwarded: 2,
     roleChanges: 1,
+    transactions: 4,
+    transactionConflicts: 1,
+    transactionsExpired: 0,
+    transactionReplays: 2,
     divergences: 0,
     heals: 0,
   },

@@ -1,0 +1,309 @@
+/**
+ * OpenTransactions: the interactive transactions that a leader has open, their calls that wait, and
+ * their leases. It knows nothing of the engine; transaction-turns.ts decides who has the writer.
+ */
+import { must } from '../base/assert.ts'
+import { DbError, type ErrorCode } from '../base/errors.ts'
+import type { Clock, Random } from '../base/ports.ts'
+import type { EarlierStep, RequestId } from '../engine/engine.ts'
+import type { TransactionCallback } from './transaction-call.ts'
+import { formatTransactionId } from './transaction-id.ts'
+import type { ReplicaCounters, ReplicaOptions } from './types.ts'
+
+/** What waits for the writer: a step, or the end. */
+export interface WaitingCall {
+  readonly type: 'execute' | 'query' | 'commit'
+  /** Of a step: the bytes of its statements. */
+  readonly request: Uint8Array
+  /** Of a commit. */
+  readonly id: RequestId | undefined
+  readonly deadlineMs: number
+  /** Since when it could run. */
+  readonly sinceMs: number
+  readonly done: TransactionCallback
+}
+
+export interface OpenTransaction {
+  readonly name: string
+  readonly number: number
+  readonly database: string
+  readonly seed: Uint8Array
+  readonly expiresAtMs: number
+  /** In the order in which they came; the first one may be running. */
+  readonly calls: WaitingCall[]
+  /** What it has run, for when it must run again. */
+  readonly earlier: EarlierStep[]
+  sizeBytes: number
+  /** Its moment, once a step has seen it. */
+  nowMs: number | undefined
+  isReadOnly: boolean
+  /** When its client was last answered, or heard of. */
+  heardAtMs: number
+  /** Writers that died while they ran it. */
+  deaths: number
+  /** Told when the step that runs is over: the client wants it rolled back. */
+  rollback: TransactionCallback | undefined
+  /** It is executed as a whole, or in the log: only that decides how it ends. */
+  isCommitting: boolean
+}
+
+/** How a transaction ended. */
+export type Ending =
+  | { readonly type: 'rolled-back'; readonly error: DbError }
+  /** Only the log knows whether it was committed. */
+  | { readonly type: 'asked-to-commit' }
+  /** It began under another leader, or so long ago that nobody remembers. */
+  | { readonly type: 'unknown' }
+
+/** Steps of one transaction: all of them run again after each pause. */
+const STEPS_MAX = 10_000
+/** Bytes of the statements of one transaction, and of what is kept of their answers. */
+const TRANSACTION_BYTES_MAX = 16 * 1024 * 1024
+/** Transactions that are over and of which it is still known how they ended. */
+const ENDINGS_MAX = 10_000
+const SECRET_BYTES = 16
+
+export interface OpenTransactionsParts {
+  readonly raftId: () => number
+  readonly clock: Clock
+  readonly random: Random
+  readonly options: ReplicaOptions
+  readonly counters: ReplicaCounters
+}
+
+export class OpenTransactions {
+  readonly #parts: OpenTransactionsParts
+  readonly #open = new Map<string, OpenTransaction>()
+  /** Those of them with a call that waits or runs. */
+  readonly #called = new Set<OpenTransaction>()
+  /** Why those that ended last were rolled back; undefined if they were asked to commit. */
+  readonly #endings = new Map<string, DbError | undefined>()
+  #nextNumber = 1
+  #sizeBytes = 0
+
+  constructor(parts: OpenTransactionsParts) {
+    this.#parts = parts
+  }
+
+  get count(): number {
+    return this.#open.size
+  }
+
+  /** Those with a call that waits or runs. */
+  get called(): ReadonlySet<OpenTransaction> {
+    return this.#called
+  }
+
+  find(name: string): OpenTransaction | undefined {
+    return this.#open.get(name)
+  }
+
+  /** Begins one, in the reign of `term`. The error if there are too many. */
+  begin(database: string, maxMs: number | undefined, term: number): OpenTransaction | DbError {
+    const { raftId, clock, random, options, counters } = this.#parts
+    const { maxTransactions, maxTransactionMs } = options
+    if (this.#open.size >= maxTransactions) {
+      const message = `${maxTransactions} transactions are open already; back off and begin again`
+      return new DbError('OVERLOADED', message, { details: { maxTransactions } })
+    }
+    const now = clock.monotonicMs()
+    const number = this.#nextNumber
+    this.#nextNumber += 1
+    counters.transactions += 1
+    const secret = toHex(random.bytes(SECRET_BYTES))
+    const transaction: OpenTransaction = {
+      name: formatTransactionId({ leader: raftId(), term, number, secret, database }),
+      number,
+      database,
+      seed: random.bytes(16),
+      expiresAtMs: now + Math.min(maxMs ?? maxTransactionMs, maxTransactionMs),
+      calls: [],
+      earlier: [],
+      sizeBytes: 0,
+      nowMs: undefined,
+      isReadOnly: true,
+      heardAtMs: now,
+      deaths: 0,
+      rollback: undefined,
+      isCommitting: false,
+    }
+    this.#open.set(transaction.name, transaction)
+    return transaction
+  }
+
+  /** Takes a call, to be run when its turn comes. The error if it can't be taken. */
+  add(transaction: OpenTransaction, call: WaitingCall): DbError | undefined {
+    transaction.heardAtMs = this.#parts.clock.monotonicMs()
+    const stepCount = transaction.earlier.length + transaction.calls.length
+    const sizeBytes = call.request.byteLength
+    if (call.type !== 'commit' && stepCount >= STEPS_MAX) {
+      return new DbError('TOO_LARGE', `a transaction has at most ${STEPS_MAX} steps`)
+    }
+    if (transaction.sizeBytes + sizeBytes > TRANSACTION_BYTES_MAX) {
+      const message = `the statements of a transaction have at most ${TRANSACTION_BYTES_MAX} bytes`
+      return new DbError('TOO_LARGE', message, { details: { limitBytes: TRANSACTION_BYTES_MAX } })
+    }
+    const { maxTransactionsBytes } = this.#parts.options
+    if (this.#sizeBytes + sizeBytes > maxTransactionsBytes) {
+      const message = 'the open transactions hold as much as they may; back off'
+      return new DbError('OVERLOADED', message, { details: { maxTransactionsBytes } })
+    }
+    this.#grow(transaction, sizeBytes)
+    transaction.calls.push(call)
+    this.#called.add(transaction)
+    return undefined
+  }
+
+  /** Takes the first call away: it is to be answered. */
+  take(transaction: OpenTransaction): WaitingCall {
+    const call = must(transaction.calls.shift(), 'the first call of a transaction')
+    if (transaction.calls.length === 0) this.#called.delete(transaction)
+    return call
+  }
+
+  /** A step was run, and is kept for when it must run again. */
+  keep(transaction: OpenTransaction, step: EarlierStep): void {
+    transaction.heardAtMs = this.#parts.clock.monotonicMs()
+    transaction.earlier.push(step)
+    this.#grow(transaction, step.proof.byteLength)
+  }
+
+  /** Its commit begins. It runs no more steps. */
+  committing(transaction: OpenTransaction): void {
+    transaction.isCommitting = true
+    this.#failCalls(transaction, askedToCommit())
+  }
+
+  /** The writer died before the commit was in the log: it is to be tried again. */
+  reopen(transaction: OpenTransaction, commit: WaitingCall): void {
+    transaction.isCommitting = false
+    transaction.calls.unshift(commit)
+    this.#called.add(transaction)
+  }
+
+  /** Its commit was answered, with an error that says that it was rolled back or without one. */
+  closed(transaction: OpenTransaction, ending: DbError | undefined): void {
+    this.#remove(transaction, ending)
+  }
+
+  /** Ends one: it is rolled back, for this reason. */
+  end(transaction: OpenTransaction, error: DbError): void {
+    this.#remove(transaction, error)
+    this.#failCalls(transaction, error)
+    const rollback = transaction.rollback
+    transaction.rollback = undefined
+    rollback?.({ type: 'ok', value: { transaction: transaction.name, index: 0, results: [] } })
+  }
+
+  /** Ends all but those whose commit is under way. */
+  endAll(error: DbError): void {
+    for (const transaction of this.#open.values().toArray()) {
+      if (!transaction.isCommitting) this.end(transaction, error)
+    }
+  }
+
+  /** How one ended that is not open here (any more), as far as that is known. */
+  ending(name: string): Ending {
+    if (!this.#endings.has(name)) return { type: 'unknown' }
+    const error = this.#endings.get(name)
+    return error === undefined ? { type: 'asked-to-commit' } : { type: 'rolled-back', error }
+  }
+
+  /**
+   * Answers calls past their deadlines and ends what was left alone or lasts too long; `letGo`
+   * takes the writer from one that has it.
+   */
+  sweep(
+    isRunning: (transaction: OpenTransaction) => boolean,
+    letGo: (transaction: OpenTransaction) => void,
+  ): void {
+    const now = this.#parts.clock.monotonicMs()
+    const { transactionIdleTimeoutMs } = this.#parts.options
+    for (const transaction of this.#open.values().toArray()) {
+      // What runs is ended by the limit of the statement, and a commit by the log.
+      if (transaction.isCommitting || isRunning(transaction)) continue
+      this.#sweepCalls(transaction, now)
+      const isLeft =
+        transaction.calls.length === 0 && now - transaction.heardAtMs > transactionIdleTimeoutMs
+      if (!isLeft && now <= transaction.expiresAtMs) continue
+      this.#parts.counters.transactionsExpired += 1
+      const why = isLeft
+        ? `nobody spoke to the transaction for ${transactionIdleTimeoutMs} ms`
+        : 'the transaction was open longer than it may be'
+      letGo(transaction)
+      this.end(transaction, new DbError('TRANSACTION_EXPIRED', `${why}; it is rolled back`))
+    }
+  }
+
+  #sweepCalls(transaction: OpenTransaction, now: number): void {
+    const { calls } = transaction
+    if (!calls.some(({ deadlineMs }) => deadlineMs <= now)) return
+    const late = calls.filter(({ deadlineMs }) => deadlineMs <= now)
+    calls.splice(0, calls.length, ...calls.filter(({ deadlineMs }) => deadlineMs > now))
+    if (calls.length === 0) this.#called.delete(transaction)
+    const message = 'the step waited for its turn past its deadline and was not run'
+    for (const { request, done } of late) {
+      this.#grow(transaction, -request.byteLength)
+      done({ type: 'failed', error: new DbError('OVERLOADED', message) })
+    }
+  }
+
+  #failCalls(transaction: OpenTransaction, error: DbError): void {
+    this.#called.delete(transaction)
+    for (const { done } of transaction.calls.splice(0)) done({ type: 'failed', error })
+  }
+
+  #remove(transaction: OpenTransaction, ending: DbError | undefined): void {
+    if (!this.#open.delete(transaction.name)) return
+    this.#sizeBytes -= transaction.sizeBytes
+    this.#endings.set(transaction.name, ending)
+    if (this.#endings.size <= ENDINGS_MAX) return
+    const [oldest = ''] = this.#endings.keys()
+    this.#endings.delete(oldest)
+  }
+
+  #grow(transaction: OpenTransaction, sizeBytes: number): void {
+    transaction.sizeBytes += sizeBytes
+    this.#sizeBytes += sizeBytes
+  }
+}
+
+/** For a transaction that is not open (any more) on the node that leads. */
+export function transactionLost(why: string): DbError {
+  return new DbError('TRANSACTION_LOST', `${why}; run the transaction again`)
+}
+
+/** For steps of a transaction that was asked to commit. */
+export function askedToCommit(): DbError {
+  const message = 'the transaction was asked to commit already; commit it again to hear its fate'
+  return new DbError('INVALID_REQUEST', message)
+}
+
+/** Errors of a commit that say of themselves what a client is to do. */
+const OF_COMMIT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  'TRANSACTION_CONFLICT',
+  'TRANSACTION_LOST',
+  'TRANSACTION_EXPIRED',
+  'REQUEST_ID_REUSED',
+  'REQUEST_CANCELLED',
+  'INVALID_REQUEST',
+  'TOO_LARGE',
+  'UNKNOWN_DATABASE',
+  'STATEMENT_TIMEOUT',
+  'DISK_FULL',
+  'DISPUTED',
+  'CORRUPT',
+])
+
+/**
+ * The error of a commit, for its client: what another kind of write may simply send again is over
+ * for a transaction, and only the whole of it can run again.
+ */
+export function commitError(error: DbError): DbError {
+  if (error.fate === 'unknown' || OF_COMMIT.has(error.code)) return error
+  return transactionLost(`nothing was committed (${error.message})`)
+}
+
+function toHex(bytes: Uint8Array): string {
+  return Array.from(bytes, byte => byte.toString(16).padStart(2, '0')).join('')
+}

@@ -1,0 +1,254 @@
+/**
+ * Transactions: what becomes of the calls of interactive transactions on the leader. A transaction
+ * runs on the leader's writer only, and is nowhere else until its commit is in the log; so it ends
+ * with the reign of its leader.
+ */
+import { DbError } from '../base/errors.ts'
+import type { Clock, Random } from '../base/ports.ts'
+import type { WriterMessage, WriterReply } from '../engine/engine.ts'
+import { encodeRequest } from '../engine/request.ts'
+import {
+  askedToCommit,
+  commitError,
+  OpenTransactions,
+  type OpenTransaction,
+  transactionLost,
+  type WaitingCall,
+} from './open-transactions.ts'
+import type { TransactionCall, TransactionCallback } from './transaction-call.ts'
+import { parseTransactionId } from './transaction-id.ts'
+import { type CommitTurn, TransactionTurns } from './transaction-turns.ts'
+import type { ReplicaCounters, ReplicaOptions, WriteCallback, WriteOutcome } from './types.ts'
+
+/** A commit on its way, as a batch of one request. */
+export interface TransactionCommit {
+  readonly transaction: OpenTransaction
+  readonly call: WaitingCall
+  readonly deadlineMs: number
+  readonly done: WriteCallback
+}
+
+export interface TransactionsParts {
+  readonly raftId: () => number
+  readonly clock: Clock
+  readonly random: Random
+  readonly options: ReplicaOptions
+  readonly counters: ReplicaCounters
+  readonly send: (message: WriterMessage) => void
+  readonly nextNumber: () => number
+  readonly nowMs: () => number
+  readonly term: () => number
+  readonly isPaused: () => boolean
+  /** Has the writer end the transaction of turn `number`, and what it logs replicated. */
+  readonly commit: (commit: TransactionCommit, message: WriterMessage & { type: 'finish' }) => void
+  /** Answers a commit of which nothing is logged, once a proof of leadership has come. */
+  readonly confirm: (commit: TransactionCommit) => void
+  /** Executes an ordinary write. */
+  readonly submit: (body: Uint8Array, timeoutMs: number, done: WriteCallback) => void
+  readonly commitIndex: () => number
+  readonly pump: () => void
+}
+
+const NO_STATEMENTS = new Uint8Array()
+
+export class Transactions {
+  readonly #parts: TransactionsParts
+  readonly #open: OpenTransactions
+  readonly #turns: TransactionTurns
+
+  constructor(parts: TransactionsParts) {
+    this.#parts = parts
+    this.#open = new OpenTransactions(parts)
+    this.#turns = new TransactionTurns({
+      ...parts,
+      open: this.#open,
+      commit: turn => this.#commit(turn),
+    })
+  }
+
+  get openCount(): number {
+    return this.#open.count
+  }
+
+  /** Some transaction needs the writer and does not have it. */
+  get hasReady(): boolean {
+    return this.#turns.hasReady
+  }
+
+  /** Whether the writer is free; see {@link TransactionTurns.makeWay}. */
+  makeWay(waiting: { readonly mustFollow: boolean; readonly writesWait: boolean }): boolean {
+    return this.#turns.makeWay(waiting)
+  }
+
+  /** Gives the free writer to the transaction whose turn it is. */
+  begin(): void {
+    this.#turns.begin()
+  }
+
+  /** Takes a call on the leader. Answered exactly once. */
+  call(call: TransactionCall, timeoutMs: number, done: TransactionCallback): void {
+    if (call.type === 'begin') return this.#begin(call.database, call.maxMs, done)
+    const transaction = this.#open.find(call.transaction)
+    if (transaction === undefined || transaction.isCommitting) {
+      this.#callNotOpen(call, timeoutMs, done)
+      return
+    }
+    if (call.type === 'rollback') return this.#rollback(transaction, done)
+    const now = this.#parts.clock.monotonicMs()
+    const waiting: WaitingCall = {
+      type: call.type,
+      request: call.type === 'commit' ? NO_STATEMENTS : call.request,
+      id: call.type === 'commit' ? call.id : undefined,
+      deadlineMs: now + timeoutMs,
+      sinceMs: now,
+      done,
+    }
+    // Nothing that it did is to stay, and what it saw it saw in one state: the writer isn't needed.
+    const isDone = call.type === 'commit' && transaction.isReadOnly
+    if (isDone && transaction.calls.length === 0) return this.#commitReads(transaction, waiting)
+    const refusal = this.#open.add(transaction, waiting)
+    if (refusal !== undefined) return done({ type: 'failed', error: refusal })
+    this.#parts.pump()
+  }
+
+  stepped(reply: Extract<WriterReply, { type: 'stepped' }>): void {
+    this.#turns.stepped(reply)
+  }
+
+  /** Why the step that runs must be stopped, undefined if none must. */
+  stepOverLimit(now: number): number | undefined {
+    return this.#turns.overLimit(now)
+  }
+
+  sweep(): void {
+    this.#open.sweep(
+      transaction => this.#turns.isRunning(transaction),
+      transaction => this.#turns.drop(transaction),
+    )
+  }
+
+  /** The writer died with what it ran. */
+  writerLost(error: DbError, isFaultOfDisk: boolean): void {
+    this.#turns.writerLost(error, isFaultOfDisk)
+  }
+
+  /** The writer died while it ended a transaction: nothing of that is in the log. */
+  commitInterrupted(
+    { transaction, call }: TransactionCommit,
+    error: DbError,
+    isFaultOfDisk: boolean,
+  ): void {
+    this.#open.reopen(transaction, call)
+    this.#turns.interrupted(transaction, error, isFaultOfDisk)
+  }
+
+  /**
+   * Ends all whose commit is not under way. The number of the turn whose step still runs, if one
+   * does: its reply is for nobody.
+   */
+  endAll(error: DbError): number | undefined {
+    const running = this.#turns.abandon()
+    this.#open.endAll(error)
+    return running
+  }
+
+  #begin(database: string, maxMs: number | undefined, done: TransactionCallback): void {
+    const begun = this.#open.begin(database, maxMs, this.#parts.term())
+    if (begun instanceof DbError) return done({ type: 'failed', error: begun })
+    done({ type: 'ok', value: { transaction: begun.name, index: 0, results: [] } })
+  }
+
+  #rollback(transaction: OpenTransaction, done: TransactionCallback): void {
+    const error = transactionLost('it was rolled back')
+    if (this.#turns.isRunning(transaction)) {
+      // What waits behind the step is told now; the writer is free when the step is over.
+      transaction.rollback?.({ type: 'failed', error })
+      transaction.rollback = done
+      return
+    }
+    this.#turns.drop(transaction)
+    transaction.rollback = done
+    this.#open.end(transaction, error)
+    this.#parts.pump()
+  }
+
+  #callNotOpen(
+    call: Exclude<TransactionCall, { readonly type: 'begin' }>,
+    timeoutMs: number,
+    done: TransactionCallback,
+  ): void {
+    const fail = (error: DbError): void => done({ type: 'failed', error })
+    const isCommitting = this.#open.find(call.transaction) !== undefined
+    const ending = isCommitting ? undefined : this.#open.ending(call.transaction)
+    if (ending?.type === 'rolled-back') return fail(ending.error)
+    if (call.type === 'commit') return this.#askFate(call, timeoutMs, done)
+    if (ending?.type === 'unknown') return fail(transactionLost('it is not open on this leader'))
+    fail(askedToCommit())
+  }
+
+  /**
+   * A commit of a transaction that isn't open here (any more) may be the second one, of a client
+   * that did not hear of the first. Only the log knows what became of that: a cancel of its id
+   * tells, and sees to it that no commit under way takes effect after the answer "no".
+   */
+  #askFate(
+    call: TransactionCall & { readonly type: 'commit' },
+    timeoutMs: number,
+    done: TransactionCallback,
+  ): void {
+    const { transaction } = call
+    const id = call.id ?? keyOf(transaction)
+    const { database } = parseTransactionId(transaction)
+    this.#parts.submit(encodeRequest({ type: 'cancel', database, id }), timeoutMs, outcome => {
+      if (outcome.type === 'ok') {
+        const { index } = outcome
+        return done({ type: 'ok', value: { transaction, index, results: [], isRepeat: true } })
+      }
+      const isCancelled = outcome.error.code === 'REQUEST_CANCELLED'
+      const error = isCancelled ? transactionLost('it was not committed') : outcome.error
+      done({ type: 'failed', error })
+    })
+  }
+
+  #commitReads(transaction: OpenTransaction, call: WaitingCall): void {
+    this.#turns.drop(transaction)
+    this.#open.committing(transaction)
+    this.#parts.confirm(this.#commitOf(transaction, call))
+    this.#parts.pump()
+  }
+
+  #commit({ transaction, call, number, ...started }: CommitTurn): void {
+    this.#open.committing(transaction)
+    this.#parts.commit(this.#commitOf(transaction, call), {
+      type: 'finish',
+      batch: number,
+      ...started,
+      id: call.id ?? keyOf(transaction.name),
+      commitIndex: this.#parts.commitIndex(),
+    })
+  }
+
+  #commitOf(transaction: OpenTransaction, call: WaitingCall): TransactionCommit {
+    const done = (outcome: WriteOutcome): void => this.#onCommitted(transaction, call, outcome)
+    return { transaction, call, deadlineMs: call.deadlineMs, done }
+  }
+
+  #onCommitted(transaction: OpenTransaction, call: WaitingCall, outcome: WriteOutcome): void {
+    if (outcome.type === 'ok') {
+      this.#open.closed(transaction, undefined)
+      const { index, isRepeat } = outcome
+      const value = { transaction: transaction.name, index, results: [] }
+      call.done({ type: 'ok', value: isRepeat === true ? { ...value, isRepeat } : value })
+      return
+    }
+    const error = commitError(outcome.error)
+    if (error.code === 'TRANSACTION_CONFLICT') this.#parts.counters.transactionConflicts += 1
+    this.#open.closed(transaction, error.fate === 'unknown' ? undefined : error)
+    call.done({ type: 'failed', error })
+  }
+}
+
+/** By this the fate of a commit is known whose client gave no id. */
+function keyOf(transaction: string): { readonly type: 'key'; readonly key: string } {
+  return { type: 'key', key: `transaction ${transaction}` }
+}
