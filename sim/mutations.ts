@@ -265,6 +265,20 @@ export const MUTATIONS: readonly Mutation[] = [
     find: 'const held = { durableIndex: this.#executor.durableIndex, floor',
     replace: 'const held = { durableIndex: this.#executor.appliedIndex, floor',
   },
+  {
+    name: 'a write without an id is sent again after an unknown fate',
+    mode: 'whole',
+    file: 'src/replica/write-router.ts',
+    find: 'if (write.hasId && UNDER_WAY.has(error.code))',
+    replace: 'if (UNDER_WAY.has(error.code))',
+  },
+  {
+    name: 'a refusal is believed after an unknown fate',
+    mode: 'whole',
+    file: 'src/replica/write-router.ts',
+    find: 'error: write.unknown ?? error',
+    replace: 'error',
+  },
   // The engine.
   {
     name: 'the durable index rises without a checkpoint',
