@@ -2,7 +2,7 @@
  * Writing and reading bytes: what every binary format of this house is made of. Fixed-width numbers
  * are little-endian; lengths and counts are LEB128 varints.
  */
-import { assert } from './assert.ts'
+import { assert, AssertionError } from './assert.ts'
 import { DbError } from './errors.ts'
 
 const encoder = new TextEncoder()
@@ -48,6 +48,12 @@ export class ByteWriter {
     this.#length = 0
   }
 
+  /** Forgets what was written from `length` on. */
+  truncate(length: number): void {
+    assert(length <= this.#length, 'there is less than that')
+    this.#length = length
+  }
+
   /** A whole number from 0 to 255. */
   u8(value: number): void {
     const at = this.#grow(1)
@@ -55,13 +61,13 @@ export class ByteWriter {
   }
 
   u32(value: number): void {
-    assert(Number.isInteger(value) && value >= 0 && value <= UINT32_MAX, `${value} is no u32`)
+    if (!Number.isInteger(value) || value < 0 || value > UINT32_MAX) refuse(value, 'u32')
     this.setU32(this.#grow(4), value)
   }
 
   /** Overwrites four bytes at `offset`, for lengths that are known only afterwards. */
   setU32(offset: number, value: number): void {
-    assert(offset + 4 <= this.#length, `offset ${offset} is past the end`)
+    assert(offset + 4 <= this.#length, 'the offset is past the end')
     const bytes = this.#bytes
     bytes[offset] = value
     bytes[offset + 1] = value >>> 8
@@ -79,7 +85,7 @@ export class ByteWriter {
 
   /** A whole number from 0 to 2^53 - 1, in one byte up to 127. */
   varint(value: number): void {
-    assert(Number.isSafeInteger(value) && value >= 0, `${value} is no varint`)
+    if (!Number.isSafeInteger(value) || value < 0) refuse(value, 'varint')
     let at = this.#grow(8)
     const bytes = this.#bytes
     let rest = value
@@ -97,7 +103,7 @@ export class ByteWriter {
 
   /** A 64-bit signed integer, small ones of either sign in one byte. */
   zigzag64(value: bigint): void {
-    assert(isInt64(value), `${value} has more than 64 bits`)
+    if (!isInt64(value)) refuse(value, '64-bit integer')
     scratch64[0] = value
     let low = scratch32[LOW] ?? 0
     let high = scratch32[HIGH] ?? 0
@@ -309,6 +315,11 @@ export class ByteReader {
     this.#offset = at + count
     return at
   }
+}
+
+/** The message is made only here: making one for every number would cost more than writing it. */
+function refuse(value: number | bigint, what: string): never {
+  throw new AssertionError(`${value} is no ${what}`)
 }
 
 function varintLength(value: number): number {

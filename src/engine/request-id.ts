@@ -60,6 +60,13 @@ export function decodeRequestId(reader: ByteReader): RequestId | undefined {
   }
 }
 
+/** Passes over what {@link encodeRequestId} wrote, without the price of making it. */
+export function skipRequestId(reader: ByteReader): void {
+  const kind = reader.u8()
+  if (kind === KEY) reader.bytes()
+  for (let left = kind === SESSION ? 3 : 0; left > 0; left--) reader.varint()
+}
+
 function isCount(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0
 }

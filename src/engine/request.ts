@@ -8,7 +8,7 @@ import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { Statement } from '../base/sql.ts'
 import type { RequestId, WriteRequest } from './engine.ts'
-import { decodeRequestId, encodeRequestId, refuseRequestId } from './request-id.ts'
+import { decodeRequestId, encodeRequestId, refuseRequestId, skipRequestId } from './request-id.ts'
 import { decodeParams, encodeParams } from './value-codec.ts'
 
 const VERSION = 1
@@ -70,26 +70,30 @@ export function decodeRequest(bytes: Uint8Array): WriteRequest {
 /** Where in a request's bytes its id ends and the rest begins. Throws `DbError` CORRUPT. */
 export function bodyOffset(bytes: Uint8Array): number {
   const reader = new ByteReader(bytes, 2)
-  decodeRequestId(reader)
+  skipRequestId(reader)
   return reader.offset
 }
 
 function decodeBody(reader: ByteReader, type: number, id: RequestId | undefined): WriteRequest {
-  const base = id === undefined ? { database: reader.utf8() } : { database: reader.utf8(), id }
+  const database = reader.utf8()
   switch (type) {
     case CREATE_DATABASE:
-      return { type: 'create-database', ...base }
+      return { type: 'create-database', database, ...(id && { id }) }
     case DROP_DATABASE:
-      return { type: 'drop-database', ...base }
+      return { type: 'drop-database', database, ...(id && { id }) }
     case CANCEL:
       if (id === undefined) throw new DbError('CORRUPT', 'a cancel names no request')
-      return { type: 'cancel', database: base.database, id }
-    case STATEMENTS:
-      return { type: 'statements', ...base, statements: decodeStatements(reader) }
+      return { type: 'cancel', database, id }
+    case STATEMENTS: {
+      const statements = decodeStatements(reader)
+      // Written out, because most requests come here, and spreading costs as much as the rest.
+      if (id === undefined) return { type: 'statements', database, statements }
+      return { type: 'statements', database, statements, id }
+    }
     case TRANSACTION: {
       const steps: Statement[][] = []
       for (let left = reader.varint(); left > 0; left--) steps.push(decodeStatements(reader))
-      return { type: 'transaction', ...base, steps }
+      return { type: 'transaction', database, steps, ...(id && { id }) }
     }
     default:
       throw new DbError('CORRUPT', `${type} is no type of request`)

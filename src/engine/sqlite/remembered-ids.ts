@@ -16,12 +16,16 @@ export const EXPIRED = -1
 const SESSION_WEIGHT = 12
 
 interface Session {
+  readonly name: number
   readonly birth: number
   /** Highest sequence that took effect. */
   last: number
   /** By sequence modulo the window: the sequence, and the entry that has it. */
   readonly sequences: number[]
   readonly entries: number[]
+  /** Those used just before it and just after it. */
+  older: Session | undefined
+  newer: Session | undefined
 }
 
 /** How many of the ids in an entry's row are still remembered. */
@@ -32,14 +36,15 @@ interface Row {
 
 export class RememberedIds {
   readonly #limits: RequestLimits
-  /** By name, the longest unused first. */
   readonly #sessions = new Map<number, Session>()
+  /** A chain through all sessions in the order of their use: a map is slower at keeping one. */
+  #oldest: Session | undefined
+  #newest: Session | undefined
   /** By key its entry, the oldest first. */
   readonly #keys = new Map<string, number>()
   readonly #rows = new Map<number, Row>()
   /** Rows of which something was forgotten. */
   readonly #thinned = new Set<number>()
-  #latest: Session | undefined
   #floor: number
 
   constructor(limits: RequestLimits, floor: number) {
@@ -91,9 +96,10 @@ export class RememberedIds {
   /** Forgets what is over the limits. */
   trim(): void {
     const { sessionsMax, keysMax } = this.#limits
-    for (const [name, session] of this.#sessions) {
-      if (this.#sessions.size <= sessionsMax) break
-      this.#sessions.delete(name)
+    while (this.#sessions.size > sessionsMax) {
+      const session = must(this.#oldest)
+      this.#unchain(session)
+      this.#sessions.delete(session.name)
       this.#floor = Math.max(this.#floor, session.birth)
       for (const entry of session.entries) if (entry !== undefined) this.#release(entry)
     }
@@ -127,20 +133,35 @@ export class RememberedIds {
   ): void {
     let session = this.#sessions.get(name)
     if (session === undefined) {
-      session = { birth, last: 0, sequences: [], entries: [] }
+      const [sequences, entries]: [number[], number[]] = [[], []]
+      session = { name, birth, last: 0, sequences, entries, older: undefined, newer: undefined }
       this.#sessions.set(name, session)
-    } else if (session !== this.#latest) {
-      // The map remembers the order of insertions.
-      this.#sessions.delete(name)
-      this.#sessions.set(name, session)
+      this.#chain(session)
+    } else if (session !== this.#newest) {
+      this.#unchain(session)
+      this.#chain(session)
     }
-    this.#latest = session
     const slot = sequence % SESSION_WINDOW
     const before = session.entries[slot]
     if (before !== undefined) this.#release(before)
     session.sequences[slot] = sequence
     session.entries[slot] = entry
     session.last = Math.max(session.last, sequence)
+  }
+
+  #chain(session: Session): void {
+    session.older = this.#newest
+    session.newer = undefined
+    if (this.#newest === undefined) this.#oldest = session
+    else this.#newest.newer = session
+    this.#newest = session
+  }
+
+  #unchain({ older, newer }: Session): void {
+    if (older === undefined) this.#oldest = newer
+    else older.newer = newer
+    if (newer === undefined) this.#newest = older
+    else newer.older = older
   }
 
   #addKey(key: string, entry: number): void {

@@ -2,7 +2,7 @@
  * Request ids in one batch or entry: which of its requests are known already, by the books of the
  * files or by a neighbour in the batch, and what its entry adds to the books.
  */
-import { must, unreachable } from '../../base/assert.ts'
+import { unreachable } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
 import type { StatementResult } from '../../base/sql.ts'
 import type { RequestId, RequestResult, WriteRequest } from '../engine.ts'
@@ -11,6 +11,7 @@ import type { Catalogue } from './catalogue.ts'
 import type { DatabaseFile } from './database-file.ts'
 import { SESSION_WINDOW } from './limits.ts'
 import type { Found, RequestBook } from './request-book.ts'
+import type { RequestFate } from './request-records.ts'
 import { hashBody, RecordsBuilder } from './request-records.ts'
 import { toRequestError } from './sql-errors.ts'
 
@@ -24,17 +25,12 @@ export function hasId(request: WriteRequest): request is IdentifiedRequest {
   return request.id !== undefined
 }
 
-/** What neighbours in the batch have done under one session: in which records each sequence is. */
-interface SessionInBatch {
-  last: number
-  readonly sequences: Map<number, RecordsBuilder>
-}
-
 export class RequestIds {
   readonly #catalogue: Catalogue
-  readonly #sessions = new Map<number, SessionInBatch>()
-  readonly #keys = new Map<string, RecordsBuilder>()
   readonly #records = new Map<RequestBook, RecordsBuilder>()
+  /** Highest sequence of each session in this batch, by its name, and all keys. */
+  readonly #lastSequences = new Map<number, number>()
+  readonly #keys = new Set<string>()
 
   constructor(catalogue: Catalogue) {
     this.#catalogue = catalogue
@@ -99,7 +95,7 @@ export class RequestIds {
   ): void {
     const records = this.#recordsFor(book)
     records.addApplied(this.#idIn(book, request), bytes, results, outcomes)
-    this.#note(request, records)
+    this.#note(request)
   }
 
   /** A request will never take effect, and that will be in the entry. */
@@ -107,7 +103,7 @@ export class RequestIds {
     const book = this.#catalogue.requests
     const records = this.#recordsFor(book)
     records.addCancelled(this.#scoped(request))
-    this.#note(request, records)
+    this.#note(request)
     return cancelled()
   }
 
@@ -120,39 +116,39 @@ export class RequestIds {
     return records
   }
 
-  #note({ id, database }: IdentifiedRequest, records: RecordsBuilder): void {
+  #note({ id, database }: IdentifiedRequest): void {
     if (id.type === 'key') {
-      this.#keys.set(scopedKey(database, id.key), records)
+      this.#keys.add(scopedKey(database, id.key))
       return
     }
     const { session, sequence } = id
-    let noted = this.#sessions.get(session.name)
-    if (noted === undefined) {
-      noted = { last: sequence, sequences: new Map() }
-      this.#sessions.set(session.name, noted)
-    }
-    noted.last = Math.max(noted.last, sequence)
-    noted.sequences.set(sequence, records)
+    const last = this.#lastSequences.get(session.name) ?? 0
+    if (sequence > last) this.#lastSequences.set(session.name, sequence)
   }
 
   #find(request: IdentifiedRequest, file: DatabaseFile | undefined): Found {
     const { id } = request
-    const records = this.#inBatch(request)
-    if (records !== undefined) {
-      return must(records.find(id) ?? records.find(this.#scoped(request)), 'an id in the batch')
-    }
+    const fate = this.#inBatch(request)
+    if (fate !== undefined) return fate
     const found = this.#inBooks(request, file)
     if (found.type !== 'fresh' || id.type === 'key') return found
-    const last = this.#sessions.get(id.session.name)?.last ?? 0
+    const last = this.#lastSequences.get(id.session.name) ?? 0
     return id.sequence > last - SESSION_WINDOW ? found : { type: 'expired' }
   }
 
-  /** The records of a neighbour with the same id. */
-  #inBatch({ id, database }: IdentifiedRequest): RecordsBuilder | undefined {
-    if (id.type === 'key') {
-      return this.#keys.size === 0 ? undefined : this.#keys.get(scopedKey(database, id.key))
+  /** What a neighbour with the same id has come to. */
+  #inBatch(request: IdentifiedRequest): RequestFate | undefined {
+    const { id, database } = request
+    if (id.type === 'session') {
+      // Requests of a session come in their order, nearly always.
+      const last = this.#lastSequences.get(id.session.name)
+      if (last === undefined || id.sequence > last) return undefined
+    } else if (!this.#keys.has(scopedKey(database, id.key))) return undefined
+    for (const [book, records] of this.#records) {
+      const fate = records.find(this.#idIn(book, request))
+      if (fate !== undefined) return fate
     }
-    return this.#sessions.get(id.session.name)?.sequences.get(id.sequence)
+    return undefined
   }
 
   /**

@@ -29,7 +29,8 @@ export interface AppliedRequest {
 export type RequestFate = AppliedRequest | { readonly type: 'cancelled' }
 
 const hash = new RowHash()
-const scratch = new ByteWriter(ANSWER_BYTES_MAX)
+/** An answer of the greatest size, with its state, hash and length. */
+const ANSWER_ROOM = ANSWER_BYTES_MAX + 13
 
 /** A hash of a request's bytes without its id: the same id with another body is a mistake. */
 export function hashBody(request: Uint8Array): RowsDigest {
@@ -42,7 +43,7 @@ export function hashBody(request: Uint8Array): RowsDigest {
 
 /**
  * Layout, for each request: its id (request-id.ts), u8 state (0 cancelled, 1 applied, 2 applied and
- * the answer has no rows); if applied: hash u32 low, u32 high, and the results as bytes.
+ * the answer has no rows); if applied: hash u32 low, u32 high, results as u32 length and bytes.
  */
 export class RecordsBuilder {
   readonly ids: RequestId[] = []
@@ -58,12 +59,27 @@ export class RecordsBuilder {
     const writer = this.#writer
     this.ids.push(id)
     encodeRequestId(writer, id)
-    const isWhole = encodeAnswer(results, outcomes)
-    writer.u8(isWhole ? APPLIED : APPLIED_WITHOUT_ROWS)
+    const isKept = mayBeKept(results, outcomes)
+    const start = writer.length
+    this.#answer(isKept ? APPLIED : APPLIED_WITHOUT_ROWS, request, results)
+    if (writer.length - start <= ANSWER_ROOM) return
+    writer.truncate(start)
+    this.#answer(APPLIED_WITHOUT_ROWS, request, results)
+    if (writer.length - start <= ANSWER_ROOM) return
+    writer.truncate(start)
+    this.#answer(APPLIED_WITHOUT_ROWS, request, [])
+  }
+
+  #answer(state: number, request: Uint8Array, results: readonly StatementResult[]): void {
+    const writer = this.#writer
+    writer.u8(state)
     const { low, high } = hashBody(request)
     writer.u32(low)
     writer.u32(high)
-    writer.bytes(scratch.view())
+    const lengthAt = writer.length
+    writer.u32(0)
+    encodeStatementResults(writer, state === APPLIED ? results : results.map(withoutRows))
+    writer.setU32(lengthAt, writer.length - lengthAt - 4)
   }
 
   addCancelled(id: RequestId): void {
@@ -74,7 +90,7 @@ export class RecordsBuilder {
 
   /** What these records say of an id, undefined if nothing. */
   find(id: RequestId): RequestFate | undefined {
-    return findFate(this.bytes(), id)
+    return this.ids.some(each => isSame(each, id)) ? findFate(this.bytes(), id) : undefined
   }
 
   /** Valid until more is added. */
@@ -121,7 +137,7 @@ function readAnswer(reader: ByteReader): StoredAnswer | undefined {
   }
   const low = reader.u32()
   const high = reader.u32()
-  return { low, high, isWhole: state === APPLIED, results: reader.bytes() }
+  return { low, high, isWhole: state === APPLIED, results: reader.raw(reader.u32()) }
 }
 
 /** What records say of an id, undefined if nothing. */
@@ -145,41 +161,27 @@ function fateOf({ applied }: RequestRecord): RequestFate {
   return { type: 'applied', hash: { low, high }, result: { type: 'ok', results, ...cut } }
 }
 
-/** Fills `scratch` with what is kept of the results; false if that is not all of them. */
-function encodeAnswer(
-  results: readonly StatementResult[],
-  outcomes: readonly StatementOutcome[],
-): boolean {
-  scratch.reset()
-  // Rows without a digest are an EXPLAIN's, and not the same on every node.
-  const isSame = results.every(({ rows }, at) => !rows || outcomes[at]?.rowsDigest !== undefined)
-  if (isSame && mayFit(results)) {
-    encodeStatementResults(scratch, results)
-    if (scratch.length <= ANSWER_BYTES_MAX) return true
-  }
-  scratch.reset()
-  encodeStatementResults(scratch, results.map(withoutRows))
-  if (scratch.length > ANSWER_BYTES_MAX) {
-    scratch.reset()
-    encodeStatementResults(scratch, [])
-  }
-  return false
-}
-
 function withoutRows({ rowsAffected, lastInsertId }: StatementResult): StatementResult {
   return lastInsertId === undefined ? { rowsAffected } : { rowsAffected, lastInsertId }
 }
 
-/** Spares encoding megabytes of rows to find that they are too long. */
-function mayFit(results: readonly StatementResult[]): boolean {
-  let least = 0
-  for (const { rows = [] } of results) {
-    for (const row of rows) {
-      for (const value of row) least += leastBytes(value)
-      if (least > ANSWER_BYTES_MAX) return false
+/** Spares encoding megabytes to find that they are too long. */
+function mayBeKept(
+  results: readonly StatementResult[],
+  outcomes: readonly StatementOutcome[],
+): boolean {
+  // Of each result, two bytes at least.
+  let least = results.length * 2
+  for (let at = 0; at < results.length && least <= ANSWER_BYTES_MAX; at++) {
+    const rows = results[at]?.rows
+    if (rows === undefined) continue
+    // Rows without a digest are an EXPLAIN's, and not the same on every node.
+    if (outcomes[at]?.rowsDigest === undefined) return false
+    for (let row = 0; row < rows.length && least <= ANSWER_BYTES_MAX; row++) {
+      for (const value of rows[row] ?? []) least += leastBytes(value)
     }
   }
-  return results.length <= ANSWER_BYTES_MAX
+  return least <= ANSWER_BYTES_MAX
 }
 
 function leastBytes(value: SqlValue): number {
