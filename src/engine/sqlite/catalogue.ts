@@ -15,7 +15,7 @@ import {
 } from './connection.ts'
 import type { RequestLimits } from './limits.ts'
 import { REQUEST_LIMITS } from './limits.ts'
-import { BOOK_TABLE, RequestBook } from './request-book.ts'
+import { BOOK_COLUMNS, BOOK_TABLE, emptyBook, readBookState, RequestBook } from './request-book.ts'
 import type { RecordsBuilder } from './request-records.ts'
 import { Verdicts, VERDICTS_SCHEMA } from './verdicts.ts'
 
@@ -30,7 +30,7 @@ const UNFLUSHED_CHANGES_MAX = 1000
  * `lockstep_dropped`: name of a database that was dropped, and the entry that last did it.
  * `lockstep_state`, one row: `applied`, the last entry that changed the catalogue; `floor`, the
  * last that survives a power cut in every file; `now_ms`, the newest moment as of the floor;
- * `request_floor`, of the book of request ids; `dropped_floor`, the last drop that was forgotten.
+ * `dropped_floor`, the last drop that was forgotten; the other columns: request-book.ts.
  */
 const SCHEMA = `
   CREATE TABLE lockstep_database (
@@ -42,10 +42,10 @@ const SCHEMA = `
   CREATE TABLE lockstep_state (
     id INTEGER PRIMARY KEY CHECK (id = 1), applied INTEGER NOT NULL, floor INTEGER NOT NULL,
     now_ms INTEGER NOT NULL, format INTEGER NOT NULL,
-    request_floor INTEGER NOT NULL, dropped_floor INTEGER NOT NULL
+    dropped_floor INTEGER NOT NULL, ${BOOK_COLUMNS}
   ) STRICT;
   ${BOOK_TABLE};
-  INSERT INTO lockstep_state VALUES (1, 0, 0, 0, ${FORMAT}, 0, 0)`
+  INSERT INTO lockstep_state VALUES (1, 0, 0, 0, ${FORMAT}, 0, ${emptyBook(0)})`
 
 /** Bytes of the catalogue of a node that has no database yet. */
 export function newCatalogueImage(): Uint8Array {
@@ -109,7 +109,7 @@ export class Catalogue {
   readonly #forgetDropped: StatementSync
   readonly #setApplied: StatementSync
   readonly #setFloor: StatementSync
-  readonly #setFloors: StatementSync
+  readonly #setBook: StatementSync
 
   constructor(directory: string, limits: RequestLimits = REQUEST_LIMITS) {
     const database = openForWriting(join(directory, SYSTEM_FILE))
@@ -118,8 +118,8 @@ export class Catalogue {
     this.#applied = Number(row[0])
     this.#floor = Number(row[1])
     this.#nowMs = Number(row[2])
-    this.requests = new RequestBook(database, limits, Number(row[3]))
-    this.#droppedFloor = Number(row[4])
+    this.#droppedFloor = Number(row[3])
+    this.requests = new RequestBook(database, limits, readBookState(row.slice(4)))
     this.#droppedNamesMax = limits.droppedNamesMax
     for (const [name, droppedBy] of readDropped(database)) this.#dropped.set(name, droppedBy)
     for (const [name, madeBy] of readDatabases(database)) this.#databases.set(name, madeBy)
@@ -131,8 +131,9 @@ export class Catalogue {
     this.#setApplied = database.prepare(
       'UPDATE lockstep_state SET applied = ? WHERE id = 1 AND applied = ? AND applied < ?',
     )
-    this.#setFloors = database.prepare(
-      'UPDATE lockstep_state SET request_floor = ?, dropped_floor = ? WHERE id = 1',
+    this.#setBook = database.prepare(
+      'UPDATE lockstep_state SET dropped_floor = ?, request_floor = ?, request_row = ?, ' +
+        'request_ids = ? WHERE id = 1',
     )
     this.#setFloor = database.prepare(
       'UPDATE lockstep_state SET floor = ?, now_ms = ? WHERE id = 1 AND floor = ?',
@@ -227,7 +228,7 @@ export class Catalogue {
     )
     change()
     if (records !== undefined) this.requests.add(index, records)
-    this.#setFloors.run(BigInt(this.requests.floor), BigInt(this.#droppedFloor))
+    this.#setBook.run(BigInt(this.#droppedFloor), ...this.requests.columns)
     this.#database.exec('COMMIT')
     this.#applied = index
     this.#unflushedChanges++
@@ -252,7 +253,7 @@ function expectOne({ changes }: { readonly changes: number | bigint }): void {
   assert(Number(changes) === 1, `${changes} databases were changed`)
 }
 
-function readState(database: DatabaseSync): readonly bigint[] {
+function readState(database: DatabaseSync): readonly unknown[] {
   const format = database.prepare('SELECT format FROM lockstep_state')
   const [found] = format.get() as unknown as readonly bigint[]
   format.close()
@@ -260,10 +261,11 @@ function readState(database: DatabaseSync): readonly bigint[] {
     throw new DbError('WRONG_DATA', `the engine's files are of format ${found}, not ${FORMAT}`)
   }
   const state = database.prepare(
-    'SELECT applied, floor, now_ms, request_floor, dropped_floor FROM lockstep_state',
+    'SELECT applied, floor, now_ms, dropped_floor, request_floor, request_row, request_ids ' +
+      'FROM lockstep_state',
   )
   try {
-    return state.get() as unknown as readonly bigint[]
+    return state.get() as unknown as readonly unknown[]
   } finally {
     state.close()
   }

@@ -19,7 +19,8 @@ import { Determinism } from './determinism.ts'
 import { LastRowid } from './last-rowid.ts'
 import type { RequestLimits } from './limits.ts'
 import { REQUEST_LIMITS } from './limits.ts'
-import { BOOK_TABLE, RequestBook } from './request-book.ts'
+import type { BookState } from './request-book.ts'
+import { BOOK_COLUMNS, BOOK_TABLE, emptyBook, readBookState, RequestBook } from './request-book.ts'
 import type { RecordsBuilder } from './request-records.ts'
 import { StatementCache } from './statement-cache.ts'
 
@@ -28,13 +29,16 @@ const FORMAT = 2
 /**
  * One row. `applied`: index of the last entry in this file. `now_ms`: newest moment of an entry.
  * `schema`: counts the entries that changed tables, for readers. `format`: of this table.
- * `request_floor`: of the book of request ids.
+ * The other columns: request-book.ts.
  */
 const META = `
   CREATE TABLE lockstep_meta (
     id INTEGER PRIMARY KEY CHECK (id = 1), applied INTEGER NOT NULL, now_ms INTEGER NOT NULL,
-    schema INTEGER NOT NULL, format INTEGER NOT NULL, request_floor INTEGER NOT NULL
+    schema INTEGER NOT NULL, format INTEGER NOT NULL, ${BOOK_COLUMNS}
   ) STRICT`
+
+const SET_APPLIED = 'UPDATE main.lockstep_meta SET applied = ?, now_ms = ?, schema = schema + ?'
+const IF_APPLIED = 'WHERE id = 1 AND applied = ? AND applied < ?'
 
 /** Where the last rowid goes before a statement, so that it is known whether it inserted a row. */
 export const NO_ROWID = -7_046_029_254_386_353_131n
@@ -44,7 +48,7 @@ export const NO_ROWID = -7_046_029_254_386_353_131n
  * there may have written to another database of its name.
  */
 export function newDatabaseImage(index: number, requestFloor: number): Uint8Array {
-  const values = `1, ${index}, 0, 0, ${FORMAT}, ${requestFloor}`
+  const values = `1, ${index}, 0, 0, ${FORMAT}, ${emptyBook(requestFloor)}`
   return databaseImage(`${META}; ${BOOK_TABLE}; INSERT INTO lockstep_meta VALUES (${values})`)
 }
 
@@ -52,7 +56,7 @@ export function newDatabaseImage(index: number, requestFloor: number): Uint8Arra
 interface FileState {
   readonly applied: number
   readonly nowMs: number
-  readonly requestFloor: number
+  readonly book: BookState
 }
 
 export class DatabaseFile {
@@ -88,7 +92,7 @@ export class DatabaseFile {
     this.authorizer.install(this.database)
     this.statements = new StatementCache(this.database, this.authorizer)
     this.lastRowid = new LastRowid(this.database)
-    this.requests = new RequestBook(this.database, limits, state.requestFloor)
+    this.requests = new RequestBook(this.database, limits, state.book)
   }
 
   get applied(): number {
@@ -116,14 +120,12 @@ export class DatabaseFile {
   commit(index: number, nowMs: number, records?: RecordsBuilder): void {
     const moment = Math.max(nowMs, this.#nowMs)
     if (records !== undefined) this.requests.add(index, records)
-    const { changes } = this.#own.setApplied.run(
-      BigInt(index),
-      BigInt(moment),
-      this.#changesSchema ? 1n : 0n,
-      BigInt(this.requests.floor),
-      BigInt(this.#applied),
-      BigInt(index),
-    )
+    const values = [BigInt(index), BigInt(moment), this.#changesSchema ? 1n : 0n]
+    const from = [BigInt(this.#applied), BigInt(index)]
+    const { changes } =
+      records === undefined
+        ? this.#own.setApplied.run(...values, ...from)
+        : this.#own.setAppliedAndBook.run(...values, ...this.requests.columns, ...from)
     assert(
       Number(changes) === 1,
       `${this.path} was to go from entry ${this.#applied} to ${index}, but it is elsewhere`,
@@ -237,14 +239,17 @@ function readFileState(database: DatabaseSync): FileState {
   if (Number(format) !== FORMAT) {
     throw new DbError('WRONG_DATA', `a database is of format ${format}, this is ${FORMAT}`)
   }
-  const [applied, nowMs, requestFloor] = readMeta(database, 'applied, now_ms, request_floor')
-  return { applied: Number(applied), nowMs: Number(nowMs), requestFloor: Number(requestFloor) }
+  const [applied, nowMs, ...book] = readMeta(
+    database,
+    'applied, now_ms, request_floor, request_row, request_ids',
+  )
+  return { applied: Number(applied), nowMs: Number(nowMs), book: readBookState(book) }
 }
 
-function readMeta(database: DatabaseSync, columns: string): readonly bigint[] {
+function readMeta(database: DatabaseSync, columns: string): readonly unknown[] {
   const statement = database.prepare(`SELECT ${columns} FROM lockstep_meta`)
   try {
-    const row = statement.get() as unknown as readonly bigint[] | undefined
+    const row = statement.get() as unknown as readonly unknown[] | undefined
     assert(row !== undefined, 'a database file has its state')
     return row
   } finally {
@@ -260,6 +265,7 @@ interface OwnStatements {
   readonly release: StatementSync
   readonly rollbackTo: StatementSync
   readonly setApplied: StatementSync
+  readonly setAppliedAndBook: StatementSync
   readonly setLastRowid: StatementSync
   readonly changeNothing: StatementSync
   readonly connectionState: StatementSync
@@ -275,9 +281,9 @@ function prepareOwn(database: DatabaseSync): OwnStatements {
     savepoint: database.prepare('SAVEPOINT lockstep_request'),
     release: database.prepare('RELEASE lockstep_request'),
     rollbackTo: database.prepare('ROLLBACK TO lockstep_request'),
-    setApplied: database.prepare(
-      'UPDATE main.lockstep_meta SET applied = ?, now_ms = ?, schema = schema + ?, ' +
-        'request_floor = ? WHERE id = 1 AND applied = ? AND applied < ?',
+    setApplied: database.prepare(`${SET_APPLIED} ${IF_APPLIED}`),
+    setAppliedAndBook: database.prepare(
+      `${SET_APPLIED}, request_floor = ?, request_row = ?, request_ids = ? ${IF_APPLIED}`,
     ),
     setLastRowid: database.prepare('INSERT OR REPLACE INTO temp.lockstep_last (id) VALUES (?)'),
     changeNothing: database.prepare('DELETE FROM temp.lockstep_last WHERE 0'),

@@ -1,5 +1,5 @@
 /**
- * Which request ids are remembered, and the entry that has each: the memory of one book. Its limits
+ * Which request ids are remembered, and the row that has each: the memory of one book. Its limits
  * are counts and never times, so that every node forgets the same at the same entry.
  */
 import { must } from '../../base/assert.ts'
@@ -20,16 +20,16 @@ interface Session {
   readonly birth: number
   /** Highest sequence that took effect. */
   last: number
-  /** By sequence modulo the window: the sequence, and the entry that has it. */
+  /** By sequence modulo the window: the sequence, and the row that has it. */
   readonly sequences: number[]
-  readonly entries: number[]
+  readonly rows: number[]
   /** Those used just before it and just after it. */
   older: Session | undefined
   newer: Session | undefined
 }
 
-/** How many of the ids in an entry's row are still remembered. */
-interface Row {
+/** How many ids are in a row, and how many of them are still remembered. */
+interface RowCount {
   live: number
   total: number
 }
@@ -40,9 +40,9 @@ export class RememberedIds {
   /** A chain through all sessions in the order of their use: a map is slower at keeping one. */
   #oldest: Session | undefined
   #newest: Session | undefined
-  /** By key its entry, the oldest first. */
+  /** By key its row, the oldest first. */
   readonly #keys = new Map<string, number>()
-  readonly #rows = new Map<number, Row>()
+  readonly #rows = new Map<number, RowCount>()
   /** Rows of which something was forgotten. */
   readonly #thinned = new Set<number>()
   #floor: number
@@ -62,7 +62,7 @@ export class RememberedIds {
     return this.#sessions.size * SESSION_WEIGHT + this.#keys.size + this.#rows.size
   }
 
-  /** The entry that has this id, or `FRESH`, or `EXPIRED`. */
+  /** The row that has this id, or `FRESH`, or `EXPIRED`. */
   locate(id: RequestId): number {
     if (id.type === 'key') return this.#keys.get(id.key) ?? FRESH
     const { session: wanted, sequence } = id
@@ -73,23 +73,28 @@ export class RememberedIds {
     if (sequence > session.last) return FRESH
     if (sequence <= session.last - SESSION_WINDOW) return EXPIRED
     const slot = sequence % SESSION_WINDOW
-    return session.sequences[slot] === sequence ? must(session.entries[slot]) : FRESH
+    return session.sequences[slot] === sequence ? must(session.rows[slot]) : FRESH
   }
 
-  /** Whether what is remembered of this id is in the row of this entry. */
-  isFrom(id: RequestId, entry: number): boolean {
-    if (id.type === 'key') return this.#keys.get(id.key) === entry
+  /** Whether what is remembered of this id is in the row of this row. */
+  isFrom(id: RequestId, row: number): boolean {
+    if (id.type === 'key') return this.#keys.get(id.key) === row
     const session = this.#sessions.get(id.session.name)
     const slot = id.sequence % SESSION_WINDOW
-    return session?.sequences[slot] === id.sequence && session.entries[slot] === entry
+    return session?.sequences[slot] === id.sequence && session.rows[slot] === row
   }
 
-  /** Remembers the ids of an entry that is newer than all before. */
-  add(entry: number, ids: readonly RequestId[]): void {
-    this.#rows.set(entry, { live: ids.length, total: ids.length })
+  /** Remembers ids that were added to a row, newer than all before. */
+  add(row: number, ids: readonly RequestId[]): void {
+    const count = this.#rows.get(row)
+    if (count === undefined) this.#rows.set(row, { live: ids.length, total: ids.length })
+    else {
+      count.live += ids.length
+      count.total += ids.length
+    }
     for (const id of ids) {
-      if (id.type === 'key') this.#addKey(id.key, entry)
-      else this.#addSequence(id.session, id.sequence, entry)
+      if (id.type === 'key') this.#addKey(id.key, row)
+      else this.#addSequence(id.session, id.sequence, row)
     }
   }
 
@@ -101,40 +106,43 @@ export class RememberedIds {
       this.#unchain(session)
       this.#sessions.delete(session.name)
       this.#floor = Math.max(this.#floor, session.birth)
-      for (const entry of session.entries) if (entry !== undefined) this.#release(entry)
+      for (const row of session.rows) if (row !== undefined) this.#release(row)
     }
-    for (const [key, entry] of this.#keys) {
+    for (const [key, row] of this.#keys) {
       if (this.#keys.size <= keysMax) break
       this.#keys.delete(key)
-      this.#release(entry)
+      this.#release(row)
     }
   }
 
-  /** Rows of which something was forgotten since this was last asked, and how they are now. */
-  takeThinned(): readonly (readonly [entry: number, Row])[] {
+  /** Rows of which something was forgotten since this was last asked. */
+  takeThinned(): readonly number[] {
     if (this.#thinned.size === 0) return []
-    const thinned: [number, Row][] = []
-    for (const entry of this.#thinned) thinned.push([entry, must(this.#rows.get(entry))])
+    const thinned = [...this.#thinned]
     this.#thinned.clear()
     return thinned
   }
 
-  /** The row of an entry holds only what is still remembered now; or it is gone. */
-  noteRewritten(entry: number): void {
-    const row = must(this.#rows.get(entry))
-    row.total = row.live
-    if (row.live === 0) this.#rows.delete(entry)
+  countOf(row: number): RowCount {
+    return must(this.#rows.get(row), `the count of row ${row}`)
+  }
+
+  /** A row holds only what is still remembered now; or it is gone. */
+  noteRewritten(row: number): void {
+    const count = must(this.#rows.get(row), `the count of row ${row}`)
+    count.total = count.live
+    if (count.live === 0) this.#rows.delete(row)
   }
 
   #addSequence(
     { birth, name }: { readonly birth: number; readonly name: number },
     sequence: number,
-    entry: number,
+    row: number,
   ): void {
     let session = this.#sessions.get(name)
     if (session === undefined) {
-      const [sequences, entries]: [number[], number[]] = [[], []]
-      session = { name, birth, last: 0, sequences, entries, older: undefined, newer: undefined }
+      const [sequences, rows]: [number[], number[]] = [[], []]
+      session = { name, birth, last: 0, sequences, rows, older: undefined, newer: undefined }
       this.#sessions.set(name, session)
       this.#chain(session)
     } else if (session !== this.#newest) {
@@ -142,10 +150,10 @@ export class RememberedIds {
       this.#chain(session)
     }
     const slot = sequence % SESSION_WINDOW
-    const before = session.entries[slot]
+    const before = session.rows[slot]
     if (before !== undefined) this.#release(before)
     session.sequences[slot] = sequence
-    session.entries[slot] = entry
+    session.rows[slot] = row
     session.last = Math.max(session.last, sequence)
   }
 
@@ -164,17 +172,17 @@ export class RememberedIds {
     else newer.older = older
   }
 
-  #addKey(key: string, entry: number): void {
+  #addKey(key: string, row: number): void {
     const before = this.#keys.get(key)
     if (before !== undefined) {
       this.#keys.delete(key)
       this.#release(before)
     }
-    this.#keys.set(key, entry)
+    this.#keys.set(key, row)
   }
 
-  #release(entry: number): void {
-    must(this.#rows.get(entry)).live--
-    this.#thinned.add(entry)
+  #release(row: number): void {
+    must(this.#rows.get(row)).live--
+    this.#thinned.add(row)
   }
 }

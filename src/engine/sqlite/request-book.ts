@@ -1,20 +1,50 @@
 /**
- * The book of request ids of one file: what took effect there, and what was answered. One row for
- * each entry that brought ids, written in the transaction of their effects; which ids are in which
- * row is kept in memory, and read again from the rows when it is first needed.
+ * The book of request ids of one file: what took effect there, and what was answered. It is written
+ * in the transaction of the effects, so that one is never there without the other.
+ *
+ * The newest ids are in the *open row*, which stands beside the file's applied index: its page is
+ * written with every entry anyway, and a page of our own would cost a small entry more than all the
+ * rest. When it is full it becomes a row of the book's table. Which ids are in which row is kept in
+ * memory, and read from the rows when it is first needed.
  */
-import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite'
 import { must } from '../../base/assert.ts'
+import { ByteWriter } from '../../base/bytes.ts'
 import type { RequestId } from '../engine.ts'
 import type { RequestLimits } from './limits.ts'
 import { EXPIRED, FRESH, RememberedIds } from './remembered-ids.ts'
 import type { RecordsBuilder, RequestFate } from './request-records.ts'
 import { findFate, readRecords } from './request-records.ts'
 
-/** The table of a book. `entry`: of the log. `ids`: request-records.ts. */
+/** The table of a book. `entry`: the first of the log in this row. `ids`: request-records.ts. */
 export const BOOK_TABLE =
   'CREATE TABLE lockstep_request (entry INTEGER PRIMARY KEY, ids BLOB NOT NULL) STRICT'
 
+/**
+ * Columns of the table that holds the file's applied index. `request_floor`: sessions born up to
+ * there may have been forgotten. `request_row` and `request_ids`: the open row.
+ */
+export const BOOK_COLUMNS =
+  'request_floor INTEGER NOT NULL, request_row INTEGER NOT NULL, request_ids BLOB NOT NULL'
+/** Their values in a book that is empty. */
+export function emptyBook(floor: number): string {
+  return `${floor}, 0, x''`
+}
+
+/** What the columns hold. */
+export interface BookState {
+  readonly floor: number
+  readonly row: number
+  readonly ids: Uint8Array
+}
+
+/** Reads the columns `request_floor, request_row, request_ids`. */
+export function readBookState([floor, row, ids]: readonly unknown[]): BookState {
+  return { floor: Number(floor), row: Number(row), ids: ids as Uint8Array }
+}
+
+/** Most bytes of the open row: it must fit its page with what stands beside it. */
+const OPEN_ROW_BYTES_MAX = 1024
 /** A row is written anew when so many of its ids are forgotten: all but one of four. */
 const REWRITTEN_SHARE = 4
 /** Shorter rows are left until all of their ids are forgotten. */
@@ -42,69 +72,100 @@ export class RequestBook {
   readonly #database: DatabaseSync
   readonly #limits: RequestLimits
   /** Undefined until it is needed: most files that are opened are asked for no id. */
-  #ids: RememberedIds | undefined
+  #remembered: RememberedIds | undefined
   #statements: Statements | undefined
   #floor: number
+  /** The first entry in the open row, 0 if it is empty. */
+  #openRow: number
+  readonly #openIds = new ByteWriter(256)
 
-  /** `floor` is what the book's {@link floor} was when the file was last written. */
-  constructor(database: DatabaseSync, limits: RequestLimits, floor: number) {
+  constructor(database: DatabaseSync, limits: RequestLimits, state: BookState) {
     this.#database = database
     this.#limits = limits
-    this.#floor = floor
+    this.#floor = state.floor
+    this.#openRow = state.row
+    this.#openIds.raw(state.ids)
   }
 
-  /** Sessions born up to here may have been forgotten. To be written with each transaction. */
-  get floor(): number {
-    return this.#floor
+  /** Values for `request_floor, request_row, request_ids`, after something was added. */
+  get columns(): readonly SQLInputValue[] {
+    return [BigInt(this.#floor), BigInt(this.#openRow), this.#openIds.view()]
   }
 
   /** How much memory it takes, in units of about 100 bytes. */
   get weightInMemory(): number {
-    return this.#ids?.weight ?? 0
+    return this.#remembered?.weight ?? 0
   }
 
   /** Lets go of the memory; it is read again when it is needed. */
   forgetMemory(): void {
-    this.#ids = undefined
+    this.#remembered = undefined
   }
 
   find(id: RequestId): Found {
-    const entry = this.#remembered().locate(id)
-    if (entry === FRESH) return FRESH_FOUND
-    if (entry === EXPIRED) return EXPIRED_FOUND
-    return must(findFate(this.#readRow(entry), id), `an id in the row of entry ${entry}`)
+    const row = this.#ids().locate(id)
+    if (row === FRESH) return FRESH_FOUND
+    if (row === EXPIRED) return EXPIRED_FOUND
+    return must(findFate(this.#readRow(row), id), `an id in the row of entry ${row}`)
   }
 
-  /** Adds the ids of entry `entry`, in its transaction. Only a failing disk may undo that. */
+  /**
+   * Adds the ids of entry `entry`, in its transaction; {@link columns} must be written next. Only a
+   * failing disk may undo that.
+   */
   add(entry: number, records: RecordsBuilder): void {
-    const ids = this.#remembered()
-    const statements = this.#prepared()
-    statements.add.run(BigInt(entry), records.bytes())
-    ids.add(entry, records.ids)
+    const ids = this.#ids()
+    if (this.#openRow === 0) this.#openRow = entry
+    this.#openIds.raw(records.bytes())
+    ids.add(this.#openRow, records.ids)
     ids.trim()
     this.#floor = ids.floor
-    for (const [thinned, { live, total }] of ids.takeThinned()) {
-      if (live === 0) statements.remove.run(BigInt(thinned))
-      else if (total < REWRITTEN_FROM || live * REWRITTEN_SHARE > total) continue
-      else statements.rewrite.run(this.#liveRecords(ids, thinned), BigInt(thinned))
-      ids.noteRewritten(thinned)
+    for (const row of ids.takeThinned()) this.#thin(ids, row)
+    if (this.#openIds.length > OPEN_ROW_BYTES_MAX) this.#closeRow(ids)
+  }
+
+  /** The open row becomes one of the table. */
+  #closeRow(ids: RememberedIds): void {
+    const row = this.#openRow
+    const records = this.#openIds.finish()
+    this.#openRow = 0
+    this.#openIds.reset()
+    this.#prepared().add.run(BigInt(row), records)
+    this.#thin(ids, row)
+  }
+
+  /** Writes a row anew, or removes it, if most of it is forgotten. */
+  #thin(ids: RememberedIds, row: number): void {
+    if (row === this.#openRow) return
+    const { live, total } = ids.countOf(row)
+    if (live === 0) this.#prepared().remove.run(BigInt(row))
+    else if (total < REWRITTEN_FROM || live * REWRITTEN_SHARE > total) return
+    else this.#prepared().rewrite.run(this.#liveRecords(ids, row), BigInt(row))
+    ids.noteRewritten(row)
+  }
+
+  #liveRecords(ids: RememberedIds, row: number): Uint8Array {
+    const records = this.#readRow(row)
+    const keys = new Set<string>()
+    const live: Uint8Array[] = []
+    // From the newest on: a key that was forgotten and came again stands there twice.
+    for (const { id, start, end } of readRecords(records).toReversed()) {
+      if (!ids.isFrom(id, row) || (id.type === 'key' && keys.has(id.key))) continue
+      if (id.type === 'key') keys.add(id.key)
+      live.push(records.subarray(start, end))
     }
+    return Buffer.concat(live.toReversed())
   }
 
-  #liveRecords(ids: RememberedIds, entry: number): Uint8Array {
-    const row = this.#readRow(entry)
-    const live = readRecords(row).filter(({ id }) => ids.isFrom(id, entry))
-    return Buffer.concat(live.map(({ start, end }) => row.subarray(start, end)))
+  #readRow(row: number): Uint8Array {
+    if (row === this.#openRow) return this.#openIds.view()
+    const found = this.#prepared().read.get(BigInt(row)) as unknown as readonly [Uint8Array]
+    return must(found, `the row of entry ${row}`)[0]
   }
 
-  #readRow(entry: number): Uint8Array {
-    const row = this.#prepared().read.get(BigInt(entry)) as unknown as readonly [Uint8Array]
-    return must(row, `the row of entry ${entry}`)[0]
-  }
-
-  #remembered(): RememberedIds {
-    this.#ids ??= this.#load()
-    return this.#ids
+  #ids(): RememberedIds {
+    this.#remembered ??= this.#load()
+    return this.#remembered
   }
 
   #load(): RememberedIds {
@@ -113,14 +174,12 @@ export class RequestBook {
     try {
       for (const row of rows.iterate()) {
         const [entry, records] = row as unknown as readonly [bigint, Uint8Array]
-        ids.add(
-          Number(entry),
-          readRecords(records).map(({ id }) => id),
-        )
+        ids.add(Number(entry), idsOf(records))
       }
     } finally {
       rows.close()
     }
+    if (this.#openRow !== 0) ids.add(this.#openRow, idsOf(this.#openIds.view()))
     // What was forgotten may still be in rows that are kept for others.
     ids.trim()
     ids.takeThinned()
@@ -137,4 +196,8 @@ export class RequestBook {
     }
     return this.#statements
   }
+}
+
+function idsOf(records: Uint8Array): RequestId[] {
+  return readRecords(records).map(({ id }) => id)
 }

@@ -47,7 +47,7 @@ export function hashBody(request: Uint8Array): RowsDigest {
  */
 export class RecordsBuilder {
   readonly ids: RequestId[] = []
-  readonly #writer = new ByteWriter(1024)
+  readonly #writer = new ByteWriter(256)
 
   /** `results` and `outcomes` belong together, one of each for a statement. */
   addApplied(
@@ -142,7 +142,7 @@ function readAnswer(reader: ByteReader): StoredAnswer | undefined {
 
 /** What records say of an id, undefined if nothing. */
 export function findFate(records: Uint8Array, id: RequestId): RequestFate | undefined {
-  const record = readRecords(records).find(each => isSame(each.id, id))
+  const record = readRecords(records).findLast(each => isSame(each.id, id))
   return record && fateOf(record)
 }
 
