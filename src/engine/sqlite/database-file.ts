@@ -237,7 +237,7 @@ export class DatabaseFile {
 function readFileState(database: DatabaseSync): FileState {
   const [format] = readMeta(database, 'format')
   if (Number(format) !== FORMAT) {
-    throw new DbError('WRONG_DATA', `a database is of format ${format}, this is ${FORMAT}`)
+    throw new DbError('WRONG_DATA', `a database is of format ${String(format)}, this is ${FORMAT}`)
   }
   const [applied, nowMs, ...book] = readMeta(
     database,

@@ -130,7 +130,9 @@ export class IdsModel {
     if (found === 'expired') return failed('REQUEST_EXPIRED')
     if (found.type === 'cancelled') return failed('REQUEST_CANCELLED')
     const first = found.asked
-    const isSame = first.body === asked.body && first.tag === asked.tag
+    // A database is made or dropped without a word more.
+    const hasTag = asked.body === 'append' || asked.body === 'fail'
+    const isSame = first.body === asked.body && (!hasTag || first.tag === asked.tag)
     if (asked.body !== 'cancel' && !(isSame && first.database === asked.database)) {
       return failed('REQUEST_ID_REUSED')
     }

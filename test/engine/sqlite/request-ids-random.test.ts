@@ -186,7 +186,7 @@ function ask(path: string, sql: string): Record<string, unknown>[] {
   }
 }
 
-const numRuns = Number(process.env['LOCKSTEP_IDS_RUNS'] ?? 60)
+const numRuns = Number(process.env['LOCKSTEP_IDS_RUNS'] ?? 40)
 
 test('every id takes effect at most once, whatever is repeated, cancelled, lost and forgotten', () => {
   fc.assert(
