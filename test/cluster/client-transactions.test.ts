@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createClient, sql, type Client } from '../../src/client/index.ts'
+import { startCluster, until } from './kit.ts'
+
+const ACCOUNTS = 6
+const START = 100
+
+/** Moves money from one account to another, unless that would overdraw it. */
+async function move(db: Client, from: number, to: number, amount: number): Promise<boolean> {
+  return db.transaction(async tx => {
+    const { rows } = await tx.query<{ balance: number }>(
+      sql`SELECT balance FROM accounts WHERE id = ${from}`,
+    )
+    const balance = rows[0]?.balance ?? 0
+    if (balance < amount) return false
+    // The new balance is computed here, so that a lost update would show in the sum.
+    await tx.execute(sql`UPDATE accounts SET balance = ${balance - amount} WHERE id = ${from}`)
+    await tx.execute(sql`UPDATE accounts SET balance = balance + ${amount} WHERE id = ${to}`)
+    await tx.execute(
+      sql`INSERT INTO moves (source, target, amount) VALUES (${from}, ${to}, ${amount})`,
+    )
+    return true
+  })
+}
+
+test('transactions of many clients', async t => {
+  const cluster = await startCluster(t)
+  const leader = await cluster.ready()
+  const options = { nodes: cluster.addresses, database: 'bank', timeoutMs: 30_000 }
+  const db = createClient(options)
+  await db.command({ action: 'create_db', database: 'bank' })
+  await db.batch([
+    'CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL)',
+    'CREATE TABLE moves (id INTEGER PRIMARY KEY, source INTEGER, target INTEGER, amount INTEGER)',
+    ...Array.from(
+      { length: ACCOUNTS },
+      (_, id) => sql`INSERT INTO accounts VALUES (${id}, ${START})`,
+    ),
+  ])
+  const one = async (statement: string): Promise<unknown> =>
+    Object.values((await db.query(statement)).rows[0] ?? {})[0]
+
+  await t.test(
+    'a transaction sees what it did itself, and nobody else does before its end',
+    async () => {
+      await db.transaction(async tx => {
+        await tx.execute('UPDATE accounts SET balance = 0 WHERE id = 0')
+        assert.equal(
+          (await tx.query('SELECT balance AS b FROM accounts WHERE id = 0')).rows[0]?.['b'],
+          0,
+        )
+        assert.equal(await one('SELECT balance FROM accounts WHERE id = 0'), START)
+        await tx.execute('UPDATE accounts SET balance = 100 WHERE id = 0')
+      })
+    },
+  )
+
+  await t.test(
+    'what fails inside of a savepoint is undone alone, what is thrown undoes all',
+    async () => {
+      const duplicate = 'INSERT INTO accounts VALUES (0, 0)'
+      await db.transaction(async tx => {
+        const failed = tx.savepoint(async () => {
+          await tx.execute('INSERT INTO moves (amount) VALUES (1)')
+          await tx.execute(duplicate)
+        })
+        await assert.rejects(failed, { code: 'SQL_CONSTRAINT' })
+        await tx.savepoint(() => tx.execute('INSERT INTO moves (amount) VALUES (2)'))
+      })
+      const mine = new Error('mine')
+      const thrown = db.transaction(async tx => {
+        await tx.execute('INSERT INTO moves (amount) VALUES (3)')
+        throw mine
+      })
+      await assert.rejects(thrown, error => error === mine)
+      assert.equal(await one('SELECT group_concat(amount) FROM moves'), '2')
+      await db.execute('DELETE FROM moves')
+    },
+  )
+
+  await t.test('money is neither made nor lost, while their leader is killed', async () => {
+    const stop = new AbortController()
+    let moved = 0
+    const errors: unknown[] = []
+    const running = Array.from({ length: 8 }, async (_, client) => {
+      const own = createClient({ ...options, nodes: [cluster.addresses[client % 3] ?? ''] })
+      for (let turn = client; !stop.signal.aborted; turn += 1) {
+        try {
+          const isMoved = await move(
+            own,
+            turn % ACCOUNTS,
+            (turn * 5 + 1) % ACCOUNTS,
+            1 + (turn % 7),
+          )
+          if (isMoved) moved += 1
+        } catch (error) {
+          errors.push(error)
+          return
+        }
+      }
+    })
+    await until(
+      () => moved,
+      count => count > 30,
+    )
+    await cluster.kill(leader)
+    const before = moved
+    await until(
+      () => moved,
+      count => count > before + 30,
+    )
+    stop.abort()
+    await Promise.all(running)
+
+    assert.deepEqual(errors, [])
+    assert.equal(await one('SELECT sum(balance) FROM accounts'), ACCOUNTS * START)
+    assert.equal(
+      await one('SELECT count(*) FROM moves'),
+      moved,
+      'each that was told done is there once',
+    )
+    const balances = await db.query<{ id: number; balance: number; sum: number }>(
+      `SELECT id, balance, ${START} + coalesce((SELECT sum(amount) FROM moves WHERE target = accounts.id), 0)
+       - coalesce((SELECT sum(amount) FROM moves WHERE source = accounts.id), 0) AS sum FROM accounts`,
+    )
+    for (const { id, balance, sum } of balances.rows) assert.equal(balance, sum, `account ${id}`)
+  })
+})
