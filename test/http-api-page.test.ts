@@ -51,15 +51,19 @@ test('every example of the page about the HTTP API is answered as it says', asyn
   try {
     let token = ''
     let session = ''
+    let transaction = ''
     const filled = (text: string): string =>
-      text.replace('{token}', token).replace('{session}', session)
+      text
+        .replace('{token}', token)
+        .replace('{session}', session)
+        .replace('{transaction}', transaction)
     const examples = readExamples()
     assert.ok(examples.length > 10, 'the page has examples')
     assert.equal(examples.length, page.split('```http').length - 1)
     for (const { method, path, headers, body, answer } of examples) {
       const sent = filled(body)
       const named = Object.entries(headers).map(([name, value]) => [name, filled(value)])
-      const response = await fetch(`http://${cluster.addresses[0]}${path}`, {
+      const response = await fetch(`http://${cluster.addresses[0]}${filled(path)}`, {
         method,
         ...(method === 'POST' ? { body: sent } : {}),
         headers: { 'content-type': 'application/json', ...Object.fromEntries(named) },
@@ -68,6 +72,7 @@ test('every example of the page about the HTTP API is answered as it says', asyn
       assert.deepEqual(masked(given, answer), answer, `${method} ${path} ${sent}`)
       if (typeof given['token'] === 'string') token = given['token']
       if (typeof given['session'] === 'string') session = given['session']
+      if (typeof given['transaction'] === 'string') transaction = given['transaction']
     }
   } finally {
     await cluster.stop()
