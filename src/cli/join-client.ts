@@ -35,7 +35,6 @@ const FINAL: readonly ErrorCode[] = [
   'UNAUTHENTICATED',
   'INVALID_REQUEST',
   'MEMBERS_REFUSED',
-  'REMOVED',
 ]
 
 export class JoinClient {

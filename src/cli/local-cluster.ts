@@ -40,6 +40,8 @@ interface Running extends LocalNode {
   process: ChildProcess | undefined
   /** Of `lockstep join`; undefined for a founder. */
   readonly joining?: readonly string[]
+  /** Whom it asks; all others if absent. */
+  readonly through?: readonly string[] | undefined
 }
 
 export interface JoinOptions {
@@ -47,6 +49,8 @@ export interface JoinOptions {
   readonly isLearner?: boolean
   /** An address of this machine; a free one is chosen if it is absent. */
   readonly address?: string
+  /** Addresses of the nodes to ask; all others if absent. */
+  readonly through?: readonly string[]
 }
 
 /** What `GET /nodes` of a node says, as far as it is used here. */
@@ -165,7 +169,8 @@ export class LocalCluster {
     const address = options.address ?? `127.0.0.1:${must((await freePorts(1))[0])}`
     const directory = join(this.#options.directory, nodeId)
     const joining = options.isLearner === true ? ['--learner'] : []
-    const node: Running = { nodeId, address, directory, process: undefined, joining }
+    const { through } = options
+    const node: Running = { nodeId, address, directory, process: undefined, joining, through }
     this.#nodes.push(node)
     this.#spawn(node)
     return node
@@ -206,7 +211,7 @@ export class LocalCluster {
     const args =
       node.joining === undefined
         ? ['start', ...own, ...(isFollowing ? ['--join', others.join(',')] : [])]
-        : ['join', ...others, ...own, ...node.joining]
+        : ['join', ...(node.through ?? others), ...own, ...node.joining]
     args.push(...(this.#options.options ?? []))
     const child = spawn(process.execPath, [programPath('main'), ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],

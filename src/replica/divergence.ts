@@ -105,6 +105,8 @@ export function agree(
   progressOf: (raftId: number) => Progress | undefined,
 ): Agreement {
   const sets = [electorate.voters, electorate.votersOutgoing].filter(set => set.length > 0)
+  // A node that joins has not heard yet who votes.
+  if (sets.length === 0) return before
   const each = sets.map(set => agreementOf(set, progressOf))
   const after = Math.max(...each.map(agreement => agreement.after))
   const upTo = Math.min(...each.map(agreement => agreement.upTo))

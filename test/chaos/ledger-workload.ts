@@ -46,6 +46,7 @@ export class LedgerWorkload implements Workload {
     const sender = random.chance(0.5) ? client : random.pick(pinned).client
     if (random.chance(0.8)) {
       this.#tell(value, [await this.#insert(sender, number, value, {})])
+      await this.#settle(client, value)
       return
     }
     // An impatient program that sends the same twice, to two nodes, at once or one after another.
@@ -54,6 +55,7 @@ export class LedgerWorkload implements Workload {
     if (random.chance(0.5)) await first
     const second = this.#insert(random.pick(pinned).client, number, value, options)
     this.#tell(value, await Promise.all([first, second]))
+    await this.#settle(client, value)
   }
 
   #insert(
@@ -86,19 +88,19 @@ export class LedgerWorkload implements Workload {
     if (fate === 'unknown' && reference !== undefined) this.#unsettled.set(value, reference)
   }
 
-  /** Asks what became of what nobody could tell; the answers are as good as any other. */
-  async #settle(reader: Client): Promise<number> {
-    for (const [value, reference] of this.#unsettled) {
-      const line = { workload: DATABASE, type: 'fate', of: value }
-      const { value: answer } = await this.#history.read(line, () => reader.fate(reference))
-      if (answer !== undefined)
-        this.#told.set(value, answer.fate === 'applied' ? 'ok' : answer.fate)
-    }
-    return [...this.#told.values()].filter(fate => fate === 'unknown').length
+  /** Asks what became of what nobody could tell; the answer is as good as any other. */
+  async #settle(client: Client, value: number): Promise<void> {
+    const reference = this.#unsettled.get(value)
+    if (reference === undefined || this.#told.get(value) !== 'unknown') return
+    const line = { workload: DATABASE, type: 'fate', of: value }
+    const { value: answer } = await this.#history.read(line, () => client.fate(reference))
+    if (answer === undefined) return
+    this.#told.set(value, answer.fate === 'applied' ? 'ok' : answer.fate)
   }
 
   async judge(reader: Client): Promise<readonly Verdict[]> {
-    const undecided = await this.#settle(reader)
+    for (const value of this.#unsettled.keys()) await this.#settle(reader, value)
+    const undecided = [...this.#told.values()].filter(fate => fate === 'unknown').length
     const rows: { writer: number; value: number }[] = []
     const options = { database: DATABASE }
     for (let from = 0; ;) {

@@ -163,6 +163,15 @@ test('less than a majority agrees on nothing, and both sets of a joint change mu
   )
 })
 
+test('a node that does not know yet who votes knows of no agreement', () => {
+  const nobody: Electorate = { voters: [], votersOutgoing: [] }
+  const before = { after: 0, upTo: 3 }
+  assert.deepEqual(
+    agree(before, nobody, () => ({ after: 0, upTo: 9 })),
+    before,
+  )
+})
+
 test('of two agreements that do not touch the newer one is kept', () => {
   assert.deepEqual(joined({ after: 0, upTo: 3 }, { after: 5, upTo: 9 }), { after: 5, upTo: 9 })
   assert.deepEqual(joined({ after: 5, upTo: 9 }, { after: 0, upTo: 3 }), { after: 5, upTo: 9 })
