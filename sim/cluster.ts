@@ -10,11 +10,13 @@ import { join } from 'node:path'
 import { decodeMessage } from '../src/log/peer-codec.ts'
 import { must } from '../src/base/assert.ts'
 import type { ReadRequest } from '../src/engine/engine.ts'
-import type { Member } from '../src/log/log.ts'
+import type { Member, Membership } from '../src/log/log.ts'
+import { EMPTY_BYTES } from '../src/raft/types.ts'
 import type { Consistency, Outcome, ReadAnswer } from '../src/replica/types.ts'
 import { describeMessage } from './describe-message.ts'
 import { Faults } from './faults.ts'
 import type { Action } from './model.ts'
+import { machine, Operator } from './operator.ts'
 import { Oracle } from './oracle.ts'
 import { RaftInvariants } from './raft-invariants.ts'
 import { readEverything } from './requests.ts'
@@ -53,7 +55,9 @@ export class Cluster implements NodeSurroundings {
   readonly members: readonly Member[]
   readonly directory: string
   readonly oracle: Oracle
-  readonly nodes: readonly SimNode[]
+  /** Every machine there is, members or not; in the order of their numbers. */
+  readonly nodes: SimNode[]
+  readonly operator: Operator
   readonly workload: Workload
   readonly faults: Faults
   #isCalm = false
@@ -65,9 +69,7 @@ export class Cluster implements NodeSurroundings {
     this.directory = mkdtempSync(join(parent, 'lockstep-sim-'))
     this.members = Array.from({ length: swarm.nodeCount }, (_, position) => ({
       raftId: position + 1,
-      nodeId: `n${position + 1}`,
-      address: `n${position + 1}:7070`,
-      incarnation: `disk-${position + 1}`,
+      ...machine(position + 1),
     }))
     this.network = new SimNetwork(world, swarm.network, FRAMES)
     this.invariants = new RaftInvariants(
@@ -77,6 +79,7 @@ export class Cluster implements NodeSurroundings {
     )
     this.oracle = new Oracle(world)
     this.nodes = this.members.map(({ raftId }) => new SimNode(raftId, this))
+    this.operator = new Operator({ world, nodes: this.nodes, spareCount: swarm.spareCount })
     this.workload = new Workload(this)
     this.faults = new Faults(this)
     world.scheduler.onExecuted = owner => this.#observe(owner)
@@ -168,6 +171,20 @@ export class Cluster implements NodeSurroundings {
     })
   }
 
+  /** A machine that was added to the cluster is switched on, with an empty disk. */
+  onMembership({ members }: Membership): void {
+    for (const { raftId } of members) {
+      while (this.nodes.length < raftId) {
+        const node = new SimNode(this.nodes.length + 1, this)
+        this.nodes.push(node)
+        this.world.note('added', node.id)
+        this.world.after(10, () => {
+          if (!node.isRunning) node.start()
+        })
+      }
+    }
+  }
+
   /** What reaches an engine is what was committed. */
   onEngineApplied(node: SimNode, index: number, data: Uint8Array): void {
     const expected = this.invariants.committedHash(index)
@@ -233,18 +250,27 @@ export class Cluster implements NodeSurroundings {
   }
 
   #hasConverged(): boolean {
-    const leaders = this.nodes.filter(node => node.role === 'leader')
+    const leaders = this.nodes.filter(node => node.isRunning && node.role === 'leader')
     if (leaders.length !== 1 || this.workload.pendingCount > 0) return false
-    const last = Math.max(...this.nodes.map(({ view }) => view.lastIndex()))
-    return this.nodes.every(
+    const last = must(leaders[0]).view.lastIndex()
+    const { membership } = must(leaders[0]).log.status()
+    if (membership.votersOutgoing.length > 0) return false
+    return this.#memberNodes().every(
       node => node.view.lastIndex() === last && node.replica.status().appliedIndex === last,
     )
+  }
+
+  /** Those that belong to the cluster by the newest word of it. */
+  #memberNodes(): SimNode[] {
+    const leader = this.nodes.find(node => node.isRunning && node.role === 'leader')
+    const { members } = must(leader, 'somebody leads').log.status().membership
+    return members.map(({ raftId }) => this.node(raftId))
   }
 
   #compareAll(): void {
     const { model } = this.oracle
     let pending = 0
-    for (const node of this.nodes) {
+    for (const node of this.#memberNodes()) {
       const { divergence, lastError } = node.replica.status()
       check(divergence === undefined, () => `node ${node.id} diverged: ${lastError}`)
       for (const database of model.names()) {
@@ -294,10 +320,11 @@ export class Cluster implements NodeSurroundings {
   /** Whatever is committed for the first time becomes part of what all answers are judged by. */
   #learnCommitted(node: SimNode): void {
     for (let index = this.oracle.model.index + 1; index <= this.invariants.commitIndex; index++) {
-      const { data } = node.entry(index)
+      const { type, data } = node.entry(index)
       const expected = this.invariants.committedHash(index)
-      check(hashBytes(data) === expected, () => `entry ${index} of node ${node.id} is another`)
-      this.oracle.committed(index, data)
+      const isSame = type === 'config' || hashBytes(data) === expected
+      check(isSame, () => `entry ${index} of node ${node.id} is another`)
+      this.oracle.committed(index, type === 'config' ? EMPTY_BYTES : data)
     }
   }
 }

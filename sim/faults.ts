@@ -1,4 +1,5 @@
 /** What goes wrong in a simulated cluster, one thing after another, by the weights of the run. */
+import type { Operator } from './operator.ts'
 import type { SimNetwork } from './sim-network.ts'
 import type { SimNode } from './sim-node.ts'
 import type { SimRandom } from './sim-random.ts'
@@ -10,6 +11,7 @@ export interface FaultParts {
   readonly swarm: Swarm
   readonly network: SimNetwork
   readonly nodes: readonly SimNode[]
+  readonly operator: Operator
 }
 
 const PAUSE_MS_MEAN = 300
@@ -84,6 +86,8 @@ export class Faults {
         return node.killEngine()
       case 'transfer':
         return node.isRunning ? node.replica.transferLeadership() : undefined
+      case 'members':
+        return this.#parts.operator.changeSomething()
     }
   }
 

@@ -6,12 +6,12 @@ import { assert, must } from '../src/base/assert.ts'
 import type { Lane, PeerTransport } from '../src/base/ports.ts'
 import type { DigestRequest } from '../src/engine/engine.ts'
 import type { AlterSql } from '../src/engine/sqlite/request-runner.ts'
-import type { LogEvent, Member, ReplicatedLog } from '../src/log/log.ts'
+import type { LogEvent, Member, Membership, ReplicatedLog } from '../src/log/log.ts'
 import { decodeMessage } from '../src/log/peer-codec.ts'
-import { foundingMembership, storedMembers } from '../src/log/membership.ts'
+import { confStateOf, foundingMembership, storedMembers } from '../src/log/membership.ts'
 import { Peers } from '../src/log/peers.ts'
 import { RaftLog } from '../src/log/raft-log.ts'
-import type { ConfState, Entry, Role } from '../src/raft/types.ts'
+import { type ConfState, EMPTY_CONF_STATE, type Entry, type Role } from '../src/raft/types.ts'
 import { Replica } from '../src/replica/replica.ts'
 import type { ReadOptions } from '../src/replica/types.ts'
 import { Wal } from '../src/wal/wal.ts'
@@ -43,6 +43,8 @@ export interface NodeSurroundings {
   node(id: number): SimNode
   /** Faults are over. */
   readonly isCalm: boolean
+  /** A node has read of members. */
+  onMembership(membership: Membership): void
   /** The process ended by itself. */
   onExit(node: SimNode, reason: string): void
   /** The engine took an entry, or executed and then committed it. */
@@ -73,6 +75,7 @@ export class SimNode {
   /** The last vote that left this node. */
   #sentVote = { term: 0, candidate: 0 }
   #hasLog = false
+  #confState: ConfState = EMPTY_CONF_STATE
   alterSql: AlterSql | undefined
 
   constructor(id: number, around: NodeSurroundings) {
@@ -120,6 +123,10 @@ export class SimNode {
 
   get role(): Role {
     return this.#role
+  }
+
+  get log(): RaftLog {
+    return must(this.#life, `node ${this.id} runs`).log
   }
 
   get view(): RaftView {
@@ -174,7 +181,8 @@ export class SimNode {
       onFatal: reason => this.#end(reason, false),
     })
     this.#role = 'follower'
-    const view = this.#makeView(wal, confStateOf(members))
+    this.#confState = wal.base().confState
+    const view = this.#makeView(wal)
     this.#life = { process, wal, log, engine, replica, view }
     world.note('start', this.id, wal.lastIndex(), wal.initialState().hardState.term)
     invariants.started(view)
@@ -294,7 +302,7 @@ export class SimNode {
     })
   }
 
-  /** Sees role changes as the replica is told of them. */
+  /** Sees changes of role and of members as the replica is told of them. */
   #watch(log: RaftLog): ReplicatedLog {
     const start = log.start.bind(log)
     log.start = (listener: (event: LogEvent) => void): void =>
@@ -302,6 +310,12 @@ export class SimNode {
         if (event.type === 'role') {
           this.#role = event.role
           this.observe()
+        }
+        if (event.type === 'membership') {
+          // What was committed until now was by the members until now.
+          this.observe()
+          this.#confState = confStateOf(event.membership)
+          this.#around.onMembership(event.membership)
         }
         listener(event)
       })
@@ -353,7 +367,7 @@ export class SimNode {
     this.#mirror.recovered(wal, this.id)
   }
 
-  #makeView(wal: Wal, confState: ConfState): RaftView {
+  #makeView(wal: Wal): RaftView {
     const hardState = (): { term: number; commit: number } => wal.initialState().hardState
     const role = (): Role => this.#role
     return {
@@ -375,7 +389,7 @@ export class SimNode {
         const term = wal.term(index)
         return typeof term === 'number' ? term : undefined
       },
-      confState: () => confState,
+      confState: () => this.#confState,
     }
   }
 
@@ -395,15 +409,5 @@ export class SimNode {
     this.#around.world.note('exit', this.id, 0, 0, reason)
     this.crash(isPowerCut)
     this.#around.onExit(this, reason)
-  }
-}
-
-function confStateOf(members: readonly Member[]): ConfState {
-  return {
-    voters: members.map(({ raftId }) => raftId),
-    learners: [],
-    votersOutgoing: [],
-    learnersNext: [],
-    autoLeave: false,
   }
 }

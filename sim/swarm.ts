@@ -27,6 +27,8 @@ export interface Swarm {
   readonly transfer: TransferOptions
   readonly faultMsMean: number
   readonly weights: FaultWeights
+  /** Machines that an operator may add. */
+  readonly spareCount: number
   readonly clientCount: number
   readonly thinkMsMean: number
   readonly keyCount: number
@@ -50,6 +52,8 @@ export interface FaultWeights {
   readonly clockJump: number
   readonly engineDeath: number
   readonly transfer: number
+  /** An operator changes the members. */
+  readonly members: number
 }
 
 /** Three nodes much as in production, in which nothing fails: where a scripted run begins. */
@@ -127,7 +131,9 @@ export const PLAIN: Swarm = {
     clockJump: 0,
     engineDeath: 0,
     transfer: 0,
+    members: 0,
   },
+  spareCount: 0,
   clientCount: 3,
   thinkMsMean: 5,
   keyCount: 3,
@@ -169,6 +175,7 @@ export function drawSwarm(random: SimRandom, nodes?: number): Swarm {
     },
     faultMsMean: random.pick([20, 60, 60, 200]),
     weights: drawWeights(random),
+    spareCount: random.pick([1, 2, 4]),
     clientCount: random.pick([2, 5, 12]),
     thinkMsMean: random.pick([0, 5, 40]),
     keyCount: random.pick([1, 3, 8]),
@@ -244,5 +251,6 @@ function drawWeights(random: SimRandom): FaultWeights {
     clockJump: often(0, 2),
     engineDeath: often(0, 2, 6),
     transfer: often(0, 1),
+    members: often(0, 0, 3, 12),
   }
 }
