@@ -255,9 +255,11 @@ export class Cluster implements NodeSurroundings {
     const last = must(leaders[0]).view.lastIndex()
     const { membership } = must(leaders[0]).log.status()
     if (membership.votersOutgoing.length > 0) return false
-    return this.#memberNodes().every(
-      node => node.view.lastIndex() === last && node.replica.status().appliedIndex === last,
-    )
+    return this.#memberNodes().every(node => {
+      const { appliedIndex, snapshot } = node.replica.status()
+      const isComplete = node.view.lastIndex() === last && appliedIndex === last
+      return isComplete && snapshot.step === 'none'
+    })
   }
 
   /** Those that belong to the cluster by the newest word of it. */
