@@ -7,6 +7,7 @@ import { makeDataDirectory } from './identity.ts'
 import { initCluster } from './init.ts'
 import { readOptions } from './options.ts'
 import { invocation } from './program.ts'
+import { askNode, recover } from './recover.ts'
 import { serve } from './serve.ts'
 import { loggerSettings, nodeSettings } from './settings.ts'
 
@@ -66,6 +67,25 @@ async function run(
   const hasColors = process.stderr.isTTY
   const logger = createLogger({ ...loggerSettings(options), facts, destination, hasColors })
   return serve(settings, logger)
+}
+
+/** `lockstep recover`: makes a node that is left the only voter, if a majority is lost. */
+export async function recoverNode(given: {
+  readonly data: string
+  readonly iKnowThatAcknowledgedWritesMayBeLost?: true
+}): Promise<void> {
+  if (given.iKnowThatAcknowledgedWritesMayBeLost !== true) {
+    throw new DbError(
+      'INVALID_REQUEST',
+      'this gives up what only the lost nodes had: read docs/operations/recovery.md, and if a ' +
+        'majority of the voters is lost for good, run it again with ' +
+        '--i-know-that-acknowledged-writes-may-be-lost',
+    )
+  }
+  const print = (line: string): void => {
+    process.stdout.write(`${line}\n`)
+  }
+  await recover({ directory: given.data, random: new SystemRandom(), ask: askNode, print })
 }
 
 /** A whole number of the command line. Throws INVALID_REQUEST. */

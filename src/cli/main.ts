@@ -72,6 +72,21 @@ function addNodeCommands(program: Command, setExitCode: SetExitCode): void {
     setExitCode(await join(addresses, given))
   })
   program
+    .command('recover')
+    .description(
+      'Last resort, when a majority of the voters is lost for good: makes the stopped node of a ' +
+        'directory the only voter of a new history. Read docs/operations/recovery.md first.',
+    )
+    .requiredOption('--data <directory>', 'Directory of the node; it must not run.')
+    .option(
+      '--i-know-that-acknowledged-writes-may-be-lost',
+      'Needed, so that nobody does it unseen.',
+    )
+    .action(async (given: { data: string; iKnowThatAcknowledgedWritesMayBeLost?: true }) => {
+      const { recoverNode } = await import('./commands.ts')
+      await recoverNode(given)
+    })
+  program
     .command('dev')
     .description('Run a cluster on this machine for trying things out, until SIGINT.')
     .option('--nodes <count>', 'How many nodes.', '3')

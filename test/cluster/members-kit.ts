@@ -33,7 +33,7 @@ async function rolesAt(address: string): Promise<string> {
 /** Waits until the members are as in the text: `n1 voter, n2 learner`. */
 export async function untilRoles(address: string, roles: string): Promise<void> {
   await until(
-    () => rolesAt(address),
+    () => rolesAt(address).catch(() => 'not there yet'),
     seen => seen === roles,
     30_000,
   )
