@@ -32,6 +32,8 @@ export interface InitOptions {
   readonly secret?: string
   readonly random: Random
   readonly files?: FileSystem
+  /** Puts data into the directory before it becomes a node's. */
+  readonly addData?: () => void
 }
 
 /**
@@ -61,6 +63,7 @@ export function initCluster(options: InitOptions): IdentityOf<'founding'> {
   makeDataDirectory(directory, files)
   // The secret first: a node.json says that all the rest is there.
   writeSecret(directory, secret, files)
+  options.addData?.()
   writeIdentity(directory, identity, files)
   return identity
 }

@@ -26,6 +26,8 @@ export interface LocalClusterOptions {
   readonly directory: string
   /** For `lockstep start`, all nodes alike: options as on the command line. */
   readonly options?: readonly string[]
+  /** What the data begin with; such a cluster begins with one node. */
+  readonly backup?: string
   /** Ports, one a node; free ones are chosen if they are not given. */
   readonly ports?: readonly number[]
 }
@@ -89,7 +91,10 @@ export class LocalCluster {
       mkdirSync(options.directory, { recursive: true })
       const first = must(cluster.#nodes[0])
       const voters = String(options.nodes)
-      await run('init', '--data', first.directory, '--node-id', first.nodeId, '--voters', voters)
+      const node = ['--data', first.directory, '--node-id', first.nodeId]
+      const { backup } = options
+      if (backup === undefined) await run('init', ...node, '--voters', voters)
+      else await run('restore', backup, ...node)
       // The others are given what init made for the first, as an operator would copy it.
       cluster.#secret = readFileSync(join(first.directory, 'secret'), 'utf8').trim()
       for (const node of cluster.#nodes) cluster.#spawn(node)

@@ -41,6 +41,7 @@ function createProgram(setExitCode: SetExitCode): Command {
   addNodeCommands(program, setExitCode)
   addClientCommands(program)
   addMemberCommands(program)
+  addBackupCommands(program)
   return program
 }
 
@@ -133,6 +134,34 @@ function addClientCommands(program: Command): void {
     .action(async (statement: string, values: string[], given: SqlFlags) => {
       const { runSql } = await import('./client-commands.ts')
       await runSql(statement, values, { ...given, json: given.json === true })
+    })
+}
+
+function addBackupCommands(program: Command): void {
+  const nodes = ['--nodes <addresses>', 'Some nodes of the cluster.', '127.0.0.1:7070'] as const
+  program
+    .command('backup')
+    .description('Copy the data of a running cluster: plain SQLite files, all of one moment.')
+    .argument('<target>', 'A file if it ends in .sqlite or .db, else a directory; not there yet.')
+    .option(...nodes)
+    .option('--database <name>', 'Only this database.')
+    .action(async (target: string, given: { nodes: string; database?: string }) => {
+      const { backup } = await import('./backup.ts')
+      await backup({ target, nodes: given.nodes, database: given.database })
+    })
+  program
+    .command('restore')
+    .description('Make a new cluster of one node from a backup. Then start it; others join it.')
+    .argument('<source>', 'What lockstep backup made: a file or a directory.')
+    .requiredOption('--data <directory>', 'An empty directory for the node.')
+    .requiredOption('--node-id <id>', OPTIONS.nodeId.about)
+    .option(
+      '--database <name>',
+      'Name for the database of a single file; else the name of the file.',
+    )
+    .action(async (source: string, given: { data: string; nodeId: string; database?: string }) => {
+      const { restore } = await import('./restore.ts')
+      restore({ source, data: given.data, nodeId: given.nodeId, database: given.database })
     })
 }
 

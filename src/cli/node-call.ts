@@ -14,6 +14,8 @@ export interface NodeCall {
   readonly timeoutMs: number
   readonly clock: Clock
   readonly signal?: AbortSignal
+  /** Largest answer that is read, if not a quarter of a megabyte. */
+  readonly answerBytesMax?: number
 }
 
 /** Largest answer that is read; a list of members is a few kilobytes. */
@@ -31,6 +33,7 @@ const errorBody = z.object({
 export function postToNode(call: NodeCall, done: (outcome: string | Error) => void): void {
   const { host, port } = parseAddress(call.address)
   const { body, path, timeoutMs, clock, signal, headers = {} } = call
+  const { answerBytesMax = ANSWER_BYTES_MAX } = call
   const exchange = request({
     host,
     port,
@@ -59,7 +62,7 @@ export function postToNode(call: NodeCall, done: (outcome: string | Error) => vo
     response.setEncoding('utf8')
     response.on('data', (chunk: string) => {
       text += chunk
-      if (text.length > ANSWER_BYTES_MAX) exchange.destroy(new Error('the answer is too long'))
+      if (text.length > answerBytesMax) exchange.destroy(new Error('the answer is too long'))
     })
     response.on('error', finish)
     response.on('end', () => finish(text))

@@ -22,6 +22,7 @@ import type { IdentityOf } from './identity.ts'
 import { MemberChanges } from './member-changes.ts'
 import { MemberKeeper } from './member-keeper.ts'
 import type { NodeSettings } from './node-settings.ts'
+import { readRestored } from './restore.ts'
 import { SnapshotService } from './snapshot-service.ts'
 
 export interface NodeParts {
@@ -69,6 +70,7 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
   const transport = openTransport(options, by => keeper.removed(`says node ${by.nodeId}`))
   const peers = new Peers(transport, clock, groupId)
   const wal = openWal(options, `${group}/log`)
+  beginAfterRestore(wal, options)
   await new Promise<void>(resolve => wal.flush(resolve))
   const log = new RaftLog({
     raftId,
@@ -82,6 +84,7 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
   const { clusterId, historyId } = identity
   const proof = { clusterId, historyId, secret: options.secret }
   const transfer = new HttpSnapshotTransfer({
+    path: '/snapshot',
     facts: proof,
     // The log of a node that has just joined may name nobody yet.
     addressOf: id => transport.addressOf(id),
@@ -176,6 +179,16 @@ function openWal({ settings, identity, onFatal }: NodePartsOptions, directory: s
     mustExist: hasLog,
     onFatal: error => onFatal(error.message),
   })
+}
+
+/** The log of a restored node begins after the entry that its data are of. */
+function beginAfterRestore(wal: Wal, { settings, identity }: NodePartsOptions): void {
+  const index = identity.hasLog ? undefined : readRestored(settings.directory)
+  if (index === undefined || wal.base().index > 0) return
+  const term = 1
+  const members = storedMembers(foundingMembership(identity.founders))
+  const hardState = { term, vote: 0, commit: index }
+  wal.append({ entries: [], hardState, snapshot: { index, term, ...members } }, () => {})
 }
 
 /** Names the exact build of the SQL engine: replicas must compute the same. */

@@ -5,6 +5,7 @@ import { ERRORS } from '../base/errors.ts'
 import { commandSchemas } from '../protocol/commands.ts'
 import { OPERATORS } from '../protocol/conditions.ts'
 import {
+  backupSchema,
   beginSchema,
   cancelSchema,
   digestSchema,
@@ -128,6 +129,7 @@ const SHAPES: Readonly<Record<Route['request'], readonly [title: string, schema:
     ['Several: `statements` (or the array alone)', queryBatchSchema],
   ],
   digest: [['After the question mark', digestSchema]],
+  backup: [['How new it must be', backupSchema]],
   begin: [['Its database', beginSchema]],
   end: [['Nothing, or', endSchema]],
   cancel: [['A JSON object, and the header `Idempotency-Key` or `Lockstep-Request`', cancelSchema]],

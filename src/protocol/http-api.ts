@@ -154,6 +154,11 @@ export const cancelSchema = z.strictObject({
   rows,
 })
 
+/** The body of `POST /backup`. */
+export const backupSchema = z.strictObject({
+  atLeast: z.int().min(0).optional().describe('The snapshot is to hold this entry of the log.'),
+})
+
 /** The body of `POST /transfer`, which may also be empty. */
 export const transferSchema = z.strictObject({})
 
@@ -424,6 +429,14 @@ export interface HealthResponse {
 }
 
 /** The answer of `POST /transfer`. */
+/** The answer of `POST /backup`. */
+export interface BackupResponse {
+  /** JSON text: index, and name, size and checksums of each file. */
+  readonly manifest: string
+  readonly clusterId: string
+  readonly historyId: string
+}
+
 export interface TransferResponse {
   readonly node: string
   /** True if this node led and now hands over; false if it did not lead. */

@@ -17,6 +17,7 @@ interface RouteRow {
     | 'begin'
     | 'end'
     | 'transfer'
+    | 'backup'
     | 'members'
     | 'trust'
     | 'bytes'
@@ -32,6 +33,7 @@ interface RouteRow {
     | 'NodesResponse'
     | 'HealthResponse'
     | 'TransferResponse'
+    | 'BackupResponse'
     | 'TrustResponse'
     | 'MembersResponse'
     | 'Prometheus text'
@@ -374,6 +376,28 @@ export const ROUTES = {
     response: 'founding',
     errors: ['UNAUTHENTICATED', 'FORBIDDEN', 'MEMBERS_REFUSED', 'MEMBERS_BUSY'],
     isAlwaysOn: true,
+  },
+  backup: {
+    method: 'POST',
+    path: '/backup',
+    about: 'Has a snapshot of the data made for a backup; `lockstep backup` does all of it.',
+    guarantee:
+      'NOT_READY with `isMaking` in its details while it is being made: ask again. Its files are ' +
+      'of one moment, at entry `atLeast` or later, and stay for a minute after the last was read.',
+    request: 'backup',
+    response: 'BackupResponse',
+    errors: ['FORBIDDEN', 'SNAPSHOT_FAILED', 'DISK_FULL', 'DIVERGED'],
+    isAlwaysOn: false,
+  },
+  readBackup: {
+    method: 'GET',
+    path: '/backup',
+    about: 'A file of such a snapshot: `id` and `file` as in its manifest, from `offset` on.',
+    guarantee: 'The very bytes whose checksums the manifest holds.',
+    request: 'none',
+    response: 'manifest or file',
+    errors: ['SNAPSHOT_FAILED', 'DIVERGED'],
+    isAlwaysOn: false,
   },
   snapshot: {
     method: 'GET',

@@ -356,7 +356,7 @@ export class Replica {
       this.#counters.roleChanges += 1
       this.#applyLag.reset()
     }
-    if (event.type === 'snapshot-needed') this.#snapshots.needed(event.index)
+    if (event.type === 'snapshot-needed') this.#snapshots.needed(event.from, event.index)
     this.#executor.onLogEvent(event)
     if (event.type === 'membership') this.#parts.onMembership?.(event.membership)
     if (event.type === 'role') {

@@ -72,6 +72,8 @@ export class Snapshots {
   /** Members that failed, by when they may be asked again. */
   readonly #avoided = new Map<number, number>()
   #source: number | undefined
+  /** The last leader that had nothing else for this node: it is asked when nobody else is known. */
+  #leader: number | undefined
   #askedSinceMs = 0
   #timer: Timer | undefined
   #transfer: { cancel(): void } | undefined
@@ -106,8 +108,9 @@ export class Snapshots {
     }
   }
 
-  /** The leader's log begins after this one's end; only a snapshot from `index` on helps. */
-  needed(index: number): void {
+  /** The log of the leader `from` begins after this one's; only a snapshot from `index` helps. */
+  needed(from: number, index: number): void {
+    this.#leader = from
     if (this.#need !== undefined) return
     const reason = 'the log of the leader begins after the last entry of this node'
     this.#begin({ reason, minIndex: index, isSuspect: nobody, isHealing: false, hasGap: false })
@@ -228,7 +231,12 @@ export class Snapshots {
     const [best] = followers.toSorted((a, b) => applied(b.raftId) - applied(a.raftId))
     const isBehind = best === undefined || applied(best.raftId) < this.#minIndex()
     const isLeaderFit = fit.some(({ raftId }) => raftId === leader)
-    return isBehind && isLeaderFit ? leader : best?.raftId
+    if (isBehind && isLeaderFit) return leader
+    if (best !== undefined || peers.length > 0) return best?.raftId
+    // Who has just joined learns from the log who belongs to the cluster, and has none yet.
+    const known = this.#leader
+    const isFit = known !== undefined && !need.isSuspect(known)
+    return isFit && (this.#avoided.get(known) ?? -Infinity) <= now ? known : undefined
   }
 
   #asked(outcome: string | DbError): void {

@@ -57,6 +57,8 @@ export type SnapshotWish =
   | { readonly type: 'file'; readonly id: string; readonly file: string; readonly offset: number }
 
 export interface SnapshotRequest {
+  /** Nodes prove who they are; a backup is a client's, like a query. */
+  readonly isBackup: boolean
   readonly wish: SnapshotWish
   /** As it came, with the query: the proof covers it. */
   readonly url: string

@@ -40,11 +40,20 @@ export function makeDirectory(t: TestContext): string {
 /** A running cluster that is killed after the test. */
 export async function startCluster(
   t: TestContext,
-  options: { readonly nodes?: number; readonly options?: readonly string[] } = {},
+  options: {
+    readonly nodes?: number
+    readonly options?: readonly string[]
+    readonly backup?: string
+  } = {},
 ): Promise<LocalCluster> {
   const directory = makeDirectory(t)
-  const { nodes = 3 } = options
-  const cluster = await LocalCluster.start({ nodes, directory, options: options.options ?? [] })
+  const { nodes = 3, backup } = options
+  const cluster = await LocalCluster.start({
+    nodes,
+    directory,
+    options: options.options ?? [],
+    ...(backup !== undefined && { backup }),
+  })
   t.after(() => cluster.stop('SIGKILL'))
   return cluster
 }

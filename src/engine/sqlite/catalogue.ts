@@ -52,6 +52,21 @@ export function newCatalogueImage(): Uint8Array {
   return databaseImage(`${SCHEMA}; ${VERDICTS_SCHEMA}`)
 }
 
+/** Bytes of the catalogue of a node that begins with these databases, as of entry `index`. */
+export function restoredCatalogue(
+  databases: ReadonlyMap<string, number>,
+  index: number,
+  nowMs: number,
+): Uint8Array {
+  const rows = [...databases].map(([name, madeBy]) => {
+    const refusal = refuseName(name)
+    if (refusal !== undefined) throw refusal
+    return `INSERT INTO lockstep_database VALUES ('${name}', ${madeBy})`
+  })
+  const state = `UPDATE lockstep_state SET applied = ${index}, floor = ${index}, now_ms = ${nowMs}`
+  return databaseImage([SCHEMA, VERDICTS_SCHEMA, ...rows, state].join('; '))
+}
+
 /** Writes into a copy of a catalogue that every file came with the entries up to `index`. */
 export function setFloor(path: string, index: number, nowMs: number): void {
   const database = openForWriting(path)

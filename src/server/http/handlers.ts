@@ -5,6 +5,7 @@ import {
   cancelSchema,
   digestSchema,
   sessionsSchema,
+  backupSchema,
   transferSchema,
 } from '../../protocol/http-api.ts'
 import type {
@@ -39,7 +40,7 @@ import { encodeResults, toItemError } from './encode-results.ts'
 import type { Exchange } from './exchange.ts'
 import { readBody } from './read-body.ts'
 import { requestIdOf } from './request-header.ts'
-import { snapshot } from './snapshot.ts'
+import { backup, snapshot } from './snapshot.ts'
 import { nodesJson, statusJson, whyNotReady } from './status-json.ts'
 import { isForwarded, MEMBER_HANDLERS } from './members.ts'
 import { TRANSACTION_HANDLERS } from './transactions.ts'
@@ -89,6 +90,12 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
         exchange.sendError(new DbError('INTERNAL', 'metrics could not be read', { cause: error })),
     )
   },
+  backup: (exchange, context) =>
+    withOptionalBody(exchange, context, backupSchema, ({ atLeast = 0 }) =>
+      backup(exchange, context.service, atLeast),
+    ),
+  readBackup: (exchange, { service, snapshotRate }, search) =>
+    snapshot(exchange, service, snapshotRate, search),
   transfer: (exchange, context) =>
     withOptionalBody(exchange, context, transferSchema, () => transfer(exchange, context.service)),
   join: (exchange, { service, budget }) =>

@@ -282,7 +282,7 @@ export class HttpServer {
   }
 }
 
-const TAKES_SEARCH: readonly RouteName[] = ['digest', 'snapshot']
+const TAKES_SEARCH: readonly RouteName[] = ['digest', 'snapshot', 'readBackup']
 
 function refuseSearch(search: URLSearchParams, name: RouteName): void {
   const [field] = search.keys()

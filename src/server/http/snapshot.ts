@@ -37,6 +37,7 @@ export function snapshot(
 ): void {
   const { request } = exchange
   const answer = service.snapshot({
+    isBackup: exchange.route === 'readBackup',
     url: request.url ?? '',
     proof: String(request.headers['lockstep-proof'] ?? ''),
     remoteAddress: request.socket.remoteAddress ?? '',
@@ -70,4 +71,15 @@ function toWhole(text: string, name: string): number {
 
 function invalid(message: string): DbError {
   return new DbError('INVALID_REQUEST', message)
+}
+
+/** `POST /backup`: has a snapshot made for a client, who reads its files by `GET /backup`. */
+export function backup(exchange: Exchange, service: Service, minIndex: number): void {
+  const identity = service.identity()
+  if (identity === undefined) throw new DbError('NOT_READY', 'this node is starting')
+  const { clusterId, historyId } = identity
+  const wish = { type: 'manifest', minIndex } as const
+  const answer = service.snapshot({ isBackup: true, url: '', proof: '', remoteAddress: '', wish })
+  if (answer.type !== 'manifest') throw new DbError('INTERNAL', 'a manifest was asked for')
+  exchange.sendJson(JSON.stringify({ manifest: answer.text, clusterId, historyId }))
 }

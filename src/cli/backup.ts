@@ -1,0 +1,226 @@
+/**
+ * `lockstep backup`: the data of a running cluster as plain SQLite files, of one moment between two
+ * writes. They come from a follower if there is one, are put together beside their place, checked,
+ * and only then get their name: there is never half a backup.
+ */
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as pause } from 'node:timers/promises'
+import * as z from 'zod'
+import { must } from '../base/assert.ts'
+import { DbError } from '../base/errors.ts'
+import type { CarriedSnapshot } from '../base/ports.ts'
+import { createClient, type MemberStatus } from '../client/index.ts'
+import { decodeManifest, SNAPSHOT_CHUNK_BYTES, type SnapshotManifest } from '../engine/snapshot.ts'
+import { describeFile } from '../engine/sqlite/snapshot-files.ts'
+import { SystemClock } from '../platform/clock.ts'
+import { writeFileDurably } from '../platform/durable-file.ts'
+import { SystemRandom } from '../platform/random.ts'
+import { HttpSnapshotTransfer } from '../platform/snapshot-transfer.ts'
+import { BACKUP_FILE, BACKUP_FORMAT, type BackupFacts, whyGarbled } from './backup-files.ts'
+import { addressList } from './client-commands.ts'
+import { postToNode, readNodeError } from './node-call.ts'
+
+export interface BackupOptions {
+  /** A file if it ends in .sqlite or .db, else a directory. It must not be there yet. */
+  readonly target: string
+  readonly nodes: string
+  /** Only this database. */
+  readonly database: string | undefined
+}
+
+const ASK_MS = 5000
+const POLL_MS = 300
+/** It names a checksum for each megabyte. */
+const MANIFEST_BYTES_MAX = 256 * 1024 * 1024
+const WAIT_MS_MAX = 10 * 60_000
+const SYSTEM_FILE = 'system.sqlite'
+
+const offer = z.object({ manifest: z.string(), clusterId: z.string(), historyId: z.string() })
+
+type Offer = z.infer<typeof offer>
+
+/** Makes a backup and says what it holds. Throws `DbError`; then nothing is left. */
+export async function backup(options: BackupOptions): Promise<void> {
+  const target = resolve(options.target)
+  if (existsSync(target)) {
+    throw new DbError('INVALID_REQUEST', `${target} is there already; name another place`)
+  }
+  const work = join(dirname(target), `.${basename(target)}.partial-${process.pid}`)
+  const clean = (): void => rmSync(work, { recursive: true, force: true })
+  const onSignal = (): never => {
+    clean()
+    process.exit(130)
+  }
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal)
+  try {
+    orTargetError(target, () => mkdirSync(work))
+    const facts = await collect(options, work)
+    orTargetError(target, () => place(work, target, facts))
+    const names = facts.databases.map(({ name }) => name).join(', ')
+    process.stdout.write(`${target}: ${names || 'no database'}, as of entry ${facts.index}\n`)
+  } finally {
+    clean()
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal)
+  }
+}
+
+/** Brings everything into the directory `work` and checks it there. */
+async function collect(options: BackupOptions, work: string): Promise<BackupFacts> {
+  const { address, ...offered } = await askForSnapshot(options.nodes)
+  const manifest = decodeManifest(offered.manifest)
+  const fetch = (names: readonly string[]): Promise<void> => {
+    const files = manifest.files.filter(({ name }) => names.includes(name))
+    return bring(address, { id: manifest.id, files }, work)
+  }
+  await fetch([SYSTEM_FILE])
+  const wanted = choose(readDatabases(join(work, SYSTEM_FILE)), options)
+  await fetch(wanted.map(({ file }) => file))
+  const databases = wanted.map(({ name, file }) => {
+    checkFile(join(work, file), must(manifest.files.find(each => each.name === file)))
+    const { sha256, sizeBytes } = must(manifest.files.find(each => each.name === file))
+    renameSync(join(work, file), join(work, `${name}.sqlite`))
+    return { name, file: `${name}.sqlite`, sizeBytes, sha256 }
+  })
+  rmSync(join(work, SYSTEM_FILE))
+  const { clusterId, historyId } = offered
+  const { index, nowMs } = manifest
+  return { format: BACKUP_FORMAT, clusterId, historyId, index, nowMs, databases }
+}
+
+/** A follower's, if one can, as of everything that was acknowledged before; else the leader's. */
+async function askForSnapshot(nodes: string): Promise<Offer & { address: string }> {
+  const client = createClient({ nodes: addressList(nodes), timeoutMs: ASK_MS })
+  const { leader, nodes: members } = await client.nodes()
+  if (leader === null) throw new DbError('NO_LEADER', 'nobody leads right now; try again')
+  const { commitIndex } = await client.status(leader.address, { timeoutMs: ASK_MS })
+  const isLeader = (member: MemberStatus): boolean => member.nodeId === leader.nodeId
+  const sources = members
+    .filter(member => !member.isDiverged && (member.isConnected || member.isSelf))
+    .toSorted((a, b) => Number(isLeader(a)) - Number(isLeader(b)))
+  const deadlineMs = performance.now() + WAIT_MS_MAX
+  let last: DbError = new DbError('NOT_READY', 'no node could make a snapshot')
+  for (const { address } of sources) {
+    for (;;) {
+      const outcome = await ask(address, commitIndex)
+      if (!(outcome instanceof DbError)) return { ...outcome, address }
+      last = outcome
+      // One that makes it is waited for; one that can't is passed over.
+      if (outcome.details['isMaking'] !== true || performance.now() > deadlineMs) break
+      await pause(POLL_MS)
+    }
+  }
+  throw last
+}
+
+function ask(address: string, atLeast: number): Promise<Offer | DbError> {
+  const body = JSON.stringify({ atLeast })
+  const clock = new SystemClock()
+  const answerBytesMax = MANIFEST_BYTES_MAX
+  const call = { address, path: '/backup', body, timeoutMs: ASK_MS, clock, answerBytesMax }
+  return new Promise(done => {
+    postToNode(call, outcome => {
+      if (typeof outcome === 'string') {
+        done(readNodeError(outcome) ?? offer.parse(JSON.parse(outcome)))
+      } else {
+        done(new DbError('CONNECTION_LOST', `${address}: ${outcome.message}`))
+      }
+    })
+  })
+}
+
+function bring(address: string, snapshot: CarriedSnapshot, location: string): Promise<void> {
+  const silent = (): void => {}
+  const transfer = new HttpSnapshotTransfer({
+    path: '/backup',
+    facts: { clusterId: '', historyId: '', secret: '' },
+    addressOf: () => address,
+    random: new SystemRandom(),
+    logger: { debug: silent, info: silent, warn: silent, error: silent },
+    chunkSizeBytes: SNAPSHOT_CHUNK_BYTES,
+  })
+  return new Promise((done, fail) => {
+    transfer.fetch(1, snapshot, location, {
+      onProgress: silent,
+      onDone: error => (error === undefined ? done() : fail(error)),
+    })
+  })
+}
+
+interface NamedFile {
+  readonly name: string
+  readonly file: string
+}
+
+function choose(all: readonly NamedFile[], options: BackupOptions): readonly NamedFile[] {
+  const { database, target } = options
+  const chosen = database === undefined ? all : all.filter(({ name }) => name === database)
+  if (database !== undefined && chosen.length === 0) {
+    throw new DbError('UNKNOWN_DATABASE', `there is no database ${database}`)
+  }
+  if (!isFile(target) || chosen.length === 1) return chosen
+  const names = chosen.map(({ name }) => name).join(', ') || 'none'
+  throw new DbError(
+    'INVALID_REQUEST',
+    `a file holds one database, and there are: ${names}; choose one with --database, or give a ` +
+      'directory',
+  )
+}
+
+function readDatabases(path: string): readonly NamedFile[] {
+  const database = new DatabaseSync(path, { readOnly: true })
+  try {
+    const rows = database.prepare('SELECT name, made_by FROM lockstep_database ORDER BY name').all()
+    return rows.map(row => ({
+      name: String(row['name']),
+      file: `db-${Number(row['made_by'])}.sqlite`,
+    }))
+  } finally {
+    database.close()
+  }
+}
+
+function checkFile(path: string, expected: SnapshotManifest['files'][number]): void {
+  const { sha256 } = describeFile(path, expected.name)
+  const problem = sha256 === expected.sha256 ? whyGarbled(path) : 'other bytes than were sent'
+  if (problem !== undefined) throw new DbError('SNAPSHOT_FAILED', `${expected.name}: ${problem}`)
+}
+
+/** Makes all of it durable, and gives it its name. */
+function place(work: string, target: string, facts: BackupFacts): void {
+  for (const { file } of facts.databases) sync(join(work, file))
+  if (isFile(target)) {
+    renameSync(join(work, must(facts.databases[0]).file), target)
+  } else {
+    const text = `${JSON.stringify(facts, undefined, 2)}\n`
+    writeFileDurably(join(work, BACKUP_FILE), text, { mode: 0o644 })
+    renameSync(work, target)
+  }
+  sync(dirname(target))
+}
+
+function isFile(target: string): boolean {
+  return /\.(?:sqlite|db)$/.test(target)
+}
+
+function sync(path: string): void {
+  const descriptor = openSync(path, 'r')
+  try {
+    fsyncSync(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+/** What the system says against the place, as an expected failure. */
+function orTargetError(target: string, act: () => void): void {
+  try {
+    act()
+  } catch (cause) {
+    if (!(cause instanceof Error) || !('code' in cause)) throw cause
+    const isFull = cause.code === 'ENOSPC' || cause.code === 'EDQUOT'
+    const message = `${target} can not be written: ${cause.message}`
+    throw new DbError(isFull ? 'DISK_FULL' : 'INVALID_REQUEST', message, { cause })
+  }
+}
