@@ -268,16 +268,16 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a write without an id is sent again after an unknown fate',
     mode: 'whole',
-    file: 'src/replica/write-router.ts',
-    find: 'if (write.hasId && UNDER_WAY.has(error.code))',
+    file: 'src/replica/call-router.ts',
+    find: 'if (call.hasId && UNDER_WAY.has(error.code))',
     replace: 'if (UNDER_WAY.has(error.code))',
   },
   {
     name: 'a refusal is believed after an unknown fate',
     mode: 'whole',
-    file: 'src/replica/write-router.ts',
-    find: 'error: write.unknown ?? error',
-    replace: 'error',
+    file: 'src/replica/call-router.ts',
+    find: 'call.fail(call.unknown ?? error)',
+    replace: 'call.fail(error)',
   },
   // The engine.
   {

@@ -1,7 +1,7 @@
 /**
  * Forwarding: a call that arrives at a follower goes to the leader as the request it is, once, with
  * the time that is left to it. It is never sent again from here: only a request with an id can be,
- * and write-router.ts does that. A lost connection therefore means `unknown`, unless the frame
+ * and call-router.ts does that. A lost connection therefore means `unknown`, unless the frame
  * never left.
  *
  *   forward       => life varint, id varint, timeoutMs varint, kind u8, request bytes (the rest)

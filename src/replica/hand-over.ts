@@ -1,7 +1,7 @@
 /**
  * A planned hand-over of leadership that fails no write. First no new batch begins: what waits and
  * what still comes is held. The batch in flight is finished and answered. Then leadership goes to
- * the most advanced healthy voter, and what is held goes there too (write-router.ts). If it does
+ * the most advanced healthy voter, and what is held goes there too (call-router.ts). If it does
  * not go, this node leads on and takes up what it held.
  */
 import { DbError } from '../base/errors.ts'

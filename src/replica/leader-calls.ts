@@ -1,6 +1,6 @@
 /**
  * LeaderCalls: what goes from this node to the leader and is carried out here for others: writes,
- * which write-router.ts brings, and calls of transactions. What may not go, by the node's `forward`
+ * which call-router.ts brings, and calls of transactions. What may not go, by the node's `forward`
  * rule, it refuses.
  */
 import { ByteWriter } from '../base/bytes.ts'
@@ -96,7 +96,7 @@ export class LeaderCalls {
 
   transact(call: TransactionCall, timeoutMs: number, done: TransactionCallback): void {
     const leader = this.#leader
-    if (!this.#mayForwardCall(call)) return done({ type: 'failed', error: this.refusal() })
+    if (!this.mayForwardCall(call)) return done({ type: 'failed', error: this.refusal() })
     if (leader === undefined) {
       const message = 'nobody leads right now; an election takes about a second'
       return done({ type: 'failed', error: new DbError('NO_LEADER', message) })
@@ -118,7 +118,8 @@ export class LeaderCalls {
     this.#forwarder.fail()
   }
 
-  #mayForwardCall(call: TransactionCall): boolean {
+  /** Whether this node may pass the call on, by its `forward` rule. */
+  mayForwardCall(call: TransactionCall): boolean {
     const isStep = call.type === 'execute' || call.type === 'query'
     if (isStep && this.#parts.forward === 'data')
       return this.mayForward(decodeRequest(call.request))

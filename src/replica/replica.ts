@@ -9,6 +9,7 @@ import { encodeRequest } from '../engine/request.ts'
 import type { LogEvent, Membership, ReplicatedLog } from '../log/log.ts'
 import type { Peers } from '../log/peers.ts'
 import { ApplyLag } from './apply-lag.ts'
+import { CallRouter } from './call-router.ts'
 import { Disputes } from './disputes.ts'
 import { compactionTarget } from './compaction.ts'
 import { Executor } from './executor.ts'
@@ -19,7 +20,6 @@ import { Reports } from './reports.ts'
 import { SnapshotSource } from './snapshot-source.ts'
 import { type HealRequest, Snapshots } from './snapshots.ts'
 import { toCall, type TransactionCallback, type TransactionOperation } from './transaction-call.ts'
-import { WriteRouter } from './write-router.ts'
 import type {
   DigestAnswer,
   MemberReport,
@@ -60,7 +60,7 @@ export class Replica {
   readonly #executor: Executor
   readonly #reads: Reads
   readonly #leaderCalls: LeaderCalls
-  readonly #router: WriteRouter
+  readonly #router: CallRouter
   readonly #reports: Reports
   readonly #snapshots: Snapshots
   readonly #disputes: Disputes
@@ -166,14 +166,11 @@ export class Replica {
       onNeeded: () => this.#reads.fail(needsSnapshot()),
       onInstalled: () => {},
     })
-    this.#router = new WriteRouter({
+    this.#router = new CallRouter({
       clock,
       leader: () => (this.#isLeader ? 'self' : this.#leader),
       maxHeld: options.maxForwardedRequests,
       maxHeldBytes: options.maxQueuedBytes,
-      executeHere: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
-      forward: (leader, write, timeoutMs, done) =>
-        this.#leaderCalls.write(leader, write, timeoutMs, done),
     })
     this.#disputes = new Disputes({
       raftId: parts.raftId,
@@ -219,8 +216,18 @@ export class Replica {
     if (!this.#isLeader && !mayForward) {
       return done({ type: 'failed', error: this.#leaderCalls.refusal() })
     }
-    const write = { body: encodeRequest(request), hasId: request.id !== undefined, mayForward }
-    this.#router.route(write, timeoutMs, done)
+    const write = { body: encodeRequest(request), hasId: request.id !== undefined }
+    const { body, hasId } = write
+    const call = {
+      sizeBytes: body.byteLength,
+      hasId,
+      mayForward,
+      here: (leftMs: number, answer: WriteCallback) => this.#executor.submit(body, leftMs, answer),
+      there: (leader: number, leftMs: number, answer: WriteCallback) =>
+        this.#leaderCalls.write(leader, write, leftMs, answer),
+      done,
+    }
+    this.#router.route(call, timeoutMs)
   }
 
   /** One call of an interactive transaction, at any node. `done` is called exactly once. */
@@ -229,7 +236,16 @@ export class Replica {
       return done({ type: 'failed', error: new DbError('SHUTTING_DOWN', 'this node is stopping') })
     }
     const call = toCall(operation)
-    if (this.#isLeader) this.#executor.transact(call, timeoutMs, done)
+    const here = (leftMs: number, answer: TransactionCallback): void =>
+      this.#executor.transact(call, leftMs, answer)
+    const there = (_leader: number, leftMs: number, answer: TransactionCallback): void =>
+      this.#leaderCalls.transact(call, leftMs, answer)
+    // One that is open is bound to its leader and ends with it, so that it waits for no other.
+    const mayWait = call.type === 'begin' && this.#leaderCalls.mayForwardCall(call)
+    if (mayWait) {
+      const begin = { sizeBytes: 0, hasId: false, mayForward: true, here, there, done }
+      this.#router.route(begin, timeoutMs)
+    } else if (this.#isLeader) here(timeoutMs, done)
     else this.#leaderCalls.transact(call, timeoutMs, done)
   }
 

@@ -212,6 +212,22 @@ test('without a leader a write is held, refused at its deadline and never applie
   assert.deepEqual(bench.engine.taken(), ['open'])
 })
 
+test('without a leader a transaction waits for its beginning, and for nothing else', () => {
+  const bench = new Bench(1, new ManualNetwork())
+  bench.engine.open()
+  const heard: string[] = []
+  const listen = (outcome: Outcome<unknown>): void => void heard.push(codeOf(outcome))
+  const begin = { type: 'begin', database: 'd', maxMs: undefined } as const
+  bench.replica.transact(begin, 1000, listen)
+  bench.replica.transact({ type: 'rollback', transaction: '1.2.3.ab.d' }, 1000, listen)
+  assert.deepEqual(heard, ['NO_LEADER'])
+  assert.equal(bench.replica.status().heldRequests, 1)
+  bench.log.become('leader', 2, 1)
+  bench.log.commitForeign('noop')
+  assert.equal(bench.replica.status().heldRequests, 0)
+  assert.deepEqual(heard, ['NO_LEADER', 'ok'])
+})
+
 test('a leader that hands over passes on what waited and what still comes', () => {
   const network = new ManualNetwork()
   const [old, next] = [new Bench(1, network), new Bench(2, network)]

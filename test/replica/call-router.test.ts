@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { DbError, type ErrorCode } from '../../src/base/errors.ts'
 import type { WriteCallback } from '../../src/replica/types.ts'
-import { WriteRouter, type RoutedWrite } from '../../src/replica/write-router.ts'
+import { CallRouter } from '../../src/replica/call-router.ts'
 import { ManualClock } from './doubles.ts'
 
 class Bench {
@@ -10,21 +10,24 @@ class Bench {
   leader: 'self' | number | undefined
   /** What was handed to somebody, in order, without an answer yet. */
   readonly sent: { to: 'self' | number; timeoutMs: number; done: WriteCallback }[] = []
-  readonly router = new WriteRouter({
+  readonly router = new CallRouter({
     clock: this.clock,
     leader: () => this.leader,
     maxHeld: 2,
     maxHeldBytes: 100,
-    executeHere: (_body, timeoutMs, done) => this.sent.push({ to: 'self', timeoutMs, done }),
-    forward: (to, _write, timeoutMs, done) => this.sent.push({ to, timeoutMs, done }),
   })
 
-  write(write: Partial<RoutedWrite> = {}): string[] {
+  call(
+    options: { readonly sizeBytes?: number; hasId?: boolean; mayForward?: boolean } = {},
+  ): string[] {
     const heard: string[] = []
-    const body = new Uint8Array(10)
-    this.router.route({ body, hasId: false, mayForward: true, ...write }, 1000, outcome =>
-      heard.push(outcome.type === 'ok' ? 'ok' : outcome.error.code),
-    )
+    const done: WriteCallback = outcome =>
+      heard.push(outcome.type === 'ok' ? 'ok' : outcome.error.code)
+    const send = (to: 'self' | number, timeoutMs: number, done: WriteCallback): void =>
+      void this.sent.push({ to, timeoutMs, done })
+    const ways = { here: send.bind(undefined, 'self'), there: send, done }
+    const call = { sizeBytes: 10, hasId: false, mayForward: true, ...options, ...ways }
+    this.router.route(call, 1000)
     return heard
   }
 
@@ -44,7 +47,7 @@ class Bench {
 
 test('a write without a leader is held, and goes to the one that is elected', () => {
   const bench = new Bench()
-  const heard = bench.write()
+  const heard = bench.call()
   bench.clock.pass(300)
   bench.router.sweep()
   assert.deepEqual([heard, bench.router.heldCount], [[], 1])
@@ -57,7 +60,7 @@ test('a write without a leader is held, and goes to the one that is elected', ()
 
 test('a write that is held past its deadline was surely not applied', () => {
   const bench = new Bench()
-  const heard = bench.write()
+  const heard = bench.call()
   bench.clock.pass(1001)
   bench.router.sweep()
   assert.deepEqual([heard, bench.router.heldCount], [['NO_LEADER'], 0])
@@ -69,7 +72,7 @@ test('what a leader refused goes to the next one at once, however late the refus
   for (const code of ['NOT_LEADER', 'NO_LEADER', 'SHUTTING_DOWN', 'DIVERGED'] as const) {
     const bench = new Bench()
     bench.lead('self')
-    const [first, second] = [bench.write(), bench.write()]
+    const [first, second] = [bench.call(), bench.call()]
     assert.equal(bench.answer(code), 'self')
     bench.lead(2)
     assert.equal(bench.answer(code), 'self', 'the second was asked before')
@@ -81,7 +84,7 @@ test('what a leader refused goes to the next one at once, however late the refus
 test('a leader that refuses is asked again after a while, not at once', () => {
   const bench = new Bench()
   bench.lead(2)
-  const heard = bench.write()
+  const heard = bench.call()
   bench.answer('NO_LEADER')
   bench.router.sweep()
   assert.deepEqual(bench.sent, [])
@@ -95,7 +98,7 @@ test('a write that may have been executed is sent again only if it has an id', (
   for (const code of ['LEADERSHIP_LOST', 'CONNECTION_LOST'] as const) {
     const bench = new Bench()
     bench.lead(2)
-    const [bare, named] = [bench.write(), bench.write({ hasId: true })]
+    const [bare, named] = [bench.call(), bench.call({ hasId: true })]
     bench.answer(code)
     bench.answer(code)
     bench.lead(3)
@@ -108,7 +111,7 @@ test('a write that may have been executed is sent again only if it has an id', (
 test('after an unknown fate no later refusal proves that nothing was applied', () => {
   const bench = new Bench()
   bench.lead(2)
-  const [refused, late] = [bench.write({ hasId: true }), bench.write({ hasId: true })]
+  const [refused, late] = [bench.call({ hasId: true }), bench.call({ hasId: true })]
   bench.answer('CONNECTION_LOST')
   bench.answer('LEADERSHIP_LOST')
   bench.lead(3)
@@ -124,7 +127,7 @@ test('a word about the id itself is final, also after an unknown fate', () => {
   for (const code of ['REQUEST_CANCELLED', 'REQUEST_ID_REUSED'] as const) {
     const bench = new Bench()
     bench.lead(2)
-    const heard = bench.write({ hasId: true })
+    const heard = bench.call({ hasId: true })
     bench.answer('CONNECTION_LOST')
     bench.lead(3)
     bench.answer(code)
@@ -136,7 +139,7 @@ test('what the SQL or the load is at fault for is answered as it is', () => {
   for (const code of ['SQL_CONSTRAINT', 'OVERLOADED', 'ENGINE_RESTARTED', 'DISK_FULL'] as const) {
     const bench = new Bench()
     bench.lead(2)
-    const heard = bench.write({ hasId: true })
+    const heard = bench.call({ hasId: true })
     bench.answer(code)
     assert.deepEqual([heard, bench.sent], [[code], []])
   }
@@ -145,23 +148,25 @@ test('what the SQL or the load is at fault for is answered as it is', () => {
 test('a node that may not forward holds nothing for others', () => {
   const bench = new Bench()
   bench.lead('self')
-  const heard = bench.write({ mayForward: false })
+  const heard = bench.call({ mayForward: false })
   bench.answer('NOT_LEADER')
   assert.deepEqual([heard, bench.router.heldCount], [['NOT_LEADER'], 0])
 })
 
 test('what is held is bounded in number and in bytes, and told at once when the node stops', () => {
   const bench = new Bench()
-  const heard = [bench.write(), bench.write(), bench.write()]
+  const heard = [bench.call(), bench.call(), bench.call()]
   assert.deepEqual(heard, [[], [], ['NO_LEADER']])
   const large = new Bench()
-  const body = new Uint8Array(60)
-  assert.deepEqual([large.write({ body }), large.write({ body })], [[], ['NO_LEADER']])
+  assert.deepEqual(
+    [large.call({ sizeBytes: 60 }), large.call({ sizeBytes: 60 })],
+    [[], ['NO_LEADER']],
+  )
 
   bench.router.stop(new DbError('SHUTTING_DOWN', 'stopping'))
   assert.deepEqual(heard, [['SHUTTING_DOWN'], ['SHUTTING_DOWN'], ['NO_LEADER']])
   bench.lead(2)
-  const after = bench.write()
+  const after = bench.call()
   bench.answer('NOT_LEADER')
   assert.deepEqual(after, ['NOT_LEADER'])
 })
