@@ -6,6 +6,7 @@
 import { must, unreachable } from '../src/base/assert.ts'
 import { decodeEntry } from '../src/engine/entry.ts'
 import type { WriteRequest } from '../src/engine/engine.ts'
+import { LoggedIds } from './logged-ids.ts'
 import { check } from './world.ts'
 
 /** A value from an index of the log on, until the next one. */
@@ -62,6 +63,7 @@ export class CommittedModel {
   /** All databases that ever were, by name, oldest first. */
   readonly #databases = new Map<string, DatabaseModel[]>()
   readonly #operations = new Map<number, CommittedOperation>()
+  readonly ids = new LoggedIds()
   #index = 0
 
   constructor(actionOf: (operation: number) => Action) {
@@ -108,6 +110,7 @@ export class CommittedModel {
     if (data.length === 0) return []
     const operations: number[] = []
     for (const { request } of decodeEntry(data).requests) {
+      this.ids.committed(request, index)
       const operation = this.#applyRequest(request, index)
       if (operation !== undefined) operations.push(operation)
     }

@@ -3,6 +3,7 @@
  */
 import type { Mutation } from './mutation.ts'
 import { CONSENSUS_MUTATIONS } from './mutations-consensus.ts'
+import { IDS_MUTATIONS } from './mutations-ids.ts'
 
 /** In the order of docs/internals/testing.md. */
 export const MUTATIONS: readonly Mutation[] = [
@@ -308,4 +309,5 @@ export const MUTATIONS: readonly Mutation[] = [
     find: "if (file.applied >= this.#index) return { type: 'held' }",
     replace: "if (file.applied > this.#index) return { type: 'held' }",
   },
+  ...IDS_MUTATIONS,
 ]

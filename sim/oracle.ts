@@ -6,6 +6,7 @@ import { must } from '../src/base/assert.ts'
 import type { DbError, ErrorCode, Fate } from '../src/base/errors.ts'
 import type { StatementResult } from '../src/base/sql.ts'
 import type { WriteOutcome } from '../src/replica/types.ts'
+import type { Asked } from './logged-ids.ts'
 import { type Action, CommittedModel, type DatabaseModel, type Register } from './model.ts'
 import { registersOf, toNumber } from './requests.ts'
 import { check, type World } from './world.ts'
@@ -84,6 +85,34 @@ export class Oracle {
       return
     }
     operation.answer = 'ok'
+    this.#judgeOk(operation, outcome)
+  }
+
+  /**
+   * An answer to a write that has an id, and may be one of several. True if its fate is known for
+   * good.
+   */
+  identified(operation: Operation, asked: Asked, outcome: WriteOutcome): boolean {
+    const isSettled = this.model.ids.answered(asked, outcome)
+    this.#world.note('identified', 0, operation.number, asked.isCancel ? 1 : 0, () =>
+      outcome.type === 'ok' ? `ok at ${outcome.index}` : outcome.error.code,
+    )
+    if (outcome.type === 'ok') {
+      check(
+        operation.answer !== 'not-applied',
+        () => `operation ${operation.number} was said not to be applied, and now is ok`,
+      )
+      operation.answer = 'ok'
+      this.#judgeOk(operation, outcome)
+    } else if (isSettled && outcome.error.code !== 'REQUEST_EXPIRED') {
+      operation.answer = 'not-applied'
+      if (outcome.error.code !== 'REQUEST_CANCELLED') this.#judgeFailure(operation, outcome.error)
+    }
+    return isSettled
+  }
+
+  #judgeOk(operation: Operation, outcome: WriteOutcome & { readonly type: 'ok' }): void {
+    const { number } = operation
     this.okCount++
     this.#world.note('ok', 0, number, outcome.index)
     if (outcome.index > (this.#acknowledged.at(-1)?.index ?? 0)) {

@@ -14,6 +14,7 @@ import type {
   WriterMessage,
   WriterReply,
 } from '../src/engine/engine.ts'
+import type { RequestLimits } from '../src/engine/sqlite/limits.ts'
 import type { AlterSql } from '../src/engine/sqlite/request-runner.ts'
 import { LocalSnapshots } from '../src/engine/sqlite/local-snapshots.ts'
 import { removeSnapshots } from '../src/engine/sqlite/snapshot-taker.ts'
@@ -38,6 +39,8 @@ export interface SimEngineOptions {
   readonly faultProbability: number
   /** Pages in WALs at which a checkpoint is due, when the writer looks at them. */
   readonly walPagesMax: number
+  /** How much is remembered of requests; the same on all nodes. */
+  readonly requestLimits: RequestLimits
   /** A checkpoint before a message, as if one were due: the writer itself looks seldom. */
   readonly checkpointProbability: number
 }
@@ -203,6 +206,7 @@ class SimWriter implements Writer {
       directory: disk.root,
       fileSystem: disk.fileSystem,
       walPagesMax: options().walPagesMax,
+      requestLimits: options().requestLimits,
       onFlushed: path => disk.onFlushed(path),
       ...(alterSql === undefined ? {} : { alterSqlForTests: alterSql }),
     })

@@ -2,6 +2,7 @@
  * The configuration of a run of whole nodes, drawn from its seed. Most runs are near production;
  * every limit is sometimes at its least, because whole classes of bugs show only there.
  */
+import { REQUEST_LIMITS, type RequestLimits } from '../src/engine/sqlite/limits.ts'
 import type { RaftLogOptions } from '../src/log/raft-log.ts'
 import { NO_LIMIT } from '../src/raft/types.ts'
 import type { ReplicaOptions } from '../src/replica/types.ts'
@@ -56,6 +57,9 @@ export interface FaultWeights {
   readonly members: number
 }
 
+/** Sessions are forgotten all the time, and so are names; keys never, or they would act twice. */
+const FEW_SESSIONS: RequestLimits = { sessionsMax: 2, keysMax: 100_000, droppedNamesMax: 1 }
+
 /** Three nodes much as in production, in which nothing fails: where a scripted run begins. */
 export const PLAIN: Swarm = {
   nodeCount: 3,
@@ -107,6 +111,7 @@ export const PLAIN: Swarm = {
     deathProbability: 0,
     faultProbability: 0,
     walPagesMax: 10_000,
+    requestLimits: REQUEST_LIMITS,
     checkpointProbability: 0,
   },
   transfer: {
@@ -165,6 +170,7 @@ export function drawSwarm(random: SimRandom, nodes?: number): Swarm {
       deathProbability: random.pick([0, 0, 0.003, 0.02]),
       faultProbability: random.pick([0, 0, 0.003, 0.02]),
       walPagesMax: random.pick([2, 20, 10_000]),
+      requestLimits: random.pick([REQUEST_LIMITS, FEW_SESSIONS]),
       checkpointProbability: random.pick([0, 0.02, 0.1, 0.5]),
     },
     transfer: {

@@ -6,6 +6,7 @@ import { unreachable } from '../src/base/assert.ts'
 import type { WriteRequest } from '../src/engine/engine.ts'
 import type { Consistency, ReadOptions, WriteCallback } from '../src/replica/types.ts'
 import type { DbError } from '../src/base/errors.ts'
+import { IdentifiedClient } from './identified-client.ts'
 import type { Action } from './model.ts'
 import type { Oracle } from './oracle.ts'
 import { failingRequest, FAILING_KINDS, readAll, readByWriting, requestOf } from './requests.ts'
@@ -88,14 +89,14 @@ export class Workload {
     const { oracle } = this.#parts
     const operation = oracle.begin(database, action)
     const request = requestOf(action, operation.number, database)
-    this.#execute(node, request, next, outcome => oracle.answered(operation, outcome))
+    this.execute(node, request, next, outcome => oracle.answered(operation, outcome))
   }
 
   readByWriting(node: SimNode, database: string, key: number, next: (index: number) => void): void {
     const { oracle } = this.#parts
     const operation = oracle.begin(database, undefined)
     const request = readByWriting(key, operation.number, database)
-    this.#execute(node, request, next, outcome => oracle.answeredRead(operation, key, outcome))
+    this.execute(node, request, next, outcome => oracle.answeredRead(operation, key, outcome))
   }
 
   /** Something that must fail, however it ends. */
@@ -104,7 +105,7 @@ export class Workload {
     const operation = oracle.begin(database, { type: 'mark' })
     const kind = this.#random.pick(FAILING_KINDS)
     const request = failingRequest(kind, operation.number, database)
-    this.#execute(node, request, next, outcome => {
+    this.execute(node, request, next, outcome => {
       if (outcome.type === 'ok') throw new Violation(`a request that must fail (${kind}) is ok`)
       oracle.answered(operation, outcome)
     })
@@ -119,7 +120,7 @@ export class Workload {
   ): void {
     const { oracle } = this.#parts
     const operation = oracle.begin(database, undefined)
-    this.#execute(node, { type, database }, next, outcome => oracle.answered(operation, outcome))
+    this.execute(node, { type, database }, next, outcome => oracle.answered(operation, outcome))
   }
 
   read(
@@ -185,7 +186,11 @@ export class Workload {
     }
   }
 
-  #execute(
+  /**
+   * Sends a write. `judge` hears the answer, if there is one; then `next` comes with its index, 0
+   * for a failure or a node that died.
+   */
+  execute(
     node: SimNode,
     request: WriteRequest,
     next: (index: number) => void,
@@ -283,12 +288,15 @@ export class Workload {
 class Client {
   readonly #workload: Workload
   readonly #random: SimRandom
+  readonly #identified: IdentifiedClient
   /** The newest index that this client has seen. */
   #token = 0
 
   constructor(number: number, workload: Workload) {
     this.#workload = workload
     this.#random = workload.parts.world.random(`client/${number}`)
+    const random = workload.parts.world.random(`identified/${number}`)
+    this.#identified = new IdentifiedClient(workload, random)
   }
 
   run(): void {
@@ -312,7 +320,8 @@ class Client {
       this.#workload.parts.world.after(random.exponential(BACKOFF_MS_MEAN), () => this.run())
     }
     const kinds: readonly (readonly [weight: number, act: () => void])[] = [
-      [40, () => this.#workload.write(node, database, this.#drawAction(), next)],
+      [25, () => this.#workload.write(node, database, this.#drawAction(), next)],
+      [25, () => this.#identified.write(node, database, this.#drawAction(), next)],
       [6, () => this.#workload.failing(node, database, next)],
       [6, () => this.#workload.readByWriting(node, database, this.#key(), next)],
       [15, () => this.#read(node, database, 'linearizable', next)],
@@ -320,7 +329,8 @@ class Client {
       [10, () => this.#read(node, database, 'local', next)],
       [3, () => this.#workload.digest(node, database, next)],
       [4, () => this.#burst(node, database, next)],
-      [2, () => this.#changePassing(node, () => next(0))],
+      [2, () => this.#changePassing(node, this.#workload, () => next(0))],
+      [2, () => this.#changePassing(node, this.#identified, () => next(0))],
     ]
     let point = random.below(kinds.reduce((sum, [weight]) => sum + weight, 0))
     for (const [weight, act] of kinds) {
@@ -342,7 +352,9 @@ class Client {
     const count = this.#random.between(2, 5)
     for (let request = 0; request < count; request++) {
       left++
-      if (this.#random.chance(0.3)) this.#workload.readByWriting(node, database, key, ended)
+      const draw = this.#random.below(10)
+      if (draw < 3) this.#workload.readByWriting(node, database, key, ended)
+      else if (draw < 5) this.#identified.write(node, database, action, ended)
       else this.#workload.write(node, database, action, ended)
     }
   }
@@ -385,10 +397,10 @@ class Client {
     )
   }
 
-  #changePassing(node: SimNode, next: () => void): void {
+  #changePassing(node: SimNode, changer: Workload | IdentifiedClient, next: () => void): void {
     const isThere = this.#workload.parts.oracle.model.database(PASSING) !== undefined
     const isRight = this.#random.chance(0.8)
     const type = isThere === isRight ? 'drop-database' : 'create-database'
-    this.#workload.changeDatabases(node, type, PASSING, next)
+    changer.changeDatabases(node, type, PASSING, next)
   }
 }

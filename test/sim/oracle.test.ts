@@ -282,3 +282,81 @@ test('a Violation says what is broken', () => {
       error instanceof Violation && error.message === 'vote twice: 1 voted for 2 and 3 in term 4',
   )
 })
+
+const ID = { type: 'session', session: { birth: 1, name: 7 }, sequence: 1 } as const
+
+/** Commits an operation under the id, or what is given in its place. */
+function commitWithId(oracle: Oracle, index: number, request?: WriteRequest): Operation {
+  const operation = bump(oracle)
+  const asked = requestOf(must(operation.action), operation.number, FIRST)
+  oracle.committed(index, entryOf(request ?? { ...asked, id: ID }))
+  return operation
+}
+
+const CANCEL: WriteRequest = { type: 'cancel', database: FIRST, id: ID }
+const only = { id: ID, database: FIRST, isCancel: false, isOnly: true }
+const oneOfMany = { ...only, isOnly: false }
+const repeat = (index: number, ...row: SqlValue[]) =>
+  ({ ...ok(index, ...row), isRepeat: true }) as ReturnType<typeof ok>
+
+test('an id that comes again, is cancelled or expires in all honesty is taken', () => {
+  const oracle = oracleWithDatabase()
+  const operation = commitWithId(oracle, 3)
+  assert(!oracle.identified(operation, oneOfMany, failed('LEADERSHIP_LOST')))
+  assert(!oracle.identified(operation, oneOfMany, failed('SQL_CONSTRAINT')))
+  assert(oracle.identified(operation, oneOfMany, ok(3, 2n)))
+  assert(oracle.identified(operation, { ...oneOfMany, isCancel: true }, repeat(3, 2n)))
+  assert(oracle.identified(operation, oneOfMany, failed('REQUEST_EXPIRED')))
+
+  const cancelled = oracleWithDatabase()
+  cancelled.committed(3, entryOf(CANCEL))
+  assert(cancelled.identified(bump(cancelled), only, failed('REQUEST_CANCELLED')))
+})
+
+test('an id that takes effect twice is found, whatever the requests are', () => {
+  for (const [first, second] of [
+    [undefined, undefined],
+    [undefined, CANCEL],
+    [CANCEL, undefined],
+    [CANCEL, CANCEL],
+  ]) {
+    const oracle = oracleWithDatabase()
+    commitWithId(oracle, 3, first)
+    assert.throws(() => commitWithId(oracle, 4, second), FOUND)
+  }
+})
+
+test('lies about the fate of an id are found', () => {
+  const lies: readonly (readonly [asked: typeof only, ...Parameters<typeof failed>])[] = [
+    [only, 'SQL_CONSTRAINT'],
+    [only, 'REQUEST_EXPIRED'],
+    [oneOfMany, 'REQUEST_CANCELLED'],
+    [oneOfMany, 'REQUEST_ID_REUSED'],
+  ]
+  for (const [asked, code] of lies) {
+    const oracle = oracleWithDatabase()
+    const operation = commitWithId(oracle, 3)
+    assert.throws(() => oracle.identified(operation, asked, failed(code)), FOUND, code)
+  }
+  const oracle = oracleWithDatabase()
+  const operation = bump(oracle)
+  assert.throws(() => oracle.identified(operation, only, failed('REQUEST_CANCELLED')), FOUND)
+  assert.throws(() => oracle.identified(operation, only, ok(2, 2n)), FOUND)
+})
+
+test('what was denied must never take effect', () => {
+  const oracle = oracleWithDatabase()
+  const operation = bump(oracle)
+  assert(oracle.identified(operation, only, failed('OVERLOADED')))
+  const request = requestOf(must(operation.action), operation.number, FIRST)
+  assert.throws(() => oracle.committed(3, entryOf({ ...request, id: ID })), FOUND)
+})
+
+test('a second answer must be the first one again, and say so', () => {
+  for (const second of [repeat(3, 3n), ok(3, 2n)]) {
+    const oracle = oracleWithDatabase()
+    const operation = commitWithId(oracle, 3)
+    oracle.identified(operation, oneOfMany, ok(3, 2n))
+    assert.throws(() => oracle.identified(operation, oneOfMany, second), FOUND)
+  }
+})
