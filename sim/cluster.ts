@@ -30,6 +30,10 @@ import { check, Violation, type World } from './world.ts'
 
 /** Virtual time in which everything must be well again. */
 const RECOVERY_MS_MAX = 60_000
+/** How long nothing is asked again after it was answered. */
+const REFUSED_MS = 10
+/** How often the operator looks whether the nodes need a word. */
+const OPERATOR_MS = 2000
 
 /** How long a scripted read may take. */
 const QUERY_TIMEOUT_MS = 5000
@@ -78,6 +82,7 @@ export class Cluster implements NodeSurroundings {
       { index: 0, term: 0 },
     )
     this.oracle = new Oracle(world)
+    this.oracle.wasWrongSince = timeMs => this.nodes.some(node => node.wasWrongSince(timeMs))
     this.nodes = this.members.map(({ raftId }) => new SimNode(raftId, this))
     this.operator = new Operator({ world, nodes: this.nodes, spareCount: swarm.spareCount })
     this.workload = new Workload(this)
@@ -207,9 +212,25 @@ export class Cluster implements NodeSurroundings {
     this.world.note('calm', 0)
     for (const node of this.nodes) if (!node.isRunning) node.start()
     this.runUntil('answers to everything', () => this.workload.pendingCount === 0)
+    this.#decideTies()
     this.#writeOnce()
     this.runUntil('the same state on all nodes', () => this.#hasConverged())
     this.#compareAll()
+  }
+
+  /** The operator: where no majority can come about, one that is right is believed. */
+  #decideTies(): void {
+    const again = (): void => {
+      const right = this.nodes.find(node => node.isRunning && !node.isWrong && isWholeVoter(node))
+      for (const node of this.nodes) {
+        const isTie = node.isRunning && node.replica.status().dispute?.isTie === true
+        if (right === undefined || !isTie) continue
+        this.world.note('trust', node.id, right.id)
+        node.replica.trust(`n${right.id}`)
+      }
+      this.world.after(OPERATOR_MS, again)
+    }
+    this.world.after(OPERATOR_MS, again)
   }
 
   #executeOnce(what: string, ask: (leader: SimNode, next: (index: number) => void) => void): void {
@@ -229,9 +250,12 @@ export class Cluster implements NodeSurroundings {
       if (leader === undefined || isAsking) return isWritten
       isAsking = true
       this.workload.write(leader, 'first', { type: 'mark' }, index => {
-        isAsking = false
         isWritten ||= index > 0
         if (!isWritten) this.#prepareFirst(leader)
+        // What is refused at once would be refused again and again, and no time would pass.
+        this.world.after(REFUSED_MS, () => {
+          isAsking = false
+        })
       })
       return isWritten
     })
@@ -256,9 +280,9 @@ export class Cluster implements NodeSurroundings {
     const { membership } = must(leaders[0]).log.status()
     if (membership.votersOutgoing.length > 0) return false
     return this.#memberNodes().every(node => {
-      const { appliedIndex, snapshot } = node.replica.status()
+      const { appliedIndex, divergence, snapshot } = node.replica.status()
       const isComplete = node.view.lastIndex() === last && appliedIndex === last
-      return isComplete && snapshot.step === 'none'
+      return isComplete && divergence === undefined && snapshot.step === 'none'
     })
   }
 
@@ -329,6 +353,12 @@ export class Cluster implements NodeSurroundings {
       this.oracle.committed(index, type === 'config' ? EMPTY_BYTES : data)
     }
   }
+}
+
+/** It votes, and has all its data. */
+function isWholeVoter({ id, replica }: SimNode): boolean {
+  const { log, snapshot } = replica.status()
+  return log.isMember && log.voters.includes(id) && snapshot.step === 'none'
 }
 
 /** Memory, where there is such a directory: the simulated disk decides what is durable. */

@@ -15,6 +15,7 @@ export interface FaultParts {
 }
 
 const PAUSE_MS_MEAN = 300
+const MISCOMPUTE_MS_MEAN = 300
 const JUMP_MS_MAX = 3_600_000
 
 export class Faults {
@@ -84,6 +85,8 @@ export class Faults {
         return node.clock.jump(this.#random.between(-JUMP_MS_MAX, JUMP_MS_MAX))
       case 'engineDeath':
         return node.killEngine()
+      case 'miscompute':
+        return this.#miscompute(node)
       case 'transfer':
         return node.isRunning ? node.replica.transferLeadership() : undefined
       case 'members':
@@ -95,6 +98,16 @@ export class Faults {
     const durationMs = this.#random.exponential(PAUSE_MS_MEAN)
     this.#parts.world.note('pause', node.id, Math.round(durationMs))
     node.process.pause(durationMs)
+  }
+
+  /** One at a time, and never where two could not tell who is right. */
+  #miscompute(node: SimNode): void {
+    const { nodes, swarm } = this.#parts
+    const leader = nodes.find(({ isRunning, role }) => isRunning && role === 'leader')
+    const votersMin = swarm.weights.members > 0 ? 4 : 3
+    const voterCount = leader?.log.status().voters.length ?? 0
+    if (voterCount < votersMin || nodes.some(({ isWrong }) => isWrong)) return
+    node.miscompute(this.#random.exponential(MISCOMPUTE_MS_MEAN))
   }
 
   #isolate(node: SimNode): void {

@@ -30,7 +30,8 @@ export class Operator {
 
   changeSomething(): void {
     const leaders = this.#parts.nodes.filter(node => node.isRunning && node.role === 'leader')
-    if (leaders.length === 0) return
+    // With fewer voters nobody could tell who of them is right.
+    if (leaders.length === 0 || this.#parts.nodes.some(({ isWrong }) => isWrong)) return
     const leader = this.#random.pick(leaders)
     const change = this.#draw(leader, leader.log.status().membership)
     if (change === undefined) return

@@ -19,6 +19,8 @@ export interface Operation {
   readonly action: Action | undefined
   /** Last committed entry when it was asked for. */
   readonly beganAt: number
+  /** When it was asked for, in true time. */
+  readonly beganAtMs: number
   answer: 'none' | 'ok' | Fate
 }
 
@@ -42,6 +44,8 @@ export class Oracle {
   /** What clients knew to be done, and since when: rising in both. */
   readonly #acknowledged: { readonly timeMs: number; readonly index: number }[] = []
   readonly model = new CommittedModel(number => must(this.#operations.get(number)?.action))
+  /** Whether some replica may have led with wrong data since then: its answers prove nothing. */
+  wasWrongSince: (timeMs: number) => boolean = () => false
   okCount = 0
   readCount = 0
 
@@ -52,7 +56,8 @@ export class Oracle {
   begin(database: string, action: Action | undefined): Operation {
     const number = this.#operations.size + 1
     const beganAt = this.model.index
-    const operation: Operation = { number, database, action, beganAt, answer: 'none' }
+    const beganAtMs = this.#world.nowMs
+    const operation: Operation = { number, database, action, beganAt, beganAtMs, answer: 'none' }
     this.#operations.set(number, operation)
     return operation
   }
@@ -128,7 +133,8 @@ export class Oracle {
       committed !== undefined && committed.index <= outcome.index,
       () => `operation ${number} is ok at ${outcome.index}, but committed at ${committed?.index}`,
     )
-    if (operation.action.type !== 'bump') return
+    // What was written is there; what a wrong leader says of it may be wrong.
+    if (operation.action.type !== 'bump' || this.wasWrongSince(operation.beganAtMs)) return
     const version = toNumber(outcome.results[0]?.rows?.[0]?.[0])
     check(
       version === committed?.version,
@@ -139,7 +145,7 @@ export class Oracle {
   /** The answer to a read of one register through the writer. */
   answeredRead(operation: Operation, key: number, outcome: WriteOutcome): void {
     this.answered(operation, outcome)
-    if (outcome.type === 'failed') return
+    if (outcome.type === 'failed' || this.wasWrongSince(operation.beganAtMs)) return
     const row = outcome.results[0]?.rows?.[0]
     const register = { version: toNumber(row?.[0]), writer: toNumber(row?.[1]) }
     this.#judgeInBatch(operation, outcome.index, key, register)
@@ -210,6 +216,7 @@ export class Oracle {
       committed === undefined || error.fate === 'unknown',
       () => `operation ${number} is committed at ${committed?.index}, the answer is ${error.code}`,
     )
+    if (this.wasWrongSince(operation.beganAtMs)) return
     const { index } = this.model
     const within = this.model.databasesWithin(database, beganAt, index)
     if (error.code === 'SQL_CONSTRAINT' && action !== undefined && 'name' in action) {

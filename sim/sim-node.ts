@@ -29,6 +29,9 @@ import type { Swarm } from './swarm.ts'
 import { check, type World } from './world.ts'
 
 const GROUP_ID = 1
+/** What an UPDATE of the workload says, and what a replica that miscomputes makes of it. */
+const RIGHT = 'version + 1'
+const WRONG = 'version + 2'
 const FRAME_HEAD_BYTES = 6
 const RAFT_KIND = 0
 
@@ -77,6 +80,11 @@ export class SimNode {
   #hasLog = false
   #confState: ConfState = EMPTY_CONF_STATE
   alterSql: AlterSql | undefined
+  /** It computes something else, for a while. */
+  #isMiscomputing = false
+  /** Since when its data, or its answers, may be wrong; and until when they were, if no more. */
+  #wrongFromMs: number | undefined
+  #wrongUntilMs = -Infinity
 
   constructor(id: number, around: NodeSurroundings) {
     const { world, swarm, directory } = around
@@ -220,6 +228,41 @@ export class SimNode {
     }
   }
 
+  /** For a while it computes something else than is right. */
+  miscompute(durationMs: number): void {
+    const { world } = this.#around
+    this.#isMiscomputing = true
+    world.note('miscompute', this.id, Math.round(durationMs))
+    world.after(durationMs, () => {
+      this.#isMiscomputing = false
+    })
+  }
+
+  /** Its data may be wrong. */
+  get isWrong(): boolean {
+    return this.#isMiscomputing || this.#wrongFromMs !== undefined
+  }
+
+  /** Whether what it said at some moment since then may rest on wrong data. */
+  wasWrongSince(timeMs: number): boolean {
+    return this.isWrong || this.#wrongUntilMs >= timeMs
+  }
+
+  #alter(sql: string): string {
+    const altered = this.alterSql?.(sql) ?? sql
+    if (!this.#isMiscomputing || !altered.includes(RIGHT)) return altered
+    this.#wrongFromMs ??= this.#around.world.nowMs
+    return altered.replace(RIGHT, WRONG)
+  }
+
+  /** It has the data of another now. */
+  #healed(): void {
+    if (this.#wrongFromMs === undefined) return
+    this.#wrongFromMs = undefined
+    this.#wrongUntilMs = this.#around.world.nowMs
+    this.#around.world.note('healed', this.id)
+  }
+
   /** Only the process that writes SQL dies. */
   killEngine(): void {
     this.#life?.engine.killWriter()
@@ -271,7 +314,7 @@ export class SimNode {
 
   #makeEngine(process: SimProcess): SimEngine {
     const { world, swarm } = this.#around
-    return new SimEngine({
+    const engine = new SimEngine({
       world,
       node: this.id,
       random: world.random(`engine/${this.id}/${world.scheduler.executedCount}`),
@@ -281,8 +324,15 @@ export class SimNode {
       options: () =>
         this.#around.isCalm ? { ...swarm.engine, deathProbability: 0 } : swarm.engine,
       onApplied: (index, data) => this.#around.onEngineApplied(this, index, data),
-      alterSql: this.alterSql,
+      alterSql: sql => this.#alter(sql),
     })
+    const adopt = engine.snapshots.adopt.bind(engine.snapshots)
+    engine.snapshots.adopt = (id, done): void =>
+      adopt(id, outcome => {
+        if (outcome.type === 'ok') this.#healed()
+        done(outcome)
+      })
+    return engine
   }
 
   #makeTransfer(process: SimProcess): SimTransfer {

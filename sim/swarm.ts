@@ -55,6 +55,8 @@ export interface FaultWeights {
   readonly transfer: number
   /** An operator changes the members. */
   readonly members: number
+  /** One node computes something else for a while. */
+  readonly miscompute: number
 }
 
 /** Sessions are forgotten all the time, and so are names; keys never, or they would act twice. */
@@ -137,6 +139,7 @@ export const PLAIN: Swarm = {
     engineDeath: 0,
     transfer: 0,
     members: 0,
+    miscompute: 0,
   },
   spareCount: 0,
   clientCount: 3,
@@ -258,5 +261,6 @@ function drawWeights(random: SimRandom): FaultWeights {
     engineDeath: often(0, 2, 6),
     transfer: often(0, 1),
     members: often(0, 0, 3, 12),
+    miscompute: often(0, 0, 6),
   }
 }

@@ -42,6 +42,8 @@ export interface OwnState {
   readonly past: EnginePast
   readonly divergence: Divergence | undefined
   readonly isCondemned: boolean
+  /** The entries after the applied ones are not to be had any more: only a snapshot helps. */
+  readonly isStranded: boolean
 }
 
 export interface DisputesParts {
@@ -327,10 +329,8 @@ export class Disputes {
   }
 }
 
-function ownOpinion(
-  { appliedIndex, past, divergence, isCondemned }: OwnState,
-  index: number,
-): Opinion {
+function ownOpinion(self: OwnState, index: number): Opinion {
+  const { appliedIndex, past, divergence, isCondemned, isStranded } = self
   if (divergence !== undefined && index >= divergence.index) {
     // Whatever a wrong replica computes after its error is worth nothing.
     if (isCondemned) return SILENT
@@ -339,7 +339,8 @@ function ownOpinion(
   const accepted = past.accepted.find(each => each.index === index)
   if (accepted !== undefined) return { type: 'value', value: accepted.digest }
   if (index <= past.copiedIndex) return SILENT
-  return index <= appliedIndex ? { type: 'value', value: AS_WRITTEN } : PENDING
+  if (index <= appliedIndex) return { type: 'value', value: AS_WRITTEN }
+  return isStranded ? SILENT : PENDING
 }
 
 /** What others must hear at once if it changed; how far this one has come is no such thing. */

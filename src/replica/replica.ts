@@ -114,6 +114,8 @@ export class Replica {
       onDiverged: () => {
         this.#reads.fail(this.#divergedError())
         this.transferLeadership()
+        // What was made of these files may be wrong as well, and must not outlive them.
+        this.#source.discard()
         this.#disputes.changed()
       },
       onCorrupt: reason => this.#onCorrupt(reason),
@@ -150,7 +152,7 @@ export class Replica {
       appliedIndex: () => this.#executor.appliedIndex,
       pause: pause => this.#executor.session.pause(pause),
       resume: () => this.#executor.session.resume(),
-      refusal: () => this.#readRefusal(),
+      refusal: () => this.#giveRefusal(),
     })
     this.#snapshots = new Snapshots({
       store: engine.snapshots,
@@ -160,6 +162,7 @@ export class Replica {
       logger,
       appliedIndex: () => this.#executor.appliedIndex,
       reports: () => this.#reports.heard,
+      isSuspect: raftId => this.#disputes.isSuspect(raftId),
       suspend: done => this.#executor.session.suspend(done),
       restart: () => this.#executor.session.start(),
       abdicate: () => this.transferLeadership(),
@@ -177,7 +180,11 @@ export class Replica {
       peers,
       logger,
       logStatus: () => log.status(),
-      self: () => this.#executor,
+      self: () => {
+        const { appliedIndex, past, divergence, isCondemned } = this.#executor
+        const isStranded = this.#snapshots.isHealing
+        return { appliedIndex, past, divergence, isCondemned, isStranded }
+      },
       accept: entry => this.#executor.accept(entry),
       condemn: divergence => this.#executor.condemn(divergence),
     })
@@ -282,7 +289,7 @@ export class Replica {
 
   /** Directory of the files of a snapshot that was offered, undefined if it is gone. */
   snapshotLocation(id: string): string | undefined {
-    return this.#source.location(id)
+    return this.#giveRefusal() === undefined ? this.#source.location(id) : undefined
   }
 
   /** Hands leadership to another node, but to none that computed something else. */
@@ -357,7 +364,7 @@ export class Replica {
     this.refuseHeld()
     for (const timer of this.#timers) timer.cancel()
     this.#snapshots.stop()
-    this.#source.stop()
+    this.#source.discard()
     this.#executor.stop()
     this.#leaderCalls.fail()
     this.#reads.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
@@ -413,7 +420,9 @@ export class Replica {
     const { log, clock, options } = this.#parts
     const held = { durableIndex: this.#executor.durableIndex, floor: this.#reports.floor }
     const { upTo, isHeldByEngine } = compactionTarget(log.status(), held, options.maxLogBytes)
-    log.compact(upTo)
+    // Whoever has not come to an entry in dispute must be able to compute it.
+    const { dispute } = this.#disputes
+    log.compact(Math.min(upTo, (dispute?.index ?? Infinity) - 1))
     const now = clock.monotonicMs()
     if (!isHeldByEngine || now - this.#checkpointAtMs < CHECKPOINT_MS_MIN) return
     this.#checkpointAtMs = now
@@ -422,8 +431,10 @@ export class Replica {
 
   /** A replica that is known to be wrong takes the data of one that nobody suspects. */
   #healIfWrong(): void {
-    const { divergence, isCondemned } = this.#executor
+    const { divergence, isCondemned, engineState } = this.#executor
     if (divergence === undefined || !isCondemned || this.#snapshots.isHealing) return
+    // A writer that is just opening may say that it has another's data already.
+    if (engineState !== 'ready') return
     this.heal({
       reason: `this replica computed something else at entry ${divergence.index}`,
       minIndex: divergence.index,
@@ -466,6 +477,13 @@ export class Replica {
     if (this.#isStopped) return new DbError('SHUTTING_DOWN', 'this node is stopping')
     if (this.#executor.divergence !== undefined) return this.#divergedError()
     return this.#snapshots.isHealing ? needsSnapshot() : undefined
+  }
+
+  /** Why this node's data must go to no other. */
+  #giveRefusal(): DbError | undefined {
+    if (this.#disputes.dispute === undefined) return this.#readRefusal()
+    const message = 'replicas computed different things, and it is not known yet who is right'
+    return new DbError('NOT_READY', message)
   }
 
   /** Why no node takes writes: nobody can tell whose data is right. */

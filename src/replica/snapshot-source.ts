@@ -95,8 +95,8 @@ export class SnapshotSource {
     if (this.#made !== undefined && this.#now() - this.#made.usedAtMs > IDLE_MS) this.#drop()
   }
 
-  /** Ends what is under way, and gives away nothing more. */
-  stop(): void {
+  /** Ends what is under way, and removes what was made. */
+  discard(): void {
     if (this.#making !== undefined) this.#cancel()
     this.#drop()
   }

@@ -31,6 +31,8 @@ export interface SnapshotsParts {
   readonly appliedIndex: () => number
   /** What the others last said of themselves. */
   readonly reports: () => ReadonlyMap<number, MemberReport>
+  /** Nothing is taken from such a member: its data may be wrong. */
+  readonly isSuspect: (raftId: number) => boolean
   /** Ends the writer; `done` when it is gone. */
   readonly suspend: (done: () => void) => void
   /** Has a writer open the files that are there now. */
@@ -113,7 +115,8 @@ export class Snapshots {
     this.#leader = from
     if (this.#need !== undefined) return
     const reason = 'the log of the leader begins after the last entry of this node'
-    this.#begin({ reason, minIndex: index, isSuspect: nobody, isHealing: false, hasGap: false })
+    const { isSuspect } = this.#parts
+    this.#begin({ reason, minIndex: index, isSuspect, isHealing: false, hasGap: false })
   }
 
   /** The log begins after what the engine has: an installation was cut short, or files are lost. */
@@ -124,7 +127,8 @@ export class Snapshots {
     }
     const reason = 'the log of this node begins after the last entry of its data'
     const minIndex = this.#parts.log.status().firstIndex - 1
-    this.#begin({ reason, minIndex, isSuspect: nobody, isHealing: false, hasGap: true })
+    const { isSuspect } = this.#parts
+    this.#begin({ reason, minIndex, isSuspect, isHealing: false, hasGap: true })
   }
 
   /** Replaces this replica's data by a healthy member's. A later call may ask for more. */
@@ -287,10 +291,16 @@ export class Snapshots {
     this.#parts.store.finish(
       this.#continue(outcome => {
         if (outcome.type === 'failed') this.#failed(outcome.error)
+        else if (this.#isFromSuspect()) this.#failed(suspicious())
         else if (this.#fits(manifest)) this.#install(manifest)
         else this.#failed(new DbError('SNAPSHOT_FAILED', 'the log went on beyond the snapshot'))
       }),
     )
+  }
+
+  /** Its giver may have been found wrong while it was on its way. */
+  #isFromSuspect(): boolean {
+    return this.#source !== undefined && must(this.#need).isSuspect(this.#source)
   }
 
   /** Tries again a little later, with another member if there is one. */
@@ -403,6 +413,6 @@ function sizeBytesOf({ files }: SnapshotManifest): number {
   return files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
 }
 
-function nobody(): boolean {
-  return false
+function suspicious(): DbError {
+  return new DbError('SNAPSHOT_FAILED', 'it is not known any more whether its giver is right')
 }

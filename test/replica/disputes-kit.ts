@@ -19,6 +19,7 @@ export class Member implements OwnState {
   divergence: Divergence | undefined
   isCondemned = false
   isDown = false
+  isStranded = false
   /** Entries that were condemned, and how often. */
   readonly condemnations: number[] = []
 

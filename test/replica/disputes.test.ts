@@ -166,6 +166,21 @@ test('of five, two against two wait for the fifth, and are a tie if it agrees wi
   assert.equal(disputeAt(court.member(4)), 'tie at 1')
 })
 
+test('who can not come to the entry any more has no word on it: nobody waits for it in vain', () => {
+  const court = new Court(3)
+  court.member(3).stop()
+  court.member(2).state = 'odd'
+  court.lead(1, 2)
+  court.settle()
+  assert.equal(disputeAt(court.member(1)), 'open at 1')
+  const third = court.member(3)
+  third.restart()
+  third.isStranded = true
+  third.apply = () => {}
+  court.settle()
+  assert.equal(disputeAt(court.member(1)), 'tie at 1')
+})
+
 test('a wrong leader that was restarted still learns it, long after the others have gone on', () => {
   const court = new Court(3)
   court.lead(1, 2)

@@ -88,7 +88,14 @@ export class SnapshotTaker {
     beginReading(must(this.#open.get(SYSTEM_FILE)))
     // Databases may have been made or dropped since the files were opened.
     this.#openAll()
-    for (const [name, database] of this.#open) if (name !== SYSTEM_FILE) beginReading(database)
+    for (const [name, database] of this.#open) {
+      if (name !== SYSTEM_FILE) beginReading(database)
+      const { applied } = readState(database, name)
+      if (applied <= index) continue
+      // A writer that began anew counts from the oldest of its files, and others are ahead.
+      const message = `${name} holds entry ${applied} already, this node is at ${index} again`
+      throw new DbError('NOT_READY', message)
+    }
   }
 
   /** What is to be copied. After each copy `copied` is called. */
