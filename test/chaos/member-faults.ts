@@ -101,6 +101,8 @@ export async function expectVoters(nodes: ChaosNodes, timeoutMs: number): Promis
       return removed
     }
     if (performance.now() > deadlineMs) {
+      // Says why, if one of them is not well.
+      await nodes.ready(0)
       throw new Error(`not all nodes are voters in ${timeoutMs} ms: ${JSON.stringify(seen)}`)
     }
     const learner = seen?.members.find(({ role }) => role === 'learner')

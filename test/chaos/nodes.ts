@@ -205,8 +205,9 @@ export class ChaosNodes {
       if (all.every(status => status?.state === 'ready') && leaders.size === 1) return
       if (performance.now() > deadlineMs) {
         const states = all.map((status, at) => {
-          const { state = 'silent', term = 0, lastError = '' } = status ?? {}
-          return `${this.nodeIds[at]} ${state} term ${term} ${lastError}`
+          const { state = 'silent', term = 0, lastError = '', snapshot = null } = status ?? {}
+          const copy = snapshot === null ? '' : JSON.stringify(snapshot)
+          return `${this.nodeIds[at]} ${state} term ${term} ${lastError} ${copy}`
         })
         throw new Error(`not all nodes got ready in ${timeoutMs} ms: ${states.join('; ')}`)
       }

@@ -228,9 +228,8 @@ class Run {
     const healedMs = performance.now()
     const complaints: string[] = []
     try {
-      for (const nodeId of await expectVoters(nodes, RECOVERY_MS_MAX)) {
-        this.#note(`${nodeId} was removed without a word that it was`)
-      }
+      const removed = await expectVoters(nodes, RECOVERY_MS_MAX)
+      for (const nodeId of removed) this.#note(`${nodeId} was removed without a word of it`)
       await nodes.ready(RECOVERY_MS_MAX)
       this.#note(`all nodes are well ${Math.round(performance.now() - healedMs)} ms after the end`)
     } catch (error) {
