@@ -84,3 +84,24 @@ test('a follower that was away too long gets a snapshot, and then follows the lo
   await cluster.ready()
   await untilEqual(cluster)
 })
+
+test('a node with an empty disk joins a cluster whose log begins late, and votes', async t => {
+  const cluster = await startCluster(t, { options: SMALL_LOG })
+  const { leader } = await rolesOf(cluster)
+  await makeTable(leader)
+  const before = Number((await get(leader, '/status')).json['lastIndex'])
+  await fill(leader, 600)
+  await untilForgotten(leader, before)
+
+  const { address } = await cluster.join('n4')
+
+  await until(
+    async () => (await get(leader, '/members')).json['members'] as Record<string, unknown>[],
+    members => members.some(({ nodeId, role }) => nodeId === 'n4' && role === 'voter'),
+  )
+  await cluster.ready()
+  await fill(leader, 20)
+  await untilEqual(cluster)
+  const { json } = await get(address, '/status')
+  assert.equal((json['snapshot'] as Record<string, unknown>)['installed'], 1)
+})
