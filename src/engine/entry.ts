@@ -7,6 +7,7 @@ import { assert } from '../base/assert.ts'
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { WriteRequest } from './engine.ts'
+import { expectVersion } from './format-version.ts'
 import { decodeRequest } from './request.ts'
 
 const VERSION = 1
@@ -104,9 +105,7 @@ export function encodeStatementOutcome(writer: ByteWriter, outcome: StatementOut
 export function decodeEntry(bytes: Uint8Array): Entry {
   const reader = new ByteReader(bytes)
   const version = reader.u8()
-  if (version !== VERSION) {
-    throw new DbError('CORRUPT', `an entry of version ${version} is not known here`)
-  }
+  expectVersion('an entry of the log', version, VERSION)
   const nowMs = reader.varint()
   const seed = reader.raw(SEED_BYTES)
   const count = reader.u32()

@@ -8,6 +8,7 @@ import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { Statement } from '../base/sql.ts'
 import type { RequestId, WriteRequest } from './engine.ts'
+import { expectVersion } from './format-version.ts'
 import { decodeRequestId, encodeRequestId, refuseRequestId, skipRequestId } from './request-id.ts'
 import { decodeParams, encodeParams } from './value-codec.ts'
 
@@ -55,9 +56,7 @@ function encodeStatements(statements: readonly Statement[]): void {
 export function decodeRequest(bytes: Uint8Array): WriteRequest {
   const reader = new ByteReader(bytes)
   const version = reader.u8()
-  if (version !== VERSION) {
-    throw new DbError('CORRUPT', `a request of version ${version} is not known here`)
-  }
+  expectVersion('a request', version, VERSION)
   const type = reader.u8()
   const id = decodeRequestId(reader)
   const refusal = id === undefined ? undefined : refuseRequestId(id)

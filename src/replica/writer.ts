@@ -190,7 +190,10 @@ export class WriterSession {
       new DbError('ENGINE_RESTARTED', `the SQL process ended (${reason}) and is started again`)
     this.#lastError = error.message
     this.#deaths += 1
-    this.#logger.warn({ reason, deaths: this.#deaths, code: error.code }, 'writer ended')
+    const { code, message } = error
+    this.#logger.warn({ reason, deaths: this.#deaths, code, error: message }, 'writer ended')
+    // No other writer of this release can read files of another one.
+    if (code === 'WRONG_DATA') return this.#handler.onHopeless(message)
     if (wasReady) this.#handler.onLost(error)
     if (error.code === 'CORRUPT') this.#handler.onCorrupt(error)
     const isLocalFault = this.#fault !== undefined

@@ -6,6 +6,7 @@ import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { join } from 'node:path'
 import { assert } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
+import { expectVersion } from '../format-version.ts'
 import {
   checkpoint,
   databaseImage,
@@ -272,9 +273,7 @@ function readState(database: DatabaseSync): readonly unknown[] {
   const format = database.prepare('SELECT format FROM lockstep_state')
   const [found] = format.get() as unknown as readonly bigint[]
   format.close()
-  if (Number(found) !== FORMAT) {
-    throw new DbError('WRONG_DATA', `the engine's files are of format ${found}, not ${FORMAT}`)
-  }
+  expectVersion('the catalogue of the databases', Number(found), FORMAT)
   const state = database.prepare(
     'SELECT applied, floor, now_ms, dropped_floor, request_floor, request_row, request_ids ' +
       'FROM lockstep_state',

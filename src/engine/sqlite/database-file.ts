@@ -4,7 +4,7 @@
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { assert } from '../../base/assert.ts'
-import { DbError } from '../../base/errors.ts'
+import { expectVersion } from '../format-version.ts'
 import { Authorizer } from './authorizer.ts'
 import type { WalPages } from './connection.ts'
 import {
@@ -236,9 +236,7 @@ export class DatabaseFile {
 /** Reads a file's state on any connection to it. */
 function readFileState(database: DatabaseSync): FileState {
   const [format] = readMeta(database, 'format')
-  if (Number(format) !== FORMAT) {
-    throw new DbError('WRONG_DATA', `a database is of format ${String(format)}, this is ${FORMAT}`)
-  }
+  expectVersion('the file of a database', Number(format), FORMAT)
   const [applied, nowMs, ...book] = readMeta(
     database,
     'applied, now_ms, request_floor, request_row, request_ids',
