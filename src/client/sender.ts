@@ -3,6 +3,7 @@
  * serve or don't answer any more, and waits between attempts, up to the request's deadline.
  */
 import { DbError, type ErrorCode } from '../base/errors.ts'
+import { API_HEADER, API_VERSION } from '../protocol/api-version.ts'
 import type { NodesResponse } from '../protocol/http-api.ts'
 import type { Nodes } from './nodes.ts'
 import { nextStep, type RequestKind } from './retry.ts'
@@ -18,7 +19,8 @@ const SILENCE_MS = 1500
 /** How long it may take to say that it is. */
 const PROBE_MS = 1000
 
-const JSON_HEADERS = { 'content-type': 'application/json' }
+const API_HEADERS = { [API_HEADER]: String(API_VERSION) }
+const JSON_HEADERS = { ...API_HEADERS, 'content-type': 'application/json' }
 
 /** Errors after which other nodes are asked for a while. */
 const RESTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
@@ -104,7 +106,7 @@ export class Sender {
       const body = shot.body?.(leftMs)
       const request =
         body === undefined
-          ? { url, headers: {} }
+          ? { url, headers: API_HEADERS }
           : { url, body, headers: { ...JSON_HEADERS, ...shot.headers } }
       return shot.read(await this.#parts.transport.send(request, ends))
     } catch (error) {

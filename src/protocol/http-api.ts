@@ -358,6 +358,8 @@ export interface StatusResponse {
   readonly clusterId: string
   readonly historyId: string
   readonly version: string
+  /** Newest version of the API that the node speaks; it speaks all before too. */
+  readonly apiVersion: number
   readonly engineBuild: string
   readonly startedAt: string
   readonly uptimeMs: number

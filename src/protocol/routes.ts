@@ -79,6 +79,7 @@ const TRANSACTION_ERRORS = [
 /** Errors that any route can end in. */
 export const COMMON_ERRORS = [
   'INVALID_REQUEST',
+  'UNSUPPORTED',
   'NOT_FOUND',
   'METHOD_NOT_ALLOWED',
   'TOO_LARGE',

@@ -2,7 +2,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { refuseRequestId } from '../../src/engine/request-id.ts'
-import { decodeKey, decodeRequest, encodeSession } from '../../src/protocol/request-id.ts'
+import { SESSION_WINDOW as REMEMBERED } from '../../src/engine/sqlite/limits.ts'
+import {
+  decodeKey,
+  decodeRequest,
+  encodeSession,
+  SESSION_WINDOW,
+} from '../../src/protocol/request-id.ts'
 
 const HISTORY = '0af3-X_y77aa00'
 
@@ -47,4 +53,8 @@ test('a key that is empty, too long or not printable is refused', () => {
   for (const text of ['', '""', 'x'.repeat(256), 'tab\there', 'ümlaut']) {
     assert.throws(() => decodeKey(text), { code: 'INVALID_REQUEST' }, text)
   }
+})
+
+test('the window that clients are told is the one that the engine remembers', () => {
+  assert.equal(SESSION_WINDOW, REMEMBERED)
 })

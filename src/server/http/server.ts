@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream'
 import { AssertionError } from '../../base/assert.ts'
 import { DbError, ERRORS } from '../../base/errors.ts'
 import type { Logger } from '../../base/ports.ts'
+import { API_HEADER, API_VERSION } from '../../protocol/api-version.ts'
 import { KEY_HEADER, REQUEST_HEADER } from '../../protocol/request-id.ts'
 import { routeAt, ROUTES, type Route, type RouteName } from '../../protocol/routes.ts'
 import type { Service } from '../service.ts'
@@ -199,6 +200,7 @@ export class HttpServer {
       throw new DbError('METHOD_NOT_ALLOWED', message, { details: { allow: route.method } })
     }
     if (request.method === 'POST') this.#refuseStrangePage(request)
+    refuseNewerApi(request)
     if (route.isAlwaysOn) return name
     const refusal = this.#service.refusal()
     if (refusal !== undefined) throw refusal
@@ -284,6 +286,16 @@ export class HttpServer {
 
 const TAKES_SEARCH: readonly RouteName[] = ['digest', 'snapshot', 'readBackup']
 
+/** What this node would misread must not look as if it had been understood. */
+function refuseNewerApi({ headers }: IncomingMessage): void {
+  const asked = headers[API_HEADER]
+  if (asked === undefined) return
+  if (/^[1-9]\d{0,5}$/.test(String(asked)) && Number(asked) <= API_VERSION) return
+  const other = String(asked).slice(0, 20)
+  const message = `this node speaks version ${API_VERSION} of the API, not ${other}`
+  throw new DbError('UNSUPPORTED', `${message}; upgrade the nodes before their clients`)
+}
+
 function refuseSearch(search: URLSearchParams, name: RouteName): void {
   const [field] = search.keys()
   if (field === undefined) return
@@ -296,7 +308,7 @@ function sendPreflight(exchange: Exchange): void {
     'access-control-allow-methods',
     'GET, POST',
     'access-control-allow-headers',
-    `content-type, ${KEY_HEADER}, ${REQUEST_HEADER}`,
+    `content-type, ${API_HEADER}, ${KEY_HEADER}, ${REQUEST_HEADER}`,
     'access-control-max-age',
     '600',
   ])

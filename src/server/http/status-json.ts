@@ -1,6 +1,7 @@
 /** What a node tells about itself: the answers of /status, /nodes and /health/ready. */
 import { unreachable } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
+import { API_VERSION } from '../../protocol/api-version.ts'
 import type {
   MemberStatus,
   NodesResponse,
@@ -78,6 +79,7 @@ export function statusJson(
     clusterId: self?.clusterId ?? '',
     historyId: self?.historyId ?? '',
     version: service.version,
+    apiVersion: API_VERSION,
     engineBuild: status?.engineBuild ?? '',
     startedAt: new Date(service.startedAtMs).toISOString(),
     uptimeMs: Math.max(0, Date.now() - service.startedAtMs),

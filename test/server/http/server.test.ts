@@ -457,7 +457,7 @@ test('a page of the named origin may use the API, and others are not told so', a
   const answer = await preflight(server.url)
   assert.equal(answer.status, 200)
   assert.equal(answer.headers.get('access-control-allow-origin'), 'https://app.example')
-  const allowed = 'content-type, idempotency-key, lockstep-request'
+  const allowed = 'content-type, lockstep-api, idempotency-key, lockstep-request'
   assert.equal(answer.headers.get('access-control-allow-headers'), allowed)
   const health = await fetch(`${server.url}/health/live`)
   assert.equal(health.headers.get('access-control-allow-origin'), 'https://app.example')
@@ -498,4 +498,23 @@ test('the answer of a slow node is still given after the client asked for more',
   const text = await both
   assert.ok(text.indexOf('"index":7') < text.indexOf('"live"'), text)
   socket.destroy()
+})
+
+test('a client of a newer version of the API is told so, and nothing is carried out', async () => {
+  await using server = await startTestServer()
+  const post = async (version: string): Promise<{ status: number; text: string }> => {
+    const answer = await fetch(`${server.url}/execute`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'lockstep-api': version },
+      body: JSON.stringify({ database: 'main', sql: 'DELETE FROM t' }),
+    })
+    return { status: answer.status, text: await answer.text() }
+  }
+  assert.equal((await post('1')).status, 200)
+  for (const version of ['2', '0', 'new', '1.5']) {
+    const { status, text } = await post(version)
+    assert.equal(status, 400, version)
+    assert.match(text, /speaks version 1 of the API, not .*; upgrade the nodes/)
+  }
+  assert.equal(server.service.executed.length, 1)
 })
