@@ -16,11 +16,13 @@ export interface FaultParts {
 
 const PAUSE_MS_MEAN = 300
 const MISCOMPUTE_MS_MEAN = 300
+const HAND_OVER_MS = 2000
 const JUMP_MS_MAX = 3_600_000
 
 export class Faults {
   readonly #parts: FaultParts
   readonly #random: SimRandom
+  #transfers = 0
   #isStopped = false
 
   constructor(parts: FaultParts) {
@@ -88,10 +90,18 @@ export class Faults {
       case 'miscompute':
         return this.#miscompute(node)
       case 'transfer':
-        return node.isRunning ? node.replica.transferLeadership() : undefined
+        return this.#transfer(node)
       case 'members':
         return this.#parts.operator.changeSomething()
     }
+  }
+
+  /** Bluntly or with care, in turns. */
+  #transfer(node: SimNode): void {
+    if (!node.isRunning) return
+    this.#transfers += 1
+    if (this.#transfers % 2 === 0) node.replica.handOver(undefined, HAND_OVER_MS, () => {})
+    else node.replica.transferLeadership()
   }
 
   #pause(node: SimNode): void {

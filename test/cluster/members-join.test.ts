@@ -1,7 +1,7 @@
 /** Nodes become members of a cluster that runs, and are found again when they move. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { post, rolesOf, startCluster, until } from './kit.ts'
+import { get, post, rolesOf, startCluster, until } from './kit.ts'
 import {
   CREATE,
   TABLE,
@@ -41,6 +41,39 @@ test('a cluster of one grows to three, and goes on without the one it began with
   cluster.restart('n1')
   await cluster.ready()
   assert.deepEqual(await countAt(n1, 'linearizable'), [2])
+})
+
+test('a node joins a log that does not reach back to its beginning, by a snapshot', async t => {
+  const options = ['--max-log-bytes', '65536', '--segment-size-bytes', '65536']
+  const cluster = await startCluster(t, { nodes: 1, options })
+  const n1 = cluster.addresses[0] ?? ''
+  await post(n1, '/execute', CREATE)
+  await post(n1, '/execute', TABLE)
+  const note = 'x'.repeat(20_000)
+  const sql = 'INSERT INTO t (note) VALUES (?)'
+  const first = await until(
+    async () => {
+      await post(n1, '/execute', { database: 'app', sql, params: [note] })
+      return Number((await get(n1, '/status')).json['firstIndex'])
+    },
+    index => index > 3,
+  )
+
+  const n2 = await cluster.join('n2')
+  await untilRoles(n1, 'n1 voter, n2 voter')
+
+  assert(first > 3)
+  assert.deepEqual(identityOf(cluster, 'n2')['founders'], [])
+  const { json } = await get(n2.address, '/status')
+  assert.equal((json['snapshot'] as Record<string, unknown>)['installed'], 1)
+  const digest = '/digest?database=app&consistency=linearizable'
+  assert.equal(
+    (await get(n2.address, digest)).json['digest'],
+    (await get(n1, digest)).json['digest'],
+  )
+  await cluster.kill('n2')
+  cluster.restart('n2')
+  await cluster.ready()
 })
 
 test('a join that is killed at any moment is repeated and comes to its end', async t => {
