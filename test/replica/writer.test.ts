@@ -176,3 +176,71 @@ test('a session that is stopped hears nothing and starts nothing', () => {
   assert.deepEqual(other.taken(), [])
   assert.equal(other.engine.writers, 1)
 })
+
+test('a pause lets finish what was sent, and holds back what comes', () => {
+  const bench = new Bench()
+  bench.engine.open()
+  bench.session.send({ type: 'apply', entries: [] })
+  bench.engine.taken()
+  let isStill = false
+  bench.session.pause({ onStill: () => (isStill = true), onBroken: () => assert.fail() })
+  bench.session.send({ type: 'checkpoint' })
+  assert(!isStill)
+  assert.deepEqual(bench.engine.taken(), [])
+
+  bench.engine.reply({ type: 'applied', index: 1, durableIndex: 0 })
+  assert(isStill)
+  assert.deepEqual(bench.engine.taken(), [])
+  bench.session.resume()
+  assert.deepEqual(bench.engine.taken(), ['checkpoint'])
+})
+
+test('a writer that dies in a pause breaks it, and forgets what was held back', () => {
+  const bench = new Bench()
+  bench.engine.open()
+  let brokenCount = 0
+  bench.session.pause({ onStill: () => {}, onBroken: () => (brokenCount += 1) })
+  bench.session.send({ type: 'checkpoint' })
+  bench.engine.die()
+  bench.engine.taken()
+  assert.equal(brokenCount, 1)
+  restartMs(bench)
+  bench.engine.open()
+  assert.deepEqual(bench.engine.taken(), ['open'])
+  bench.session.send({ type: 'checkpoint' })
+  assert.deepEqual(bench.engine.taken(), ['checkpoint'])
+})
+
+test('a suspended writer is killed and not started again before it is asked for', () => {
+  const bench = new Bench()
+  bench.engine.open()
+  bench.taken()
+  let isGone = false
+  bench.session.suspend(() => (isGone = true))
+  assert(bench.engine.isKilled && !isGone)
+  bench.engine.reply({ type: 'checkpointed', durableIndex: 9 })
+  bench.engine.die()
+  assert(isGone)
+  // What it sent with its last breath is nobody's any more; its death is told as any other.
+  assert.deepEqual(bench.taken(), ['lost ENGINE_RESTARTED'])
+  bench.clock.pass(60_000)
+  assert.equal(bench.engine.writers, 1)
+
+  bench.session.start()
+  bench.engine.open(7)
+  assert.equal(bench.engine.writers, 2)
+  assert.deepEqual(bench.taken(), ['opened 7'])
+})
+
+test('a checkpoint that is wanted goes out now and again before the next batch', () => {
+  const bench = new Bench()
+  bench.engine.open()
+  bench.engine.taken()
+  bench.session.checkpoint()
+  assert.deepEqual(bench.engine.taken(), ['checkpoint'])
+  const seed = new Uint8Array(16)
+  const batch = { type: 'execute', nowMs: 1, commitIndex: 0, seed, requests: [] } as const
+  bench.session.send({ ...batch, batch: 1 })
+  bench.session.send({ ...batch, batch: 2 })
+  assert.deepEqual(bench.engine.taken(), ['checkpoint', 'execute', 'execute'])
+})
