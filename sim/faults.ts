@@ -17,6 +17,7 @@ export interface FaultParts {
 const PAUSE_MS_MEAN = 300
 const MISCOMPUTE_MS_MEAN = 300
 const HAND_OVER_MS = 2000
+const STUCK_MS_MEAN = 600
 const JUMP_MS_MAX = 3_600_000
 
 export class Faults {
@@ -83,6 +84,8 @@ export class Faults {
         return network.reset(node.id, other.id)
       case 'slow':
         return network.slowDown(node.id, other.id, this.#random.float(5, 100))
+      case 'stuckDisk':
+        return this.#stickDisk(nodes.find(({ role }) => role === 'leader') ?? node)
       case 'clockJump':
         return node.clock.jump(this.#random.between(-JUMP_MS_MAX, JUMP_MS_MAX))
       case 'engineDeath':
@@ -118,6 +121,12 @@ export class Faults {
     const voterCount = leader?.log.status().voters.length ?? 0
     if (voterCount < votersMin || nodes.some(({ isWrong }) => isWrong)) return
     node.miscompute(this.#random.exponential(MISCOMPUTE_MS_MEAN))
+  }
+
+  #stickDisk(node: SimNode): void {
+    const durationMs = this.#random.exponential(STUCK_MS_MEAN)
+    this.#parts.world.note('disk stuck', node.id, Math.round(durationMs))
+    node.stickDisk(durationMs)
   }
 
   #isolate(node: SimNode): void {

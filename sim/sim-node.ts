@@ -79,6 +79,7 @@ export class SimNode {
   #sentVote = { term: 0, candidate: 0 }
   #hasLog = false
   #confState: ConfState = EMPTY_CONF_STATE
+  #diskStuckUntilMs = 0
   alterSql: AlterSql | undefined
   /** It computes something else, for a while. */
   #isMiscomputing = false
@@ -103,7 +104,8 @@ export class SimNode {
       later: (delayMs, callback) => this.#process.after(delayMs, callback),
       latencyMs: ({ type }) => {
         const mean = type.startsWith('sync') ? swarm.syncMsMean : swarm.writeMsMean
-        return diskRandom.exponential(around.isCalm ? 0.05 : mean)
+        const stuckMs = around.isCalm ? 0 : Math.max(0, this.#diskStuckUntilMs - world.nowMs)
+        return stuckMs + diskRandom.exponential(around.isCalm ? 0.05 : mean)
       },
     })
     this.disk.onOperation = operation => {
@@ -261,6 +263,11 @@ export class SimNode {
     this.#wrongFromMs = undefined
     this.#wrongUntilMs = this.#around.world.nowMs
     this.#around.world.note('healed', this.id)
+  }
+
+  /** Whatever is asked of the disk from now on ends after this time only. */
+  stickDisk(durationMs: number): void {
+    this.#diskStuckUntilMs = this.#around.world.nowMs + durationMs
   }
 
   /** Only the process that writes SQL dies. */

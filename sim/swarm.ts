@@ -50,6 +50,8 @@ export interface FaultWeights {
   readonly heal: number
   readonly reset: number
   readonly slow: number
+  /** A disk does nothing for longer than others wait for a leader. */
+  readonly stuckDisk: number
   readonly clockJump: number
   readonly engineDeath: number
   readonly transfer: number
@@ -135,6 +137,7 @@ export const PLAIN: Swarm = {
     heal: 0,
     reset: 0,
     slow: 0,
+    stuckDisk: 0,
     clockJump: 0,
     engineDeath: 0,
     transfer: 0,
@@ -257,6 +260,7 @@ function drawWeights(random: SimRandom): FaultWeights {
     heal: often(4, 10),
     reset: often(0, 3),
     slow: often(0, 2),
+    stuckDisk: often(0, 0, 2),
     clockJump: often(0, 2),
     engineDeath: often(0, 2, 6),
     transfer: often(0, 1),

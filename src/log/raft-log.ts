@@ -160,9 +160,9 @@ export class RaftLog implements ReplicatedLog {
     this.#parts.wal.flush(() => {
       if (this.#isStopped) return
       this.#isStarted = true
-      this.#pulse.start()
       this.#process()
     })
+    this.#pulse.start()
     const { peers, logger } = this.#parts
     peers.on('raft', decodeMessage, (from, message) => this.#receive(from, message))
     peers.onRefused((from, error) =>
@@ -332,8 +332,10 @@ export class RaftLog implements ReplicatedLog {
   }
 
   #tick(): void {
-    this.#node.tick()
+    // Whoever waits has a deadline, also while a slow disk keeps this node from taking part.
     this.#rounds.tick()
+    if (!this.#isStarted) return
+    this.#node.tick()
     this.#changer.sweep()
     this.#snapshots.sweep()
     this.#watchDisk()

@@ -269,6 +269,16 @@ test('a node says and hears nothing before what it has read is on disk', () => {
   assert.equal(late.log.status().commitIndex, bench.node(1).log.status().commitIndex)
 })
 
+test('a read that waits for a node whose disk keeps it from starting ends at its deadline', () => {
+  const bench = new LogBench()
+  const answers: (number | DbError)[] = []
+  bench.node(1).log.readIndex(200, outcome => answers.push(outcome))
+  bench.clock.pass(150)
+  assert.deepEqual(answers, [])
+  bench.clock.pass(100)
+  assert.deepEqual(codes(answers), ['NO_LEADER'])
+})
+
 test('a candidate asks for votes, and a voter gives its own, once that is on disk', () => {
   const bench = new LogBench()
   bench.settle()
