@@ -52,7 +52,7 @@ export const IDS_MUTATIONS: readonly Mutation[] = [
     mode: 'whole',
     file: 'src/engine/sqlite/request-book.ts',
     find: '    return [BigInt(this.#floor), BigInt(this.#openRow), this.#openIds.view()]\n',
-    replace: '    return [0n, BigInt(this.#openRow), this.#openIds.view()]\n',
+    replace: '    return [-1n, BigInt(this.#openRow), this.#openIds.view()]\n',
   },
   {
     name: 'a sequence below the window is taken for a new one',
@@ -72,8 +72,8 @@ export const IDS_MUTATIONS: readonly Mutation[] = [
     name: 'a database made again knows nothing of what was written to the last one',
     mode: 'whole',
     file: 'src/engine/sqlite/file-set.ts',
-    find: 'Math.max(0, this.#catalogue.droppedAt(name) - 1)',
-    replace: '0',
+    find: 'this.#catalogue.droppedAt(name) - 1',
+    replace: '-1',
   },
   {
     name: 'a write to a database that is gone was never applied',

@@ -46,7 +46,7 @@ const SCHEMA = `
     dropped_floor INTEGER NOT NULL, ${BOOK_COLUMNS}
   ) STRICT;
   ${BOOK_TABLE};
-  INSERT INTO lockstep_state VALUES (1, 0, 0, 0, ${FORMAT}, 0, ${emptyBook(0)})`
+  INSERT INTO lockstep_state VALUES (1, 0, 0, 0, ${FORMAT}, 0, ${emptyBook(-1)})`
 
 /** Bytes of the catalogue of a node that has no database yet. */
 export function newCatalogueImage(): Uint8Array {

@@ -26,7 +26,7 @@ export const BOOK_TABLE =
  */
 export const BOOK_COLUMNS =
   'request_floor INTEGER NOT NULL, request_row INTEGER NOT NULL, request_ids BLOB NOT NULL'
-/** Their values in a book that is empty. */
+/** Their values in a book that is empty; a floor of -1 is below every session. */
 export function emptyBook(floor: number): string {
   return `${floor}, 0, x''`
 }

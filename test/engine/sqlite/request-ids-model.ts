@@ -87,7 +87,7 @@ interface DatabaseModel {
 
 export class IdsModel {
   readonly #limits: RequestLimits
-  readonly #catalogue = new BookModel(0)
+  readonly #catalogue = new BookModel(-1)
   readonly databases = new Map<string, DatabaseModel>()
   /** Everything that was ever appended, also to databases that are gone. */
   readonly appended: { readonly database: string; readonly tag: string; readonly id?: string }[] =
@@ -175,7 +175,7 @@ export class IdsModel {
       case 'create':
         if (database !== undefined) return failed('DATABASE_EXISTS')
         this.#done.push(() => {
-          const book = new BookModel(Math.max(0, this.#droppedAt(name) - 1))
+          const book = new BookModel(this.#droppedAt(name) - 1)
           this.databases.set(name, { book, tags: [] })
         })
         return this.#applied(this.#catalogue, asked, undefined)
