@@ -4,7 +4,6 @@
  */
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { must } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random } from '../base/ports.ts'
 import { formatAddress } from '../platform/address.ts'
@@ -213,18 +212,24 @@ export class Node implements Service {
   }
 
   execute: Service['execute'] = (request, { timeoutMs }, done) =>
-    must(this.#parts).replica.execute(request, timeoutMs, done)
+    this.#running().replica.execute(request, timeoutMs, done)
 
   query: Service['query'] = (request, options, done) =>
-    must(this.#parts).replica.query(request, options, done)
+    this.#running().replica.query(request, options, done)
 
   digest: Service['digest'] = (request, options, done) =>
-    must(this.#parts).replica.digest(request, options, done)
+    this.#running().replica.digest(request, options, done)
 
   transact: Service['transact'] = (operation, { timeoutMs }, done) =>
-    must(this.#parts).replica.transact(operation, timeoutMs, done)
+    this.#running().replica.transact(operation, timeoutMs, done)
 
-  databases: Service['databases'] = done => must(this.#parts).engine.databases(done)
+  databases: Service['databases'] = done => this.#running().engine.databases(done)
+
+  /** The parts; a request may have been let in just before the node was removed. */
+  #running(): NodeParts {
+    if (this.#parts !== undefined) return this.#parts
+    throw this.#removal ?? new DbError('NOT_READY', `node ${this.nodeId} is starting`)
+  }
 
   peerError(raftId: number): string {
     return this.#parts?.transport.health(raftId)?.lastError?.message ?? ''
@@ -237,7 +242,7 @@ export class Node implements Service {
   }
 
   trust(nodeId: string): DbError | undefined {
-    return must(this.#parts).replica.trust(nodeId)
+    return this.#running().replica.trust(nodeId)
   }
 
   members(): MembersResponse | undefined {
@@ -245,7 +250,7 @@ export class Node implements Service {
   }
 
   changeMembers: Service['changeMembers'] = (request, asked, done) =>
-    must(this.#parts).changes.change(request, asked, outcome => {
+    this.#running().changes.change(request, asked, outcome => {
       if (outcome instanceof DbError) done({ type: 'failed', error: outcome })
       else done({ type: 'ok', value: outcome })
     })
@@ -254,11 +259,7 @@ export class Node implements Service {
     const result = this.#founding.handleJoin(body)
     if (result.type === 'failed') return done(result)
     if (result.type === 'ok') return done({ type: 'ok', text: JSON.stringify(result.json) })
-    const changes = this.#parts?.changes
-    if (changes === undefined) {
-      const error = this.#removal ?? new DbError('NOT_READY', `node ${this.nodeId} is starting`)
-      return done({ type: 'failed', error })
-    }
+    const { changes } = this.#running()
     const asked = { timeoutMs: JOIN_MS_MAX, isForwarded }
     changes.admit(result.request, body, asked, outcome => {
       if (outcome instanceof DbError) return done({ type: 'failed', error: outcome })

@@ -98,13 +98,15 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     snapshot(exchange, service, snapshotRate, search),
   transfer: (exchange, context) =>
     withOptionalBody(exchange, context, transferSchema, () => transfer(exchange, context.service)),
-  join: (exchange, { service, budget }) =>
-    readBody(exchange, JOIN_BYTES_MAX, budget, body => {
-      service.join({ body, isForwarded: isForwarded(exchange) }, answer => {
-        if (answer.type === 'failed') exchange.sendError(answer.error)
-        else exchange.sendJson(answer.text)
-      })
-    }),
+  join: (exchange, { service, budget, guard }) =>
+    readBody(exchange, JOIN_BYTES_MAX, budget, body =>
+      guard(exchange, () =>
+        service.join({ body, isForwarded: isForwarded(exchange) }, answer => {
+          if (answer.type === 'failed') exchange.sendError(answer.error)
+          else exchange.sendJson(answer.text)
+        }),
+      ),
+    ),
   snapshot: (exchange, { service, snapshotRate }, search) =>
     snapshot(exchange, service, snapshotRate, search),
   replicate: exchange => {
