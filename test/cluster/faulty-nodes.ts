@@ -1,0 +1,58 @@
+/** A cluster of real processes whose SQL and disks go wrong when a test says so. */
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { LocalCluster } from '../../src/cli/local-cluster.ts'
+import { makeDirectory } from './kit.ts'
+
+/** What goes wrong on a node, from now on. Statements that it has prepared already stay as they are. */
+export type Fault =
+  | { readonly type: 'sql'; readonly find: string; readonly replace: string }
+  /** SQLite answers with this code. */
+  | { readonly type: 'sql-error'; readonly find: string; readonly errcode: number }
+  /** Flushes of files whose path has this in it take longer, or fail. */
+  | {
+      readonly type: 'flush'
+      readonly path: string
+      readonly code?: string
+      readonly delayMs?: number
+    }
+  | { readonly type: 'write'; readonly path: string; readonly code: string }
+
+export interface FaultyCluster {
+  readonly cluster: LocalCluster
+  /** Makes this go wrong on a node, and nothing else; an empty list makes it well. */
+  setFaults(nodeId: string, faults: readonly Fault[]): void
+}
+
+export async function startFaultyCluster(
+  t: TestContext,
+  options: { readonly nodes?: number; readonly options?: readonly string[] } = {},
+): Promise<FaultyCluster> {
+  const directory = makeDirectory(t)
+  const faults = join(directory, 'faults')
+  mkdirSync(faults)
+  const hook = fileURLToPath(new URL('fault-hook.ts', import.meta.url))
+  // Restarted nodes need it as well.
+  process.env['FAULTS'] = faults
+  process.env['NODE_OPTIONS'] = `--import ${hook}`
+  const { nodes = 3 } = options
+  const cluster = await LocalCluster.start({ nodes, directory, options: options.options ?? [] })
+  t.after(async () => {
+    await cluster.stop('SIGKILL')
+    delete process.env['FAULTS']
+    delete process.env['NODE_OPTIONS']
+  })
+  return {
+    cluster,
+    setFaults: (nodeId, list) => {
+      const path = join(faults, `${nodeId}.json`)
+      if (list.length === 0) return rmSync(path, { force: true })
+      // Whole or not at all: a node may read it right now.
+      writeFileSync(`${path}.new`, JSON.stringify(list))
+      renameSync(`${path}.new`, path)
+      return undefined
+    },
+  }
+}
