@@ -23,7 +23,7 @@ export type Fault =
 export interface FaultyCluster {
   readonly cluster: LocalCluster
   /** Makes this go wrong on a node, and nothing else; an empty list makes it well. */
-  setFaults(nodeId: string, faults: readonly Fault[]): void
+  readonly setFaults: (nodeId: string, faults: readonly Fault[]) => void
 }
 
 export async function startFaultyCluster(
