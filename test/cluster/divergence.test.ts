@@ -169,7 +169,7 @@ test('a garbled file of a follower is no divergence, and is replaced by the data
     ({ status }) => status === 200,
   )
   const status = await until(
-    () => statusOf(hurt.address).catch(() => ({ snapshot: undefined, state: 'down' })),
+    () => statusOf(hurt.address).catch((): Record<string, unknown> => ({})),
     ({ snapshot, state }) =>
       state === 'ready' && (snapshot as { installed?: number } | undefined)?.installed === 1,
     40_000,
