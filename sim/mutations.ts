@@ -262,6 +262,36 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: 'const error = tooOld(lagMs(), undefined)',
   },
   {
+    name: 'the engine takes over a snapshot before the log begins after it',
+    mode: 'whole',
+    file: 'src/replica/snapshots.ts',
+    find: '        log.install(\n          point,\n',
+    replace:
+      '        if (point.index > 0) return this.#adopt(manifest)\n' +
+      '        log.install(\n          point,\n',
+  },
+  {
+    name: 'a staged file is not compared with what was announced',
+    mode: 'whole',
+    file: 'src/engine/sqlite/staging.ts',
+    find: 'if (sha256 !== expected.sha256) return',
+    replace: 'if (sha256.length !== expected.sha256.length) return',
+  },
+  {
+    name: 'a staged snapshot counts as complete before it is flushed',
+    mode: 'whole',
+    file: 'src/engine/sqlite/staging.ts',
+    find: '      fileSystem.sync(path)\n      continue\n',
+    replace: '      continue\n',
+  },
+  {
+    name: 'files of a snapshot are read while entries are applied',
+    mode: 'whole',
+    file: 'src/replica/writer.ts',
+    find: 'if (this.#pause !== undefined) {\n      this.#heldBack.push(message)',
+    replace: 'if (this.#pause === null) {\n      this.#heldBack.push(message)',
+  },
+  {
     name: 'the log is compacted beyond what the engine holds durably',
     mode: 'whole',
     file: 'src/replica/replica.ts',
