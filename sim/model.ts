@@ -7,6 +7,7 @@ import { must, unreachable } from '../src/base/assert.ts'
 import { decodeEntry } from '../src/engine/entry.ts'
 import type { WriteRequest } from '../src/engine/engine.ts'
 import { LoggedIds } from './logged-ids.ts'
+import { type Effect, effectsOf } from './transaction-judge.ts'
 import { check } from './world.ts'
 
 /** A value from an index of the log on, until the next one. */
@@ -35,6 +36,15 @@ export class DatabaseModel {
     this.createdAt = createdAt
   }
 
+  /** The registers as of the newest entry. */
+  current(): Map<number, Register> {
+    const current = new Map<number, Register>()
+    for (const [key, versions] of this.registers) {
+      current.set(key, must(versions.at(-1), `a version of ${key}`).value)
+    }
+    return current
+  }
+
   bump(key: number, writer: number, index: number): number {
     const versions = this.registers.get(key) ?? []
     const version = (versions.at(-1)?.value.version ?? 0) + 1
@@ -58,16 +68,25 @@ export interface CommittedOperation {
   readonly version: number | undefined
 }
 
+export type JudgeTransaction = (
+  operation: number,
+  database: DatabaseModel,
+  effects: readonly Effect[],
+) => void
+
 export class CommittedModel {
   readonly #actionOf: (operation: number) => Action
+  readonly #judge: JudgeTransaction
   /** All databases that ever were, by name, oldest first. */
   readonly #databases = new Map<string, DatabaseModel[]>()
   readonly #operations = new Map<number, CommittedOperation>()
   readonly ids = new LoggedIds()
   #index = 0
 
-  constructor(actionOf: (operation: number) => Action) {
+  /** `judge` is asked about each interactive transaction, before it is applied. */
+  constructor(actionOf: (operation: number) => Action, judge: JudgeTransaction) {
     this.#actionOf = actionOf
+    this.#judge = judge
   }
 
   /** Last committed entry. */
@@ -137,21 +156,37 @@ export class CommittedModel {
         return undefined
       case 'statements': {
         const operation = operationOf(request)
-        const before = this.#operations.get(operation)
-        check(
-          before === undefined,
-          () => `operation ${operation} was committed at ${before?.index} and again at ${index}`,
-        )
+        this.#refuseSecond(operation, index)
         const version = this.#act(operation, must(this.database(name), name), index)
         this.#operations.set(operation, { index, version })
         return operation
       }
-      case 'transaction':
-        // The workload begins none yet.
-        return undefined
+      case 'transaction': {
+        const { operation, effects } = effectsOf(request.steps)
+        this.#refuseSecond(operation, index)
+        const database = must(this.database(name), name)
+        this.#judge(operation, database, effects)
+        for (const effect of effects) this.#take(operation, effect, database, index)
+        this.#operations.set(operation, { index, version: undefined })
+        return operation
+      }
       default:
         return unreachable(request)
     }
+  }
+
+  #refuseSecond(operation: number, index: number): void {
+    const before = this.#operations.get(operation)
+    check(
+      before === undefined,
+      () => `operation ${operation} was committed at ${before?.index} and again at ${index}`,
+    )
+  }
+
+  #take(operation: number, effect: Effect, database: DatabaseModel, index: number): void {
+    if (effect.type === 'bump') database.bump(effect.key, operation, index)
+    else if (effect.type === 'claim') this.#claim(database, effect.name, operation, index)
+    else database.marks.set(operation, index)
   }
 
   #act(operation: number, database: DatabaseModel, index: number): number | undefined {

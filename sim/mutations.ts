@@ -5,11 +5,13 @@ import type { Mutation } from './mutation.ts'
 import { CONSENSUS_MUTATIONS } from './mutations-consensus.ts'
 import { IDS_MUTATIONS } from './mutations-ids.ts'
 import { LOG_MUTATIONS } from './mutations-log.ts'
+import { TRANSACTION_MUTATIONS } from './mutations-transactions.ts'
 
 /** In the order of docs/internals/testing.md. */
 export const MUTATIONS: readonly Mutation[] = [
   ...CONSENSUS_MUTATIONS,
   ...LOG_MUTATIONS,
+  ...TRANSACTION_MUTATIONS,
   // Elections.
   {
     name: 'a vote ignores whose log is up to date',

@@ -2,6 +2,7 @@
  * The judge of answers: whatever a client was told must follow from the committed log as it was
  * between the question and the answer. It needs no history checker, since the log says the order.
  */
+import { isDeepStrictEqual } from 'node:util'
 import { must } from '../src/base/assert.ts'
 import type { DbError, ErrorCode, Fate } from '../src/base/errors.ts'
 import type { StatementResult } from '../src/base/sql.ts'
@@ -9,6 +10,7 @@ import type { WriteOutcome } from '../src/replica/types.ts'
 import type { Asked } from './logged-ids.ts'
 import { type Action, CommittedModel, type DatabaseModel, type Register } from './model.ts'
 import { registersOf, toNumber } from './requests.ts'
+import { type Effect, judgeTransaction, type Observation, remainsOf } from './transaction-judge.ts'
 import { check, type World } from './world.ts'
 
 /** A write that was asked for. */
@@ -43,7 +45,12 @@ export class Oracle {
   readonly #digests = new Map<string, string>()
   /** What clients knew to be done, and since when: rising in both. */
   readonly #acknowledged: { readonly timeMs: number; readonly index: number }[] = []
-  readonly model = new CommittedModel(number => must(this.#operations.get(number)?.action))
+  /** What the clients of interactive transactions were told so far. */
+  readonly #observations = new Map<number, readonly Observation[]>()
+  readonly model = new CommittedModel(
+    number => must(this.#operations.get(number)?.action),
+    (number, database, effects) => this.#judgeTransaction(number, database, effects),
+  )
   /** Whether some replica may have led with wrong data since then: its answers prove nothing. */
   wasWrongSince: (timeMs: number) => boolean = () => false
   okCount = 0
@@ -60,6 +67,62 @@ export class Oracle {
     const operation: Operation = { number, database, action, beganAt, beganAtMs, answer: 'none' }
     this.#operations.set(number, operation)
     return operation
+  }
+
+  /** An interactive transaction begins; its client adds what it is told to `observations`. */
+  beginTransaction(database: string, observations: readonly Observation[]): Operation {
+    const operation = this.begin(database, undefined)
+    this.#observations.set(operation.number, observations)
+    return operation
+  }
+
+  #judgeTransaction(number: number, database: DatabaseModel, effects: readonly Effect[]): void {
+    const { beganAtMs } = must(this.#operations.get(number))
+    const observations = must(this.#observations.get(number))
+    this.#world.note('transaction', 0, number, observations.length)
+    if (this.wasWrongSince(beganAtMs)) return
+    const before = { registers: database.current(), names: database.claims.keys() }
+    judgeTransaction(number, observations, before, effects)
+  }
+
+  /** A client was told that its transaction is committed. */
+  committedTransaction(operation: Operation, index: number): void {
+    this.answered(operation, { type: 'ok', index, results: [] })
+    const { number, database, beganAt } = operation
+    const observations = must(this.#observations.get(number))
+    const committed = this.model.operation(number)
+    if (remainsOf(observations) > 0) {
+      check(
+        committed !== undefined && committed.index <= index,
+        () => `transaction ${number} is ok at ${index}, but committed at ${committed?.index}`,
+      )
+      return
+    }
+    check(committed === undefined, () => `transaction ${number} did nothing and is in the log`)
+    // Nothing of its own is in what it read: all of it must be of one moment.
+    const isWrong = this.wasWrongSince(operation.beganAtMs)
+    if (isWrong || observations.some(({ type }) => type !== 'read')) return
+    const reads = observations.filter(observed => observed.type === 'read')
+    const [first] = reads
+    if (first === undefined) return
+    for (const { registers } of reads) {
+      const isSame = isDeepStrictEqual(registers, first.registers)
+      check(isSame, () => `transaction ${number} read two states, and was committed`)
+    }
+    this.#judgeState({ database, from: beganAt, newest: index }, first.registers)
+  }
+
+  /** A transaction ended otherwise; `isUnknown` if a commit of it may have been carried out. */
+  endedTransaction(operation: Operation, why: string, isUnknown: boolean): void {
+    const { number } = operation
+    operation.answer = isUnknown ? 'unknown' : 'not-applied'
+    const kind = why === 'TRANSACTION_CONFLICT' ? 'conflict' : 'failed'
+    this.#world.note(kind, 0, number, 0, () => `${number} transaction: ${why}`)
+    const committed = this.model.operation(number)
+    check(
+      committed === undefined || isUnknown,
+      () => `transaction ${number} is committed at ${committed?.index}, and ended by ${why}`,
+    )
   }
 
   /** An entry was committed, for the first time that anybody knows. */

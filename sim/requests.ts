@@ -3,12 +3,8 @@ import { unreachable } from '../src/base/assert.ts'
 import type { SqlValue, Statement, StatementResult } from '../src/base/sql.ts'
 import type { ReadRequest, WriteRequest } from '../src/engine/engine.ts'
 import type { Action, Register } from './model.ts'
+import { BUMP, CLAIM, MARK } from './statements.ts'
 import { check } from './world.ts'
-
-const BUMP =
-  'UPDATE registers SET version = version + 1, writer = ?1 WHERE key = ?2 RETURNING version'
-const MARK = "INSERT INTO marks (operation, chance, moment) VALUES (?1, random(), datetime('now'))"
-const CLAIM = 'INSERT INTO claims (operation, name) VALUES (?1, ?2)'
 
 /** Tables of every database; statements of the first request in it. */
 const TABLES = [

@@ -10,9 +10,11 @@ import { IdentifiedClient } from './identified-client.ts'
 import type { Action } from './model.ts'
 import type { Oracle } from './oracle.ts'
 import { failingRequest, FAILING_KINDS, readAll, readByWriting, requestOf } from './requests.ts'
+import type { TransactionOperation, TransactionOutcome } from '../src/replica/transaction-call.ts'
 import type { SimNode } from './sim-node.ts'
 import type { SimRandom } from './sim-random.ts'
 import type { Swarm } from './swarm.ts'
+import { SimTransaction } from './transactions.ts'
 import { check, Violation, type World } from './world.ts'
 
 export interface WorkloadParts {
@@ -149,6 +151,25 @@ export class Workload {
         world.note('read', node.id, index, from, what)
         if (!node.wasWrongSince(beganAtMs)) oracle.read({ database, from, newest: index }, results)
         return answer.end(index)
+      })
+    })
+  }
+
+  /** One call of an interactive transaction; `heard` gets nothing if the node died. */
+  transact(
+    node: SimNode,
+    operation: TransactionOperation,
+    timeoutMs: number,
+    heard: (outcome: TransactionOutcome | undefined) => void,
+  ): void {
+    let told: TransactionOutcome | undefined
+    const answer = this.#expect(node, operation.type, timeoutMs, () => heard(told))
+    node.process.after(0, () => {
+      node.replica.transact(operation, timeoutMs, outcome => {
+        if (!answer.isHeard()) return
+        if (outcome.type === 'failed') this.#refuseOddErrors(outcome.error)
+        told = outcome
+        answer.end(0)
       })
     })
   }
@@ -336,6 +357,7 @@ class Client {
       [4, () => this.#burst(node, database, next)],
       [2, () => this.#changePassing(node, this.#workload, () => next(0))],
       [2, () => this.#changePassing(node, this.#identified, () => next(0))],
+      [20, () => new SimTransaction(this.#workload, random, database, next).begin(node)],
     ]
     let point = random.below(kinds.reduce((sum, [weight]) => sum + weight, 0))
     for (const [weight, act] of kinds) {

@@ -45,6 +45,8 @@ export interface OpenTransaction {
   rollback: TransactionCallback | undefined
   /** It is executed as a whole, or in the log: only that decides how it ends. */
   isCommitting: boolean
+  /** Commits that came while the first one was under way: they hear what becomes of that. */
+  readonly commits: WaitingCall[]
 }
 
 /** How a transaction ended. */
@@ -126,6 +128,7 @@ export class OpenTransactions {
       deaths: 0,
       rollback: undefined,
       isCommitting: false,
+      commits: [],
     }
     this.#open.set(transaction.name, transaction)
     return transaction
@@ -171,7 +174,12 @@ export class OpenTransactions {
   /** Its commit begins. It runs no more steps. */
   committing(transaction: OpenTransaction): void {
     transaction.isCommitting = true
-    this.#failCalls(transaction, askedToCommit())
+    const { calls, commits } = transaction
+    this.#called.delete(transaction)
+    for (const call of calls.splice(0)) {
+      if (call.type === 'commit') commits.push(call)
+      else call.done({ type: 'failed', error: askedToCommit() })
+    }
   }
 
   /** The writer died before the commit was in the log: it is to be tried again. */
@@ -220,6 +228,7 @@ export class OpenTransactions {
     const now = this.#parts.clock.monotonicMs()
     const { transactionIdleTimeoutMs } = this.#parts.options
     for (const transaction of this.#open.values().toArray()) {
+      this.#sweepCommits(transaction, now)
       // What runs is ended by the limit of the statement, and a commit by the log.
       if (transaction.isCommitting || isRunning(transaction)) continue
       this.#sweepCalls(transaction, now)
@@ -233,6 +242,15 @@ export class OpenTransactions {
       letGo(transaction)
       this.end(transaction, new DbError('TRANSACTION_EXPIRED', `${why}; it is rolled back`))
     }
+  }
+
+  #sweepCommits({ commits }: OpenTransaction, now: number): void {
+    const late = commits.filter(({ deadlineMs }) => deadlineMs <= now)
+    if (late.length === 0) return
+    commits.splice(0, commits.length, ...commits.filter(({ deadlineMs }) => deadlineMs > now))
+    const message = 'the commit is under way, and was not confirmed in time; it may take effect'
+    const error = new DbError('COMMIT_TIMEOUT', message)
+    for (const { done } of late) done({ type: 'failed', error })
   }
 
   #sweepCalls(transaction: OpenTransaction, now: number): void {
@@ -250,7 +268,8 @@ export class OpenTransactions {
 
   #failCalls(transaction: OpenTransaction, error: DbError): void {
     this.#called.delete(transaction)
-    for (const { done } of transaction.calls.splice(0)) done({ type: 'failed', error })
+    const calls = [...transaction.calls.splice(0), ...transaction.commits.splice(0)]
+    for (const { done } of calls) done({ type: 'failed', error })
   }
 
   #remove(transaction: OpenTransaction, ending: DbError | undefined): void {

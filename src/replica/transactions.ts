@@ -89,9 +89,9 @@ export class Transactions {
   call(call: TransactionCall, timeoutMs: number, done: TransactionCallback): void {
     if (call.type === 'begin') return this.#begin(call.database, call.maxMs, done)
     const transaction = this.#open.find(call.transaction)
-    if (transaction === undefined || transaction.isCommitting) {
-      this.#callNotOpen(call, timeoutMs, done)
-      return
+    if (transaction === undefined) return this.#callNotOpen(call, timeoutMs, done)
+    if (transaction.isCommitting && call.type !== 'commit') {
+      return done({ type: 'failed', error: askedToCommit() })
     }
     if (call.type === 'rollback') return this.#rollback(transaction, done)
     const now = this.#parts.clock.monotonicMs()
@@ -102,6 +102,10 @@ export class Transactions {
       deadlineMs: now + timeoutMs,
       sinceMs: now,
       done,
+    }
+    if (transaction.isCommitting) {
+      transaction.commits.push(waiting)
+      return
     }
     // Nothing that it did is to stay, and what it saw it saw in one state: the writer isn't needed.
     const isDone = call.type === 'commit' && transaction.isReadOnly
@@ -178,11 +182,10 @@ export class Transactions {
     done: TransactionCallback,
   ): void {
     const fail = (error: DbError): void => done({ type: 'failed', error })
-    const isCommitting = this.#open.find(call.transaction) !== undefined
-    const ending = isCommitting ? undefined : this.#open.ending(call.transaction)
-    if (ending?.type === 'rolled-back') return fail(ending.error)
+    const ending = this.#open.ending(call.transaction)
+    if (ending.type === 'rolled-back') return fail(ending.error)
     if (call.type === 'commit') return this.#askFate(call, timeoutMs, done)
-    if (ending?.type === 'unknown') return fail(transactionLost('it is not open on this leader'))
+    if (ending.type === 'unknown') return fail(transactionLost('it is not open on this leader'))
     fail(askedToCommit())
   }
 
@@ -204,9 +207,7 @@ export class Transactions {
         const { index } = outcome
         return done({ type: 'ok', value: { transaction, index, results: [], isRepeat: true } })
       }
-      const isCancelled = outcome.error.code === 'REQUEST_CANCELLED'
-      const error = isCancelled ? transactionLost('it was not committed') : outcome.error
-      done({ type: 'failed', error })
+      done({ type: 'failed', error: fateError(outcome.error) })
     })
   }
 
@@ -234,18 +235,29 @@ export class Transactions {
   }
 
   #onCommitted(transaction: OpenTransaction, call: WaitingCall, outcome: WriteOutcome): void {
+    const others = transaction.commits.splice(0)
     if (outcome.type === 'ok') {
       this.#open.closed(transaction, undefined)
       const { index, isRepeat } = outcome
       const value = { transaction: transaction.name, index, results: [] }
       call.done({ type: 'ok', value: isRepeat === true ? { ...value, isRepeat } : value })
+      for (const { done } of others) done({ type: 'ok', value: { ...value, isRepeat: true } })
       return
     }
     const error = commitError(outcome.error)
     if (error.code === 'TRANSACTION_CONFLICT') this.#parts.counters.transactionConflicts += 1
     this.#open.closed(transaction, error.fate === 'unknown' ? undefined : error)
-    call.done({ type: 'failed', error })
+    for (const { done } of [call, ...others]) done({ type: 'failed', error })
   }
+}
+
+/** What the answer to the question for a commit's fate says of the commit. */
+function fateError(error: DbError): DbError {
+  if (error.code === 'REQUEST_CANCELLED') return transactionLost('it was not committed')
+  if (error.fate === 'unknown') return error
+  // That nobody could be asked says nothing of what became of the commit.
+  const message = `whether it was committed could not be learnt (${error.message}); ask again`
+  return new DbError('COMMIT_TIMEOUT', message, { cause: error })
 }
 
 /** By this the fate of a commit is known whose client gave no id. */

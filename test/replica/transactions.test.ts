@@ -226,6 +226,26 @@ test('a commit that was not confirmed in time is unknown, and asking again tells
   )
 })
 
+test('a second commit that comes while the first waits or is under way hears of the first', () => {
+  using bench = new TransactionsBench()
+  const client = bench.begin()
+  client.execute('UPDATE t SET a = 5')
+  bench.settle()
+  bench.isPaused = true
+  const [first, second] = [client.commit(), client.commit()]
+  const step = client.execute('SELECT 1')
+  bench.commitsAtOnce = false
+  bench.isPaused = false
+  bench.pass(20)
+  const third = client.commit()
+  assert.deepEqual([first.code, second.code, third.code], ['nothing', 'nothing', 'nothing'])
+  assert.equal(step.code, 'INVALID_REQUEST')
+  bench.commitsAtOnce = true
+  bench.settle()
+  assert.deepEqual([first.code, second.code, third.code], ['ok', 'ok', 'ok'])
+  assert.deepEqual(bench.rows('SELECT a FROM t'), [[5n]])
+})
+
 test('after a change of leader a commit learns from the log whether the first one counted', () => {
   for (const survives of [true, false]) {
     using bench = new TransactionsBench()
@@ -407,6 +427,19 @@ test('writes and transactions that speak without a pause take turns', () => {
   const commit = client.commit()
   bench.settle()
   assert.equal(commit.code, 'ok')
+})
+
+test('an entry of the log itself is applied at once, though a transaction has the writer', () => {
+  using bench = new TransactionsBench()
+  const client = bench.begin()
+  client.execute('UPDATE t SET a = 5')
+  bench.settle()
+  bench.log.commitForeign('noop')
+  bench.settle()
+  assert.equal(bench.executor.appliedIndex, bench.log.commitIndex)
+  const seen = client.query('SELECT a FROM t')
+  bench.settle()
+  assert.deepEqual(seen.rows, [[5n]])
 })
 
 test('one that has begun goes before those that begin, and those are not forgotten', () => {

@@ -1,0 +1,83 @@
+/** Bugs in interactive transactions: in their turns, their repetition, their commit and its fate. */
+import type { Mutation } from './mutation.ts'
+
+export const TRANSACTION_MUTATIONS: readonly Mutation[] = [
+  {
+    name: 'a repeated transaction is not compared with what its client was told',
+    mode: 'whole',
+    file: 'src/engine/sqlite/interactive.ts',
+    find: 'if (!again.isOver && isSame(again.proof, proof)) continue',
+    replace: 'if (!again.isOver) continue',
+  },
+  {
+    name: 'only what a transaction wrote is compared, not what it read',
+    mode: 'whole',
+    file: 'src/engine/sqlite/interactive.ts',
+    find: 'if (!again.isOver && isSame(again.proof, proof)) continue',
+    replace: 'if (!again.isOver && (isQuery || isSame(again.proof, proof))) continue',
+  },
+  {
+    name: 'a transaction that only read commits without a proof of leadership',
+    mode: 'whole',
+    file: 'src/replica/transactions.ts',
+    find: '    this.#parts.confirm(this.#commitOf(transaction, call))\n',
+    replace:
+      '    this.#commitOf(transaction, call).done({\n' +
+      "      type: 'ok',\n      index: this.#parts.commitIndex(),\n      results: [],\n    })\n",
+    tests: ['test/replica/transactions.test.ts'],
+  },
+  {
+    name: 'what was rolled back to a savepoint goes into the entry',
+    mode: 'whole',
+    file: 'src/engine/sqlite/savepoints.ts',
+    find: 'return found.loggedCount',
+    replace: 'return loggedCount',
+  },
+  {
+    name: 'steps that only read shift the chance of those that are logged',
+    mode: 'whole',
+    file: 'src/engine/sqlite/interactive.ts',
+    find: 'position: this.#logged.length,',
+    replace: 'position: ordinal,',
+  },
+  {
+    name: 'a second commit is told that the transaction is lost, whatever became of the first',
+    mode: 'whole',
+    file: 'src/replica/transactions.ts',
+    find: "if (call.type === 'commit') return this.#askFate(call, timeoutMs, done)",
+    replace: "if (call.type === 'commit') return fail(transactionLost('it is not open'))",
+    tests: ['test/replica/transactions.test.ts'],
+  },
+  {
+    name: 'the commit of a transaction carries no id of its own',
+    mode: 'whole',
+    file: 'src/replica/transactions.ts',
+    find: '      id: call.id ?? keyOf(transaction.name),\n',
+    replace: '      ...(call.id !== undefined && { id: call.id }),\n',
+    tests: ['test/replica/transactions.test.ts'],
+  },
+  {
+    name: 'a transaction outlives the reign in which it began',
+    mode: 'whole',
+    file: 'src/replica/transactions.ts',
+    find: '    this.#open.endAll(error)\n',
+    replace: '',
+    tests: ['test/replica/transactions.test.ts'],
+  },
+  {
+    name: 'a transaction keeps the writer while committed entries wait for it',
+    mode: 'whole',
+    file: 'src/replica/transaction-turns.ts',
+    find: '    if (waiting.mustFollow) return this.#giveWay(turn)\n',
+    replace: '',
+    tests: ['test/replica/transactions.test.ts'],
+  },
+  {
+    name: 'the lease of a transaction ends it while its commit is in the log',
+    mode: 'whole',
+    file: 'src/replica/open-transactions.ts',
+    find: 'if (transaction.isCommitting || isRunning(transaction)) continue',
+    replace: 'if (isRunning(transaction)) continue',
+    tests: ['test/replica/transactions.test.ts'],
+  },
+]
