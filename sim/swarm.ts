@@ -62,7 +62,12 @@ export interface FaultWeights {
 }
 
 /** Sessions are forgotten all the time, and so are names; keys never, or they would act twice. */
-const FEW_SESSIONS: RequestLimits = { sessionsMax: 2, keysMax: 100_000, droppedNamesMax: 1 }
+const FEW_SESSIONS: RequestLimits = {
+  sessionsMax: 2,
+  keysMax: 100_000,
+  droppedNamesMax: 1,
+  openRowBytesMax: 100,
+}
 
 /** Three nodes much as in production, in which nothing fails: where a scripted run begins. */
 export const PLAIN: Swarm = {

@@ -32,6 +32,8 @@ export interface RequestLimits {
   readonly keysMax: number
   /** Most names of dropped databases; the longest dropped goes first. */
   readonly droppedNamesMax: number
+  /** Most bytes of a book's open row: it must fit its page with what stands beside it. */
+  readonly openRowBytesMax: number
 }
 
 /** The limits of all clusters. Tests have smaller ones. */
@@ -39,4 +41,5 @@ export const REQUEST_LIMITS: RequestLimits = {
   sessionsMax: 10_000,
   keysMax: 100_000,
   droppedNamesMax: 10_000,
+  openRowBytesMax: 1024,
 }

@@ -43,8 +43,6 @@ export function readBookState([floor, row, ids]: readonly unknown[]): BookState 
   return { floor: Number(floor), row: Number(row), ids: ids as Uint8Array }
 }
 
-/** Most bytes of the open row: it must fit its page with what stands beside it. */
-const OPEN_ROW_BYTES_MAX = 1024
 /** A row is written anew when so many of its ids are forgotten: all but one of four. */
 const REWRITTEN_SHARE = 4
 /** Shorter rows are left until all of their ids are forgotten. */
@@ -121,7 +119,7 @@ export class RequestBook {
     ids.trim()
     this.#floor = ids.floor
     for (const row of ids.takeThinned()) this.#thin(ids, row)
-    if (this.#openIds.length > OPEN_ROW_BYTES_MAX) this.#closeRow(ids)
+    if (this.#openIds.length > this.#limits.openRowBytesMax) this.#closeRow(ids)
   }
 
   /** The open row becomes one of the table. */

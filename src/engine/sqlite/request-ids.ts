@@ -28,9 +28,10 @@ export function hasId(request: WriteRequest): request is IdentifiedRequest {
 export class RequestIds {
   readonly #catalogue: Catalogue
   readonly #records = new Map<RequestBook, RecordsBuilder>()
-  /** Highest sequence of each session in this batch, by its name, and all keys. */
+  /** Highest sequence of each session in this batch, by its name. */
   readonly #lastSequences = new Map<number, number>()
-  readonly #keys = new Set<string>()
+  /** All keys in this batch with their databases, and the book that each went to. */
+  readonly #keys = new Map<string, RequestBook>()
 
   constructor(catalogue: Catalogue) {
     this.#catalogue = catalogue
@@ -95,7 +96,7 @@ export class RequestIds {
   ): void {
     const records = this.#recordsFor(book)
     records.addApplied(this.#idIn(book, request), bytes, results, outcomes)
-    this.#note(request)
+    this.#note(request, book)
   }
 
   /** A request will never take effect, and that will be in the entry. */
@@ -103,7 +104,7 @@ export class RequestIds {
     const book = this.#catalogue.requests
     const records = this.#recordsFor(book)
     records.addCancelled(this.#scoped(request))
-    this.#note(request)
+    this.#note(request, book)
     return cancelled()
   }
 
@@ -116,9 +117,9 @@ export class RequestIds {
     return records
   }
 
-  #note({ id, database }: IdentifiedRequest): void {
+  #note({ id, database }: IdentifiedRequest, book: RequestBook): void {
     if (id.type === 'key') {
-      this.#keys.add(scopedKey(database, id.key))
+      this.#keys.set(scopedKey(database, id.key), book)
       return
     }
     const { session, sequence } = id
@@ -139,13 +140,16 @@ export class RequestIds {
   /** What a neighbour with the same id has come to. */
   #inBatch(request: IdentifiedRequest): RequestFate | undefined {
     const { id, database } = request
-    if (id.type === 'session') {
-      // Requests of a session come in their order, nearly always.
-      const last = this.#lastSequences.get(id.session.name)
-      if (last === undefined || id.sequence > last) return undefined
-    } else if (!this.#keys.has(scopedKey(database, id.key))) return undefined
-    for (const [book, records] of this.#records) {
-      const fate = records.find(this.#idIn(book, request))
+    if (id.type === 'key') {
+      // The same key in another database is another one.
+      const book = this.#keys.get(scopedKey(database, id.key))
+      return book && this.#records.get(book)?.find(this.#idIn(book, request))
+    }
+    // Requests of a session come in their order, nearly always.
+    const last = this.#lastSequences.get(id.session.name)
+    if (last === undefined || id.sequence > last) return undefined
+    for (const records of this.#records.values()) {
+      const fate = records.find(id)
       if (fate !== undefined) return fate
     }
     return undefined

@@ -10,7 +10,12 @@ import type { Asked } from './request-ids-model.ts'
 import { answerOf, IdsModel, requestOf } from './request-ids-model.ts'
 
 /** So small that nearly everything is forgotten at some time. */
-const requestLimits: RequestLimits = { sessionsMax: 3, keysMax: 3, droppedNamesMax: 1 }
+const requestLimits: RequestLimits = {
+  sessionsMax: 3,
+  keysMax: 3,
+  droppedNamesMax: 1,
+  openRowBytesMax: 300,
+}
 
 const id: fc.Arbitrary<RequestId> = fc.oneof(
   {

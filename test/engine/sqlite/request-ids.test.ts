@@ -220,6 +220,22 @@ test('the same key is another in another database', () => {
   assert.equal(one(leader, as(key('l'), request(INSERT))).type, 'ok')
 })
 
+test('the same key is another in another database, also in one batch', () => {
+  using leader = withTable()
+  const insert = as(key('k'), request(INSERT))
+  const [first, other, late, cancelled] = leader.write(
+    insert,
+    cancel(key('k'), 'e'),
+    as(key('k'), on('e', TABLE)),
+    cancel(key('k'), 'e'),
+  )
+
+  assert.equal(first?.type, 'ok')
+  for (const result of [other, late, cancelled]) {
+    assert.equal(failure(result).code, 'REQUEST_CANCELLED')
+  }
+})
+
 test('a request that the batch runs again, because a neighbour broke it, is known once', () => {
   using leader = withTable()
   leader.run(
@@ -335,7 +351,7 @@ test('a sequence below the window of its session is expired, and one within it i
 })
 
 test('the longest unused session is forgotten, and nobody as old is believed to be new', () => {
-  const requestLimits = { sessionsMax: 2, keysMax: 2, droppedNamesMax: 2 }
+  const requestLimits = { sessionsMax: 2, keysMax: 2, droppedNamesMax: 2, openRowBytesMax: 50 }
   using leader = withTable({ requestLimits })
   const insert = (name: number, birth: number, number = 1): RequestResult =>
     one(leader, as(sequence(number, name, birth), request(INSERT)))
@@ -366,7 +382,9 @@ test('the longest unused session is forgotten, and nobody as old is believed to 
 })
 
 test('the oldest key is forgotten', () => {
-  using leader = withTable({ requestLimits: { sessionsMax: 2, keysMax: 2, droppedNamesMax: 2 } })
+  using leader = withTable({
+    requestLimits: { sessionsMax: 2, keysMax: 2, droppedNamesMax: 2, openRowBytesMax: 50 },
+  })
   for (const text of ['a', 'b', 'c']) one(leader, as(key(text), request(INSERT)))
 
   const [a, c] = [one(leader, as(key('a'), request(INSERT))), one(leader, cancel(key('c')))]
@@ -395,7 +413,9 @@ test('who drew the name of another session is not taken for it', () => {
 })
 
 test('what a dropped database knew is not forgotten for a new one of its name', () => {
-  using leader = withTable({ requestLimits: { sessionsMax: 9, keysMax: 9, droppedNamesMax: 1 } })
+  using leader = withTable({
+    requestLimits: { sessionsMax: 9, keysMax: 9, droppedNamesMax: 1, openRowBytesMax: 50 },
+  })
   const insert = as(sequence(1), request(INSERT))
   one(leader, insert)
   leader.write(dropDatabase('d'))
@@ -411,7 +431,7 @@ test('what a dropped database knew is not forgotten for a new one of its name', 
 
   leader.write(createDatabase('d'), request(TABLE))
   using follower = new Replica({
-    requestLimits: { sessionsMax: 9, keysMax: 9, droppedNamesMax: 1 },
+    requestLimits: { sessionsMax: 9, keysMax: 9, droppedNamesMax: 1, openRowBytesMax: 50 },
   })
   assert.equal(follower.follow(leader).divergence, undefined)
   for (const replica of [leader, follower]) {
@@ -422,7 +442,9 @@ test('what a dropped database knew is not forgotten for a new one of its name', 
 })
 
 test('when too many names were dropped, the older ones expire together', () => {
-  using leader = withTable({ requestLimits: { sessionsMax: 9, keysMax: 9, droppedNamesMax: 1 } })
+  using leader = withTable({
+    requestLimits: { sessionsMax: 9, keysMax: 9, droppedNamesMax: 1, openRowBytesMax: 50 },
+  })
   leader.write(createDatabase('e'), dropDatabase('d'), dropDatabase('e'))
   const before = sequence(1, 8, leader.index - 2)
   leader.write(createDatabase('d'), request(TABLE))
