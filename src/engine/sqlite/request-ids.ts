@@ -163,7 +163,16 @@ export class RequestIds {
     const here = file === undefined ? this.#withoutFile(request) : file.requests.find(request.id)
     if (here.type === 'applied') return here
     const there = this.#catalogue.requests.find(this.#scoped(request))
-    return there.type === 'fresh' ? here : there
+    if (there.type !== 'fresh') return there
+    return this.#mayBeOfDropped(request) ? { type: 'expired' } : here
+  }
+
+  /**
+   * A key doesn't tell when it was chosen. Its request may have taken effect in a database of this
+   * name that was dropped since, so that nobody may say that it never did.
+   */
+  #mayBeOfDropped({ id, type, database }: IdentifiedRequest): boolean {
+    return type === 'cancel' && id.type === 'key' && this.#catalogue.droppedAt(database) > 0
   }
 
   /** With a database goes its book: who was born before may have written to it. */

@@ -146,6 +146,9 @@ export class IdsModel {
     if (typeof here === 'object') return here
     const there = this.#catalogue.find(this.#idIn(this.#catalogue, asked, id))
     if (there !== 'fresh') return there
+    // Which life of the database a key was meant for, nobody knows.
+    const isOfAnyLife = asked.body === 'cancel' && id.type === 'key'
+    if (isOfAnyLife && this.#droppedAt(asked.database) > 0) return 'expired'
     if (here === 'expired' || id.type === 'key') return here
     const last = Math.max(
       0,

@@ -441,6 +441,16 @@ test('what a dropped database knew is not forgotten for a new one of its name', 
   }
 })
 
+test('of a key whose database was dropped nobody says that it never took effect', () => {
+  using leader = withTable()
+  one(leader, as(key('k'), request(INSERT)))
+  one(leader, dropDatabase('d'))
+
+  assert.equal(failure(one(leader, cancel(key('k')))).code, 'REQUEST_EXPIRED')
+  one(leader, createDatabase('d'))
+  assert.equal(failure(one(leader, cancel(key('k')))).code, 'REQUEST_EXPIRED')
+})
+
 test('when too many names were dropped, the older ones expire together', () => {
   using leader = withTable({
     requestLimits: { sessionsMax: 9, keysMax: 9, droppedNamesMax: 1, openRowBytesMax: 50 },
