@@ -401,7 +401,11 @@ export class SimNode {
       this.#around.invariants.voted(this.id, term, to)
       this.#sentVote = { term, candidate: to }
     }
-    if (type === 'append-response') {
+    // A word of an earlier term tells of entries that were flushed in it, as if it had been under
+    // way for longer, and that this log may have replaced since: nobody counts it in a later term,
+    // and who could win that one without them is settled by this node's vote, which came after.
+    const isOfThisTerm = term >= life.wal.initialState().hardState.term
+    if (type === 'append-response' && isOfThisTerm) {
       const flushed = life.wal.flushedIndex()
       // A follower may also answer with its commit index, when it is sent what it has long had.
       check(
