@@ -30,8 +30,8 @@ export const IDS_MUTATIONS: readonly Mutation[] = [
     name: 'what was cancelled may be executed',
     mode: 'whole',
     file: IDS,
-    find: "return there.type === 'fresh' ? here : there",
-    replace: 'return here',
+    find: "    if (there.type !== 'fresh') return there\n",
+    replace: '',
   },
   {
     name: 'requests of one batch know nothing of each other',
