@@ -1,10 +1,12 @@
-/** Lists that clients append to and read, several at a time in one atomic batch. */
+/** Lists that clients append to and read, several at a time: in one batch, or in a transaction. */
+import { setTimeout as pause } from 'node:timers/promises'
 import { must } from '../../src/base/assert.ts'
 import type { Client } from '../../src/client/client.ts'
 import type { BatchItem } from '../../src/client/requests.ts'
+import type { SimRandom } from '../../sim/sim-random.ts'
 import { checkListAppend } from './list-append.ts'
 import type { ListAction, ListTransaction } from './list-append.ts'
-import type { History, Verdict, Worker, Workload } from './workload.ts'
+import type { History, Noted, Verdict, Worker, Workload } from './workload.ts'
 
 const DATABASE = 'lists'
 /** So many lists are in use at once; each retires after so many appends. */
@@ -46,7 +48,9 @@ export class ListWorkload implements Workload {
       const slot = random.below(LISTS)
       return isReader || random.chance(0.4) ? this.#intendRead(slot) : this.#intendAppend(slot)
     })
-    if (intents.every(({ append }) => append === undefined)) await this.#query(sender, intents)
+    const isRead = intents.every(({ append }) => append === undefined)
+    if (random.chance(0.4)) await this.#transact(sender, intents, random)
+    else if (isRead) await this.#query(sender, intents)
     else await this.#execute(sender, intents)
   }
 
@@ -102,10 +106,46 @@ export class ListWorkload implements Workload {
       const { results } = await client.batch(items, { database: DATABASE })
       return results.map(({ rows }) => numbersIn(rows[0]?.['v']))
     })
+    this.#note(intents, value, { fate, startMs, endMs })
+  }
+
+  /** The same step by step, with some idling in between in which others get their turn. */
+  async #transact(client: Client, intents: readonly Intent[], random: SimRandom): Promise<void> {
+    const line = { workload: DATABASE, type: 'transaction', intents }
+    const pausesMs = intents.map(() => (random.chance(0.3) ? random.between(1, 40) : 0))
+    const send = (): Promise<(number[] | undefined)[]> =>
+      client.transaction(
+        async transaction => {
+          const seen: (number[] | undefined)[] = []
+          for (const [at, { key, append }] of intents.entries()) {
+            await pause(pausesMs[at])
+            if (append === undefined) {
+              const { rows } = await transaction.query(READ, [key])
+              seen.push(numbersIn(rows[0]?.['v']))
+            } else {
+              await transaction.execute(APPEND, [key, String(append)])
+              seen.push(undefined)
+            }
+          }
+          return seen
+        },
+        { database: DATABASE },
+      )
+    const { fate, value, startMs, endMs } = await this.#history.write(line, send)
+    this.#note(intents, value, { fate, startMs, endMs })
+  }
+
+  /** `seen` is absent if there was no answer. */
+  #note(
+    intents: readonly Intent[],
+    seen: readonly (readonly number[] | undefined)[] | undefined,
+    told: Pick<Noted<unknown>, 'fate' | 'startMs' | 'endMs'>,
+  ): void {
     const actions = intents.flatMap(({ key, append }, at): ListAction[] => {
       if (append !== undefined) return [{ type: 'append', key, value: append }]
-      return value === undefined ? [] : [{ type: 'read', key, values: value[at] ?? [] }]
+      return seen === undefined ? [] : [{ type: 'read', key, values: seen[at] ?? [] }]
     })
+    const { fate, startMs, endMs } = told
     this.#transactions.push({ actions, outcome: fate, startMs, endMs })
   }
 }
