@@ -167,7 +167,7 @@ export class ChaosNodes {
   fillDisk(nodeId: string, leftBytes: number): void {
     const node = this.#node(nodeId)
     node.hadFullDisk = true
-    const { bavail, bsize } = statfsSync(node.directory)
+    const { bavail, bsize } = statfsSync(dirname(node.directory))
     const sizeBytes = Math.max(0, bavail * bsize - leftBytes)
     spawnSync('fallocate', ['-l', String(sizeBytes), this.#ballast(node)])
   }
