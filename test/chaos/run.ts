@@ -167,9 +167,10 @@ class Run {
     await this.#disturb(minutes * 60_000)
     const recovered = await this.#recover()
     await Promise.all(workers.map(each => each.stop()))
+    const settled = await this.#settle()
     await observer.stop()
     const endedMs = performance.now()
-    const verdicts = [recovered, ...(await this.#judge(observer)), ...this.#judgeNodes()]
+    const verdicts = [recovered, settled, ...(await this.#judge(observer)), ...this.#judgeNodes()]
     await this.#history.close()
     const gap = longestGap([beganMs, ...this.#history.acknowledgedAtMs, endedMs])
     return {
@@ -236,6 +237,17 @@ class Run {
       complaints.push(String(error))
     }
     return { checker: 'recovery', checked: nodes.nodeIds.length, complaints, undecided: 0 }
+  }
+
+  /** When nobody writes any more, a node that had fallen behind catches up. */
+  async #settle(): Promise<Verdict> {
+    const complaints: string[] = []
+    try {
+      await this.#nodes.ready(RECOVERY_MS_MAX)
+    } catch (error) {
+      complaints.push(String(error))
+    }
+    return { checker: 'calm', checked: this.#nodes.nodeIds.length, complaints, undecided: 0 }
   }
 
   async #judge(observer: Observer): Promise<Verdict[]> {
