@@ -59,6 +59,7 @@ export interface ChaosReport {
   readonly kept: string | undefined
 }
 
+const ENDS = ['SIGINT', 'SIGTERM'] as const
 const REQUEST_MS_MAX = 5000
 const PINNED_REQUEST_MS_MAX = 1500
 const RECOVERY_MS_MAX = 60_000
@@ -105,11 +106,22 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     options: nodeOptions,
   })
   let isKept = true
+  // Small disks and namespaces are the machine's, and would outlive this process.
+  const interrupted = (): void => {
+    const end = async (): Promise<void> => {
+      await nodes.stop()
+      nodes.unmount(false)
+      process.exit(130)
+    }
+    void end()
+  }
+  for (const signal of ENDS) process.once(signal, interrupted)
   try {
     const report = await new Run(options, nodes, random, directory).run()
     isKept = options.keep !== undefined || !isSound(report)
     return { ...report, kept: isKept ? directory : undefined }
   } finally {
+    for (const signal of ENDS) process.off(signal, interrupted)
     await nodes.stop()
     nodes.unmount(isKept)
     if (!isKept) rmSync(directory, { recursive: true, force: true })
