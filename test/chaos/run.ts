@@ -179,9 +179,9 @@ class Run {
     await this.#disturb(minutes * 60_000)
     const recovered = await this.#recover()
     await Promise.all(workers.map(each => each.stop()))
+    const endedMs = performance.now()
     const settled = await this.#settle()
     await observer.stop()
-    const endedMs = performance.now()
     const verdicts = [recovered, settled, ...(await this.#judge(observer)), ...this.#judgeNodes()]
     await this.#history.close()
     const gap = longestGap([beganMs, ...this.#history.acknowledgedAtMs, endedMs])
