@@ -89,6 +89,8 @@ export interface SnapshotStore {
    * must be no writer; the next one opens it.
    */
   adopt(id: string, done: (outcome: Done<object>) => void): void
+  /** Removes whatever is staged. */
+  discard(done: () => void): void
 }
 
 /** Manifests are kept and sent as JSON text. */

@@ -413,6 +413,7 @@ export class Replica {
     this.#healIfWrong()
     this.#applyLag.applied(this.#reports.quorumApplied())
     this.#source.sweep()
+    this.#snapshots.sweep()
     this.#compact()
   }
 

@@ -63,6 +63,8 @@ const RETRY_MS_MAX = 10_000
 /** A member that is about to be ready is waited for so long before another one is asked. */
 const PATIENCE_MS = 5_000
 const REFUSED_INSTALLS_MAX = 20
+/** What lies staged, and nobody has needed for so long, is removed. */
+const UNUSED_MS = 60_000
 
 export class Snapshots {
   readonly #parts: SnapshotsParts
@@ -85,9 +87,13 @@ export class Snapshots {
   #installed = 0
   #refusedInstalls = 0
   #isStopped = false
+  /** Something may be staged that nobody needs any more, since then. */
+  #unusedSinceMs: number | undefined
+  #isDiscarding = false
 
   constructor(parts: SnapshotsParts) {
     this.#parts = parts
+    this.#unusedSinceMs = parts.clock.monotonicMs()
   }
 
   /** A snapshot is needed and not installed yet: this replica's data are not to be served. */
@@ -139,6 +145,19 @@ export class Snapshots {
     const hasGap = last?.hasGap ?? false
     const minIndex = Math.max(request.minIndex, last?.minIndex ?? 0)
     this.#begin({ ...request, minIndex, isHealing: true, hasGap })
+  }
+
+  /** Removes what an earlier attempt, or an earlier life, has left. */
+  sweep(): void {
+    const { clock, store } = this.#parts
+    const since = this.#unusedSinceMs
+    const isUnused = since !== undefined && clock.monotonicMs() - since >= UNUSED_MS
+    if (!isUnused || this.#need !== undefined || this.#isStopped) return
+    this.#unusedSinceMs = undefined
+    this.#isDiscarding = true
+    store.discard(() => {
+      this.#isDiscarding = false
+    })
   }
 
   stop(): void {
@@ -197,6 +216,8 @@ export class Snapshots {
 
   #ask(): void {
     const now = this.#parts.clock.monotonicMs()
+    if (this.#isDiscarding) return this.#later(POLL_MS, () => this.#ask())
+    this.#unusedSinceMs = now
     const source = this.#chooseSource(now)
     if (source === undefined) {
       this.#lastError ||= 'no member that could give a snapshot is connected'
@@ -375,6 +396,7 @@ export class Snapshots {
         const { index } = manifest
         this.#parts.logger.info({ index }, 'a snapshot was installed')
         this.#installed += 1
+        this.#unusedSinceMs = undefined
         this.#over()
         this.#parts.onInstalled(index)
       }),
@@ -383,6 +405,9 @@ export class Snapshots {
 
   #over(): void {
     const hasGap = this.#need?.hasGap === true
+    if (this.#unusedSinceMs !== undefined) {
+      this.#unusedSinceMs = this.#parts.clock.monotonicMs()
+    }
     this.#abort()
     this.#need = undefined
     this.#step = 'looking'

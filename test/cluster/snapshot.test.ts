@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { LocalCluster, LocalNode } from '../../src/cli/local-cluster.ts'
-import { get, post, rolesOf, startCluster, until } from './kit.ts'
+import { type Answer, get, post, rolesOf, startCluster, until } from './kit.ts'
 
 /** A log so small that it forgets soon. */
 const SMALL_LOG = ['--max-log-bytes', '65536', '--segment-size-bytes', '65536', '--report-ms', '20']
@@ -62,7 +62,7 @@ test('a follower that was away too long gets a snapshot, and then follows the lo
   const { nodeId, directory } = nodeAt(cluster, follower)
   await cluster.kill(nodeId)
   const before = Number((await get(leader, '/status')).json['lastIndex'])
-  await fill(leader, 600)
+  await fill(leader, 300)
   await untilForgotten(leader, before)
 
   cluster.restart(nodeId)
@@ -90,7 +90,7 @@ test('a node with an empty disk joins a cluster whose log begins late, and votes
   const { leader } = await rolesOf(cluster)
   await makeTable(leader)
   const before = Number((await get(leader, '/status')).json['lastIndex'])
-  await fill(leader, 600)
+  await fill(leader, 300)
   await untilForgotten(leader, before)
 
   const { address } = await cluster.join('n4')
@@ -105,3 +105,55 @@ test('a node with an empty disk joins a cluster whose log begins late, and votes
   const { json } = await get(address, '/status')
   assert.equal((json['snapshot'] as Record<string, unknown>)['installed'], 1)
 })
+
+test('a snapshot that is interrupted on either side is gone on with, or begun anew', async t => {
+  const slow = ['--snapshot-bytes-per-second', '400000']
+  const cluster = await startCluster(t, { options: [...SMALL_LOG, ...slow] })
+  const { leader, follower } = await rolesOf(cluster)
+  await makeTable(leader)
+  const { nodeId } = nodeAt(cluster, follower)
+  await cluster.kill(nodeId)
+  const before = Number((await get(leader, '/status')).json['lastIndex'])
+  await fill(leader, 300)
+  await untilForgotten(leader, before)
+  const untilFetching = async (): Promise<SnapshotJson> => {
+    const answer = await until(
+      () => get(follower, '/status').catch(() => undefined),
+      seen => {
+        const { step, receivedBytes } = snapshotOf(seen)
+        return step === 'fetching' && receivedBytes > 0
+      },
+    )
+    return snapshotOf(answer)
+  }
+  cluster.restart(nodeId)
+  await untilFetching()
+
+  const refused = await post(follower, '/query', {
+    database: 'main',
+    sql: 'SELECT 1',
+    consistency: 'local',
+  })
+  const ready = await get(follower, '/health/ready')
+  await cluster.kill(nodeId)
+  cluster.restart(nodeId)
+  const { from } = await untilFetching()
+  await cluster.kill(from ?? '')
+  cluster.restart(from ?? '')
+
+  assert.equal(refused.json.error?.code, 'NOT_READY')
+  assert.equal(ready.status, 503)
+  await cluster.ready()
+  await untilEqual(cluster)
+})
+
+interface SnapshotJson {
+  readonly step: string
+  readonly from: string | null
+  readonly receivedBytes: number
+}
+
+function snapshotOf(answer: Answer | undefined): SnapshotJson {
+  const none: SnapshotJson = { step: 'none', from: null, receivedBytes: 0 }
+  return (answer?.json['snapshot'] as SnapshotJson | null | undefined) ?? none
+}

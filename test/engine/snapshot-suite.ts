@@ -1,6 +1,13 @@
 /** What every engine must do with snapshots. The suite of each engine calls it. */
 import assert from 'node:assert/strict'
-import { copyFileSync, existsSync, readdirSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { inspect } from 'node:util'
@@ -72,6 +79,15 @@ function insert(harness: EngineHarness, id: number): Promise<unknown> {
   return harness.write(statements('a', [sql, [BigInt(id), 'x'.repeat(id * 1000)]]))
 }
 
+/** One letter of a value is another: for SQLite the file is as sound as before. */
+function flipInText(path: string): void {
+  const bytes = readFileSync(path)
+  const at = bytes.indexOf('xxxxxxxx')
+  assert(at > 0, 'the file holds the text')
+  bytes[at + 4] = (bytes[at + 4] ?? 0) ^ 1
+  writeFileSync(path, bytes)
+}
+
 export function testSnapshots(kind: string, open: OpenEngine): void {
   test(`${kind}: a snapshot holds just what was there when it began`, async () => {
     using here = temporaryDirectory()
@@ -140,6 +156,7 @@ export function testSnapshots(kind: string, open: OpenEngine): void {
       path => truncateSync(path, 5000),
       path => writeFileSync(path, 'torn', { flag: 'r+' }),
       path => writeFileSync(path, new Uint8Array(made.manifest.files[0]?.sizeBytes ?? 0)),
+      flipInText,
     ]
     for (const damage of damages) {
       const location = await carry(made, target.engine)
@@ -178,6 +195,10 @@ export function testSnapshots(kind: string, open: OpenEngine): void {
     assert(existsSync(other))
     const isLeft = other !== location && existsSync(location)
     assert(!isLeft)
+    await new Promise<void>(resolve => {
+      target.engine.snapshots.discard(resolve)
+    })
+    assert(!existsSync(other))
   })
 
   test(`${kind}: a snapshot that is cancelled or dropped leaves nothing`, async () => {

@@ -288,6 +288,10 @@ export class ManualSnapshots implements SnapshotStore {
     this.#ask('look', () => done(this.stagedManifest))
   }
 
+  discard(done: () => void): void {
+    this.#ask('discard', done)
+  }
+
   adopt(id: string, done: (outcome: Done<object>) => void): void {
     this.#ask(`adopt ${id}`, done)
   }

@@ -293,3 +293,26 @@ test('what came from a member that is suspect by now is not taken', () => {
   bench.clock.pass(10_000)
   assert.equal(bench.transfer.asked.at(-1)?.raftId, 3)
 })
+
+test('what is staged for nothing is removed after a minute, and not while it is needed', () => {
+  const late = new Bench()
+  late.snapshots.needed(3, 4)
+  late.fetch(5)
+  late.clock.pass(59_999)
+  late.snapshots.sweep()
+  assert(!late.store.asked.includes('discard'))
+  late.clock.pass(1)
+  late.snapshots.sweep()
+  late.snapshots.sweep()
+  assert.deepEqual(late.store.asked.slice(2), ['discard'])
+
+  // A need that arises meanwhile waits until that is done.
+  late.snapshots.needed(3, 30)
+  assert.equal(late.transfer.asked.length, 1)
+  late.store.answer()
+  late.clock.pass(300)
+  assert.equal(late.transfer.asked.length, 2)
+  late.clock.pass(60_000)
+  late.snapshots.sweep()
+  assert.equal(late.store.asked.length, 3)
+})

@@ -14,7 +14,13 @@ import type {
 import type { FileSystem } from './file-system.ts'
 import { type OpenCopy, snapshotDirectory, SnapshotTaker } from './snapshot-taker.ts'
 import { localFaultOf } from './sql-errors.ts'
-import { adoptStaged, beginStaging, finishStaging, stagedSnapshot } from './staging.ts'
+import {
+  adoptStaged,
+  beginStaging,
+  discardStaged,
+  finishStaging,
+  stagedSnapshot,
+} from './staging.ts'
 
 export interface LocalSnapshotsOptions {
   readonly directory: string
@@ -122,6 +128,15 @@ export class LocalSnapshots implements SnapshotStore {
       return {}
     }
     this.#do(adopt, done)
+  }
+
+  discard(done: () => void): void {
+    const { directory, fileSystem } = this.#options
+    const discard = (): object => {
+      discardStaged(directory, fileSystem)
+      return {}
+    }
+    this.#do(discard, () => done())
   }
 
   /** Lets go of all files. */

@@ -13,7 +13,13 @@ import {
 } from './snapshot-codec.ts'
 import { SnapshotTaker } from './snapshot-taker.ts'
 import { localFaultOf } from './sql-errors.ts'
-import { adoptStaged, beginStaging, finishStaging, stagedSnapshot } from './staging.ts'
+import {
+  adoptStaged,
+  beginStaging,
+  discardStaged,
+  finishStaging,
+  stagedSnapshot,
+} from './staging.ts'
 
 /** Pages that are copied at once, 20 MB; after each such step the parent hears that it goes on. */
 const COPY_PAGES = 5000
@@ -77,6 +83,9 @@ function answer(directory: string, message: SnapshotMessage): SnapshotReply {
     case 'adopt':
       adoptStaged(directory, message.id, nodeFileSystem)
       return { type: 'adopted' }
+    case 'discard':
+      discardStaged(directory, nodeFileSystem)
+      return { type: 'discarded' }
     case 'open':
     case 'begin':
       throw new DbError('SNAPSHOT_FAILED', `${message.type} came out of turn`)

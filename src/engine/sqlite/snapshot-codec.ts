@@ -14,6 +14,7 @@ export type SnapshotMessage =
   | { readonly type: 'finish' }
   | { readonly type: 'look' }
   | { readonly type: 'adopt'; readonly id: string }
+  | { readonly type: 'discard' }
 
 export type SnapshotReply =
   | { readonly type: 'ready' }
@@ -24,6 +25,7 @@ export type SnapshotReply =
   | { readonly type: 'finished'; readonly manifest: SnapshotManifest }
   | { readonly type: 'looked'; readonly manifest?: SnapshotManifest }
   | { readonly type: 'adopted' }
+  | { readonly type: 'discarded' }
   | { readonly type: 'failed'; readonly error: RequestError }
 
 /** Both ends are of one build: what comes in is what went out. */

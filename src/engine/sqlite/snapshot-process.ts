@@ -116,6 +116,10 @@ export class SnapshotProcesses implements SnapshotStore {
     })
   }
 
+  discard(done: () => void): void {
+    this.#ask({ type: 'discard' }, 'discarded', () => done())
+  }
+
   /** Ends all of them; `done` when they are gone. */
   stop(done: () => void): void {
     this.#onIdle = done

@@ -92,6 +92,11 @@ export function stagedSnapshot(
   return isComplete ? manifest : undefined
 }
 
+/** Removes whatever is staged. */
+export function discardStaged(directory: string, fileSystem: FileSystem): void {
+  for (const generation of newerGenerations(directory, fileSystem)) fileSystem.remove(generation)
+}
+
 /** Makes the staged snapshot `id` the current generation. Nobody may have the old one open. */
 export function adoptStaged(directory: string, id: string, fileSystem: FileSystem): void {
   const generation = newerGenerations(directory, fileSystem).at(-1)
