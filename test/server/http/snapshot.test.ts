@@ -1,0 +1,79 @@
+/** The routes of snapshots and backups, over real sockets. */
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { DbError } from '../../../src/base/errors.ts'
+import { SendRate } from '../../../src/server/http/snapshot.ts'
+import { startTestServer } from './fake-service.ts'
+
+const DATA = Uint8Array.from({ length: 700_000 }, (_, at) => (at * 7) % 251)
+
+/** A file with the data, gone at the end. */
+function dataFile(): { readonly path: string } & Disposable {
+  const directory = mkdtempSync(join(tmpdir(), 'lockstep-snapshot-'))
+  const path = join(directory, 'system.sqlite')
+  writeFileSync(path, DATA)
+  return { path, [Symbol.dispose]: () => rmSync(directory, { recursive: true }) }
+}
+
+test('a manifest is asked for with the proof, and comes with one', async () => {
+  await using server = await startTestServer()
+  server.service.snapshotAnswer = { type: 'manifest', text: '{"x":1}', proof: 'abc' }
+  const answer = await fetch(`${server.url}/snapshot?atLeast=7&nonce=1`, {
+    headers: { 'lockstep-proof': 'a proof' },
+  })
+  assert.equal(await answer.text(), '{"x":1}')
+  assert.equal(answer.headers.get('lockstep-proof'), 'abc')
+  const [request] = server.service.snapshotRequests
+  assert.equal(request?.url, '/snapshot?atLeast=7&nonce=1')
+  assert.equal(request.proof, 'a proof')
+  assert.deepEqual(request.wish, { type: 'manifest', minIndex: 7 })
+  assert(!request.isBackup)
+})
+
+test('a file comes from the offset on', async () => {
+  await using server = await startTestServer()
+  using file = dataFile()
+  const offset = 300_000
+  const sizeBytes = DATA.length
+  server.service.snapshotAnswer = { type: 'file', path: file.path, sizeBytes, offset }
+  const answer = await fetch(`${server.url}/backup?id=aa&file=system.sqlite&offset=${offset}`)
+  assert.equal(answer.headers.get('content-length'), String(sizeBytes - offset))
+  assert.deepEqual(new Uint8Array(await answer.arrayBuffer()), DATA.subarray(offset))
+  const [request] = server.service.snapshotRequests
+  assert.deepEqual(request?.wish, { type: 'file', id: 'aa', file: 'system.sqlite', offset })
+  assert(request.isBackup)
+})
+
+test('a refusal is an answer like any other, and so is a wish that makes no sense', async () => {
+  await using server = await startTestServer()
+  const details = { challenge: 'c' }
+  server.service.snapshotAnswer = new DbError('UNAUTHENTICATED', 'prove it', { details })
+  const refused = await fetch(`${server.url}/snapshot?atLeast=7`)
+  assert.equal(refused.status, 401)
+  const { error } = (await refused.json()) as { error: { details: unknown } }
+  assert.deepEqual(error.details, details)
+  for (const search of ['', '?atLeast=x', '?id=a', '?atLeast=1&more=2', '?id=a&file=b&offset=-1']) {
+    assert.equal((await fetch(`${server.url}/snapshot${search}`)).status, 400, search)
+  }
+})
+
+test('a file that goes away in the middle breaks the connection, and the server lives on', async () => {
+  await using server = await startTestServer()
+  const path = join(tmpdir(), 'lockstep-is-not-there')
+  server.service.snapshotAnswer = { type: 'file', path, sizeBytes: 10, offset: 0 }
+  await assert.rejects(
+    (async () => (await fetch(`${server.url}/snapshot?id=a&file=b`)).arrayBuffer())(),
+  )
+  assert.equal((await fetch(`${server.url}/health/live`)).status, 200)
+})
+
+test('so many bytes go in a second, whoever takes them', async () => {
+  const rate = new SendRate(1_000_000)
+  const startMs = performance.now()
+  await Promise.all(Array.from({ length: 10 }, () => rate.take(20_000)))
+  const tookMs = performance.now() - startMs
+  assert(tookMs >= 150, `200 kB at 1 MB/s took ${tookMs} ms`)
+})
