@@ -59,6 +59,8 @@ export interface ChaosReport {
   readonly kept: string | undefined
 }
 
+/** A joiner whose clock is far from the others' is refused with this, and starts again. */
+const CLOCKS_REFUSED = /the clocks of node \S+ and the founder differ by \d+ s/
 const ENDS = ['SIGINT', 'SIGTERM'] as const
 const REQUEST_MS_MAX = 5000
 const PINNED_REQUEST_MS_MAX = 1500
@@ -275,10 +277,12 @@ class Run {
     return [...verdicts, ...observer.judge()]
   }
 
-  /** A node may end by itself only if its disk had been filled. */
+  /** A node may end by itself only if its disk had been filled, or a clock was moved as it joined. */
   #judgeNodes(): Verdict[] {
     const { deaths } = this.#nodes
-    const strange = deaths.filter(({ hadFullDisk }) => !hadFullDisk)
+    const strange = deaths.filter(
+      ({ hadFullDisk, lastWords }) => !hadFullDisk && !CLOCKS_REFUSED.test(lastWords),
+    )
     for (const { nodeId, how } of deaths) this.#note(`${nodeId} ended by itself: ${how}`)
     const ended = strange.map(({ nodeId, how, lastWords }) => `${nodeId}: ${how}: ${lastWords}`)
     const { bugs, acknowledgedAtMs } = this.#history
