@@ -28,6 +28,9 @@ export interface SessionsParts {
   readonly maxSessions: number
 }
 
+/** How much longer than its deadline a write waits for the error of a session that fails. */
+const OPEN_GRACE_MS = 50
+
 interface Session {
   readonly opened: OpenedSession
   /** Numbers without an answer, in their order. */
@@ -51,8 +54,9 @@ export class Sessions {
       signal?.throwIfAborted()
       const session = this.#withRoom()
       if (session !== undefined) return this.#slot(session)
+      // Why none could be opened says more than that time is over.
       if (this.#sessions.size < this.#parts.maxSessions)
-        await within(this.#open(), deadlineMs, signal)
+        await within(this.#open(), deadlineMs + OPEN_GRACE_MS, signal)
       else await within(this.#room(), deadlineMs, signal)
     }
   }

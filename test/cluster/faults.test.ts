@@ -112,7 +112,7 @@ test('a data directory of another node, and one of a newer version, are refused 
 
   const path = join(node.directory, 'node.json')
   const identity = readFileSync(path, 'utf8')
-  const newer = identity.replace(/"format": *1/, '"format": 99')
+  const newer = identity.replace(/"format": *\d+/, '"format": 99')
   writeFileSync(path, newer)
   const asNewer = await start('n1')
   assert.notEqual(asNewer.code, 0)

@@ -17,7 +17,8 @@ test('a wiped disk is refused under its old id, and joins under a new one', asyn
   const own = ['--data', lost.directory, '--node-id', lost.nodeId, '--listen', lost.address]
 
   const says = /lockstep remove n\d.*under a new id/s
-  const secret = readFileSync(join(cluster.nodes[0]?.directory ?? '', 'secret'), 'utf8').trim()
+  const survivor = cluster.nodes.find(({ nodeId }) => nodeId === leaderId)
+  const secret = readFileSync(join(survivor?.directory ?? '', 'secret'), 'utf8').trim()
   const env = { LOCKSTEP_SECRET: secret }
   for (const words of [
     ['join', leader, ...own],
