@@ -239,6 +239,8 @@ function failed(error: RequestError, isOver: boolean): StepOutcome {
   proofs.u8(PROOF_FAILED)
   proofs.utf8(error.code)
   proofs.utf8(error.message)
+  // They tell which statement of the step failed, and so what the ones before it have met.
+  proofs.utf8(JSON.stringify(error.details ?? {}))
   const told = isOver ? withDetails(error, { transaction: 'over' }) : error
   return { result: { type: 'failed', error: told }, proof: proofs.finish(), isOver }
 }

@@ -102,6 +102,16 @@ test('two transactions get different random values, and one the same at each rep
   assert.deepEqual(first.commit(), { type: 'ok', results: [] })
 })
 
+test('a step that failed at one statement and now fails alike at another one is a conflict', () => {
+  using leader = withTable()
+  const talk = new Talk(leader)
+  const insert = "INSERT INTO t (a) VALUES ('x')"
+  assert.equal(talk.fail(insert, insert).details?.['statement'], 1, "there was no 'x' before")
+  talk.pause()
+  leader.run(insert)
+  assert.equal(talk.fail('SELECT 1').code, 'TRANSACTION_CONFLICT')
+})
+
 test('after a pause it goes on where it was, if nothing that it saw has changed', () => {
   using leader = withTable()
   leader.run("INSERT INTO t (id, a) VALUES (10, 'old')")
