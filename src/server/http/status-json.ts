@@ -20,7 +20,10 @@ export function nodeState(service: Service): NodeState {
   if (status.divergence !== undefined) return 'diverged'
   if (status.snapshot.step !== 'none') return 'copying'
   if (status.engine === 'down') return 'down'
-  return status.log.leader === undefined ? 'no-leader' : 'ready'
+  if (status.log.leader === undefined) return 'no-leader'
+  // One that just joined has a leader before it has anything else, not even the news that it needs
+  // a snapshot. The first entry of every log is its leader's, so that 0 is nobody else's index.
+  return status.appliedIndex === 0 ? 'starting' : 'ready'
 }
 
 /** Why requests should go elsewhere, or undefined if they may come. */
