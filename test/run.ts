@@ -11,7 +11,15 @@ const files = chosen.length > 0 ? chosen : globSync('test/**/*.test.ts').sort()
 if (files.length === 0) throw new Error('no test was found')
 // Tests of real processes measure nothing, but they do have deadlines; two files at a time keep
 // these honest on small machines.
-const args = ['--test', '--test-concurrency=2', '--test-timeout=300000', ...files]
+const chance = resolve('test/fixtures/fixed-chance.ts')
+const args = [
+  '--import',
+  chance,
+  '--test',
+  '--test-concurrency=2',
+  '--test-timeout=300000',
+  ...files,
+]
 // Hundreds of processes compile the same sources: they share what they made of them.
 const cache = { NODE_COMPILE_CACHE: resolve('node_modules/.cache/compile') }
 const child = spawn(process.execPath, args, {

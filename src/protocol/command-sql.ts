@@ -28,12 +28,19 @@ export function compileCommand(json: object, path: string): Compiled {
     const known = Object.keys(commandSchemas).join(', ')
     throw new DbError('INVALID_REQUEST', `${join(path, 'action')}: must be one of ${known}`)
   }
-  const command: CheckedCommand = parseShape(commandSchemas[action], json, path)
+  const checked: CheckedCommand = parseShape(commandSchemas[action], json, path)
+  // The checked copy of an object lacks a column that is called `__proto__`.
+  const command = checked.action === 'update' ? { ...checked, set: setOf(json) } : checked
   const { database } = command
   if (command.action === 'create_db') return { type: 'create-database', database }
   if (command.action === 'drop_db') return { type: 'drop-database', database }
   const statements = compileStatements(command, path)
   return { type: 'statements', database, statements, isRead: command.action === 'select' }
+}
+
+/** What was found to be an object of columns. */
+function setOf(json: object): CommandOf<'update'>['set'] {
+  return (json as CommandOf<'update'>).set
 }
 
 type TableCommand = Exclude<CheckedCommand, { action: 'create_db' | 'drop_db' }>

@@ -47,6 +47,13 @@ function refused(command: unknown, problem: RegExp, path = ''): void {
 
 const base = { database: 'main', table: 't' } as const
 
+test('a column may be called __proto__', () => {
+  const set = JSON.parse('{"__proto__": 1, "b": 2}') as Record<string, unknown>
+  const [sql] = sqlOf({ action: 'update', ...base, set } as Command)
+
+  assert.equal(sql, 'UPDATE "t" SET "__proto__" = ?, "b" = ?')
+})
+
 test('whatever tables and columns are named, a Command touches its own table alone', () => {
   fc.assert(
     fc.property(
