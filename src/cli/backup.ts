@@ -70,20 +70,24 @@ export async function backup(options: BackupOptions): Promise<void> {
 async function collect(options: BackupOptions, work: string): Promise<BackupFacts> {
   const { address, ...offered } = await askForSnapshot(options.nodes)
   const manifest = decodeManifest(offered.manifest)
+  // Apart from the backup's own files: a database may be called as a file of a snapshot is.
+  const brought = join(work, 'snapshot')
+  mkdirSync(brought)
   const fetch = (names: readonly string[]): Promise<void> => {
     const files = manifest.files.filter(({ name }) => names.includes(name))
-    return bring(address, { id: manifest.id, files }, work)
+    return bring(address, { id: manifest.id, files }, brought)
   }
   await fetch([SYSTEM_FILE])
-  const wanted = choose(readDatabases(join(work, SYSTEM_FILE)), options)
+  const wanted = choose(readDatabases(join(brought, SYSTEM_FILE)), options)
   await fetch(wanted.map(({ file }) => file))
   const databases = wanted.map(({ name, file }) => {
-    checkFile(join(work, file), must(manifest.files.find(each => each.name === file)))
-    const { sha256, sizeBytes } = must(manifest.files.find(each => each.name === file))
-    renameSync(join(work, file), join(work, `${name}.sqlite`))
+    const expected = must(manifest.files.find(each => each.name === file))
+    const { sha256, sizeBytes } = expected
+    checkFile(join(brought, file), expected)
+    renameSync(join(brought, file), join(work, `${name}.sqlite`))
     return { name, file: `${name}.sqlite`, sizeBytes, sha256 }
   })
-  rmSync(join(work, SYSTEM_FILE))
+  rmSync(brought, { recursive: true })
   const { clusterId, historyId } = offered
   const { index, nowMs } = manifest
   return { format: BACKUP_FORMAT, clusterId, historyId, index, nowMs, databases }

@@ -352,7 +352,9 @@ export class Snapshots {
     const isLate = !need.isHealing && !need.hasGap && appliedIndex() >= manifest.index
     // It caught up by itself meanwhile.
     if (isLate) return this.#over()
-    if (log.status().role === 'leader') {
+    // An only voter has no successor: with its writer gone it may only finish what the log has.
+    const isFinishing = need.hasGap && this.#isCovered(manifest)
+    if (log.status().role === 'leader' && !isFinishing) {
       abdicate()
       this.#later(POLL_MS, () => this.#install(manifest))
       return
@@ -369,10 +371,14 @@ export class Snapshots {
     )
   }
 
-  #logged(manifest: SnapshotManifest): void {
+  /** Whether the log goes on from the snapshot, and knows it for committed. */
+  #isCovered({ index }: SnapshotManifest): boolean {
     const { firstIndex, commitIndex } = this.#parts.log.status()
-    const isCovered = manifest.index + 1 >= firstIndex && manifest.index <= commitIndex
-    if (isCovered) return this.#adopt(manifest)
+    return index + 1 >= firstIndex && index <= commitIndex
+  }
+
+  #logged(manifest: SnapshotManifest): void {
+    if (this.#isCovered(manifest)) return this.#adopt(manifest)
     // The log did not take it, though it lacks it: as when an election was going on.
     this.#refusedInstalls += 1
     if (this.#refusedInstalls < REFUSED_INSTALLS_MAX) {

@@ -111,6 +111,31 @@ test('one database is a file by itself, with the digest of the database, and res
   assert.equal(await digestOf(restored.addresses[0] ?? '', 'main'), before)
 })
 
+test('databases that are called like files of a snapshot are in the backup too', async t => {
+  const directory = makeDirectory(t)
+  const cluster = await startCluster(t, { nodes: 1 })
+  const address = cluster.addresses[0] ?? ''
+  // Files of a snapshot are numbered by the entries that made them: some of these names are taken.
+  const names = ['db-8', 'db-7', 'db-6', 'db-5', 'db-4', 'db-3', 'backup', 'system']
+  for (const database of names) {
+    await post(address, '/execute', { action: 'create_db', database })
+    const sql = `CREATE TABLE t AS SELECT '${database}' AS name`
+    assert.equal((await post(address, '/execute', { database, sql })).status, 200)
+  }
+  const target = join(directory, 'backup')
+
+  const made = await lockstep(['backup', target, '--nodes', address])
+
+  assert.equal(made.code, 0, made.output)
+  const files = names.map(name => `${name}.sqlite`)
+  assert.deepEqual(readdirSync(target).toSorted(), ['backup.json', ...files].toSorted())
+  for (const name of names) {
+    const database = new DatabaseSync(join(target, `${name}.sqlite`), { readOnly: true })
+    assert.equal(database.prepare('SELECT name FROM t').get()?.['name'], name)
+    database.close()
+  }
+})
+
 test('what can not be backed up or restored is refused and leaves nothing', async t => {
   const directory = makeDirectory(t)
   const cluster = await startCluster(t, { nodes: 1 })

@@ -200,6 +200,21 @@ test('a crash between log and engine is finished by the snapshot that is staged'
   assert.deepEqual(bench.taken(), ['needed', 'suspend', 'restart', 'installed 40'])
 })
 
+test('who leads already, as the only voter, finishes a staged snapshot that its log begins after', () => {
+  const bench = new Bench()
+  bench.log.firstIndex = 41
+  bench.log.commitIndex = 45
+  bench.log.role = 'leader'
+  bench.store.stagedManifest = JSON.parse(manifestOf(40)) as never
+  bench.snapshots.gap()
+  bench.store.answer()
+  assert.deepEqual(bench.taken(), ['needed', 'suspend'])
+  bench.onSuspended()
+  bench.log.take(false)
+  bench.store.answer()
+  assert.deepEqual(bench.taken(), ['restart', 'installed 40'])
+})
+
 test('a log that begins after the engine, and nothing staged that fits, needs another snapshot', () => {
   const bench = new Bench()
   bench.log.firstIndex = 41
