@@ -3,6 +3,7 @@
  */
 import type { Mutation } from './mutation.ts'
 import { CONSENSUS_MUTATIONS } from './mutations-consensus.ts'
+import { DISK_MUTATIONS } from './mutations-disk.ts'
 import { IDS_MUTATIONS } from './mutations-ids.ts'
 import { LOG_MUTATIONS } from './mutations-log.ts'
 import { TRANSACTION_MUTATIONS } from './mutations-transactions.ts'
@@ -344,4 +345,5 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "if (file.applied > this.#index) return { type: 'held' }",
   },
   ...IDS_MUTATIONS,
+  ...DISK_MUTATIONS,
 ]

@@ -117,6 +117,7 @@ function errorText(status: StatusResponse, member: MemberStatus | undefined): st
   if (status.dispute?.isTie === true) {
     return `nodes disagree about entry ${status.dispute.index}: see lockstep trust`
   }
+  if (status.isShortOfRoom) return `short of room: ${status.freeBytes} bytes are free`
   return status.lastError || (member?.lastError ?? '')
 }
 

@@ -12,6 +12,7 @@ import { foundingMembership, storedMembers } from '../log/membership.ts'
 import { Peers } from '../log/peers.ts'
 import { RaftLog } from '../log/raft-log.ts'
 import { fastCrc32, RealDisk } from '../platform/disk.ts'
+import { FreeSpace } from '../platform/free-space.ts'
 import { PEER_LIMITS } from '../platform/peer-limits.ts'
 import { TcpPeerTransport } from '../platform/peer-transport.ts'
 import type { PeerMember } from '../platform/roster.ts'
@@ -32,6 +33,7 @@ export interface NodeParts {
   readonly keeper: MemberKeeper
   readonly changes: MemberChanges
   readonly snapshots: SnapshotService
+  readonly freeSpace: FreeSpace
 }
 
 export interface NodePartsOptions {
@@ -92,6 +94,8 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
     logger,
     chunkSizeBytes: SNAPSHOT_CHUNK_BYTES,
   })
+  const freeSpace = new FreeSpace(directory, clock)
+  freeSpace.start()
   const replica = new Replica({
     raftId,
     log,
@@ -102,6 +106,7 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
     random,
     logger,
     options: settings.replica,
+    freeBytes: () => freeSpace.freeBytes,
     onMembership: membership => keeper.onMembership(membership),
     onFatal: options.onFatal,
   })
@@ -135,7 +140,7 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
   keeper.noteStart()
   replica.start()
   const snapshots = new SnapshotService(proof, replica, clock, random)
-  return { transport, replica, engine, keeper, changes, snapshots }
+  return { transport, replica, engine, keeper, changes, snapshots, freeSpace }
 }
 
 function openTransport(

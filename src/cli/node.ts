@@ -285,8 +285,9 @@ export class Node implements Service {
   }
 }
 
-async function closeParts({ keeper, replica, transport }: NodeParts): Promise<void> {
+async function closeParts({ keeper, replica, transport, freeSpace }: NodeParts): Promise<void> {
   keeper.stop()
+  freeSpace.stop()
   await new Promise<void>(resolve => {
     replica.stop(resolve)
   })

@@ -66,6 +66,12 @@ export function decodeRequest(bytes: Uint8Array): WriteRequest {
   return request
 }
 
+/** False for what frees room on the disk, or only asks after a write. Of a request's bytes. */
+export function takesRoom(bytes: Uint8Array): boolean {
+  const type = bytes[1]
+  return type !== DROP_DATABASE && type !== CANCEL
+}
+
 /** Where in a request's bytes its id ends and the rest begins. Throws `DbError` CORRUPT. */
 export function bodyOffset(bytes: Uint8Array): number {
   const reader = new ByteReader(bytes, 2)

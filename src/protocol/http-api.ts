@@ -314,6 +314,8 @@ export interface MemberStatus {
   /** As it reported last; null if it never did. */
   readonly appliedIndex: number | null
   readonly isDiverged: boolean
+  /** Its disk has less room than `--min-free-bytes`: it takes no writes as the leader. */
+  readonly isShortOfRoom: boolean
   /** What it, or the way to it, last complained about; empty if nothing did. */
   readonly lastError: string
 }
@@ -384,6 +386,10 @@ export interface StatusResponse {
   /** Writes that wait here for a leader. */
   readonly heldRequests: number
   readonly isAdmissionPaused: boolean
+  /** What is free on the disk of the data directory; null if that is not known. */
+  readonly freeBytes: number | null
+  /** Less is free than `--min-free-bytes`: no writes are taken here as the leader. */
+  readonly isShortOfRoom: boolean
   /** Interactive transactions open on the leader. */
   readonly openTransactions: number
   readonly engine: 'opening' | 'ready' | 'down'

@@ -39,8 +39,9 @@ export interface ExecutorParts {
   readonly counters: ReplicaCounters
   /** Whether replicas lag so far that no new batch may begin. */
   readonly isPaused: () => boolean
-  /** Why nothing is written at all, if so. */
+  /** Why nothing is written at all, if so; and why nothing that takes room on the disk. */
   readonly refusal: () => DbError | undefined
+  readonly noRoom: () => DbError | undefined
   /** An own entry was committed: its index and size, for measuring how far others are behind. */
   readonly onOwnCommit: (index: number, sizeBytes: number) => void
   /** `applied` rose, or fell because the engine was restarted. */
@@ -50,6 +51,8 @@ export interface ExecutorParts {
   readonly onCorrupt: (reason: string) => void
   /** The log begins after what the engine has: without another's data it can't go on. */
   readonly onGap: () => void
+  /** This machine failed the writer: another one had better lead. */
+  readonly onDiskFault: () => void
   readonly onFatal: (reason: string) => void
 }
 
@@ -414,7 +417,7 @@ export class Executor {
     this.#parts.counters.engineRestarts += 1
     this.#applier.lost()
     this.#leading.writerLost(error, DISK_FAULTS.has(error.code))
-    if (DISK_FAULTS.has(error.code)) this.#parts.log.transferLeadership()
+    if (DISK_FAULTS.has(error.code)) this.#parts.onDiskFault()
   }
 
   // What to do next.

@@ -27,8 +27,11 @@ export interface HandOverParts {
   readonly onResumed: () => void
 }
 
+/** Who is to lead: this voter, one that has room on its disk, or the best one (undefined). */
+export type HandOverTarget = number | 'with-room' | undefined
+
 interface Running {
-  readonly target: number | undefined
+  readonly target: HandOverTarget
   readonly deadlineMs: number
   readonly done: HandOverCallback
   /** Voters that were asked and did not take over. */
@@ -51,10 +54,10 @@ export class HandOver {
   }
 
   /**
-   * Hands leadership to `target`, or to the best other voter. `done` is called once, without an
-   * error when this node does not lead any more.
+   * Hands leadership to `target`. `done` is called once, without an error when this node does not
+   * lead any more.
    */
-  begin(target: number | undefined, timeoutMs: number, done: HandOverCallback): void {
+  begin(target: HandOverTarget, timeoutMs: number, done: HandOverCallback): void {
     if (this.#parts.log.status().role !== 'leader') return done(undefined)
     if (this.#running !== undefined) {
       return done(new DbError('MEMBERS_BUSY', 'this node is handing over already'))
@@ -109,33 +112,40 @@ export class HandOver {
   }
 
   /** Why it makes no sense to begin. */
-  #refusal(target: number | undefined): DbError | undefined {
+  #refusal(target: HandOverTarget): DbError | undefined {
     const { membership } = this.#parts.log.status()
-    if (target !== undefined && !membership.voters.includes(target)) {
+    if (typeof target === 'number' && !membership.voters.includes(target)) {
       return new DbError('MEMBERS_REFUSED', 'only a voter can lead; promote the node first')
     }
     if (this.#candidates(target).length > 0) return undefined
     const message =
-      target === undefined
-        ? 'no other voter is connected and healthy, so that nobody could take over'
-        : 'the node is not connected or not healthy, and could not take over'
+      typeof target === 'number'
+        ? 'the node is not connected, not healthy or short of room, and could not take over'
+        : 'no other voter is connected and healthy, so that nobody could take over'
     return new DbError('MEMBERS_BUSY', message)
   }
 
-  /** Voters that could take over, the most advanced first. */
-  #candidates(target: number | undefined): number[] {
+  /** Voters that could take over, those with room first, and then the most advanced. */
+  #candidates(target: HandOverTarget): number[] {
     const { raftId: self, log, heard } = this.#parts
     const { membership, peers } = log.status()
     const reports = heard()
     const applied = (raftId: number): number => reports.get(raftId)?.appliedIndex ?? 0
+    const isShort = (raftId: number): boolean => reports.get(raftId)?.isShortOfRoom === true
     return peers
       .filter(({ raftId, isConnected }) => {
-        const isMeant = target === undefined || raftId === target
+        const isMeant = typeof target !== 'number' || raftId === target
+        // As the best one of all it may lead without room: the others have none either.
+        const mayBe = target === undefined || !isShort(raftId)
+        const isHeard = target !== 'with-room' || reports.has(raftId)
         const isVoter = membership.voters.includes(raftId)
         const isHealthy = reports.get(raftId)?.isDiverged !== true
-        return raftId !== self && isMeant && isVoter && isConnected && isHealthy
+        if (raftId === self || !isMeant || !isVoter || !isConnected) return false
+        return isHealthy && mayBe && isHeard
       })
       .toSorted((a, b) => {
+        const byRoom = Number(isShort(a.raftId)) - Number(isShort(b.raftId))
+        if (byRoom !== 0) return byRoom
         const byLog = (b.matchIndex ?? 0) - (a.matchIndex ?? 0)
         return byLog === 0 ? applied(b.raftId) - applied(a.raftId) : byLog
       })

@@ -11,6 +11,7 @@ import { assert, must } from '../base/assert.ts'
 import type { DbError } from '../base/errors.ts'
 import type { Clock, Random } from '../base/ports.ts'
 import type { RequestResult, WriterMessage, WriterReply } from '../engine/engine.ts'
+import { takesRoom } from '../engine/request.ts'
 import type { ProposalNumber, ReplicatedLog, Role } from '../log/log.ts'
 import type { Answers } from './answering.ts'
 import type { Applier } from './applying.ts'
@@ -45,6 +46,8 @@ export interface LeadingParts {
   readonly isPaused: () => boolean
   /** Why nothing is written here at all, if so. */
   readonly refusal: () => DbError | undefined
+  /** Why nothing is written here that takes room on the disk, if so. */
+  readonly noRoom: () => DbError | undefined
   /** SQLite met something in this node's files that can't be. */
   readonly onCorrupt: (reason: string) => void
   /** Looks again at what the engine does next. */
@@ -101,7 +104,8 @@ export class Leading {
 
   /** Takes a write. Answered exactly once. */
   submit(body: Uint8Array, timeoutMs: number, done: WriteCallback): void {
-    const refused = this.#parts.refusal()
+    const noRoom = takesRoom(body) ? this.#parts.noRoom() : undefined
+    const refused = this.#parts.refusal() ?? noRoom
     if (refused !== undefined) return fail(done, refused)
     const deadlineMs = this.#parts.clock.monotonicMs() + timeoutMs
     const pending: Pending = { body, deadlineMs, isAlone: false, done }
@@ -125,6 +129,8 @@ export class Leading {
     const hasWork = this.#waiting.count > 0 || this.openTransactions > 0
     const refusal = hasWork ? this.#parts.refusal() : undefined
     if (refusal !== undefined) this.endWaiting(refusal)
+    const noRoom = this.#waiting.count > 0 ? this.#parts.noRoom() : undefined
+    if (noRoom !== undefined) this.#waiting.failThose(takesRoom, noRoom)
     const open = this.#open
     if (open?.state === 'replicating') endOverdue(open, now)
     const limitMs =

@@ -17,6 +17,7 @@ import { HandOver, type HandOverCallback } from './hand-over.ts'
 import { LeaderCalls } from './leader-calls.ts'
 import { Reads } from './reads.ts'
 import { Reports } from './reports.ts'
+import { Room } from './room.ts'
 import { SnapshotSource } from './snapshot-source.ts'
 import { type HealRequest, Snapshots } from './snapshots.ts'
 import { toCall, type TransactionCallback, type TransactionOperation } from './transaction-call.ts'
@@ -49,6 +50,8 @@ export interface ReplicaParts {
   readonly random: Random
   readonly logger: Logger
   readonly options: ReplicaOptions
+  /** What is free on the disk, as it was seen last; without it the disk is never short of room. */
+  readonly freeBytes?: () => number | undefined
   /** The members changed; also told once at the start. */
   readonly onMembership?: (membership: Membership) => void
   /** The node can't go on: its owner ends the process. */
@@ -65,6 +68,7 @@ export class Replica {
   readonly #snapshots: Snapshots
   readonly #disputes: Disputes
   readonly #handOver: HandOver
+  readonly #room: Room
   readonly #source: SnapshotSource
   readonly #applyLag = new ApplyLag()
   readonly #counters: ReplicaCounters = {
@@ -105,6 +109,8 @@ export class Replica {
         this.#isAdmissionPaused() ||
         this.#disputes.dispute !== undefined,
       refusal: () => this.#disputedError(),
+      // What comes during a hand-over is held and goes to the next leader.
+      noRoom: () => (this.#handOver.isHolding ? undefined : this.#room.refusal()),
       onOwnCommit: (index, sizeBytes) =>
         this.#applyLag.committed(index, sizeBytes, clock.monotonicMs()),
       onApplied: () => {
@@ -120,6 +126,7 @@ export class Replica {
       },
       onCorrupt: reason => this.#onCorrupt(reason),
       onGap: () => this.#snapshots.gap(),
+      onDiskFault: () => this.transferLeadership(),
       onFatal: parts.onFatal,
     })
     this.#reads = new Reads({
@@ -203,6 +210,14 @@ export class Replica {
       isDrained: () => this.#executor.isDrained,
       heard: () => this.#reports.heard,
       onResumed: () => this.#executor.sweep(),
+    })
+    this.#room = new Room({
+      clock,
+      logger,
+      minFreeBytes: options.minFreeBytes,
+      freeBytes: () => parts.freeBytes?.(),
+      isLeader: () => this.#isLeader,
+      handOver: (timeoutMs, done) => this.#handOver.begin('with-room', timeoutMs, done),
     })
   }
 
@@ -292,10 +307,18 @@ export class Replica {
     return this.#giveRefusal() === undefined ? this.#source.location(id) : undefined
   }
 
-  /** Hands leadership to another node, but to none that computed something else. */
+  /** Hands leadership to another node, best to one with room, to none that computed otherwise. */
   transferLeadership(): void {
     const { heard } = this.#reports
-    this.#parts.log.transferLeadership(raftId => heard.get(raftId)?.isDiverged !== true)
+    const isSound = (raftId: number): boolean => heard.get(raftId)?.isDiverged !== true
+    const hasRoom = (raftId: number): boolean =>
+      isSound(raftId) && heard.get(raftId)?.isShortOfRoom !== true
+    const { peers, voters } = this.#parts.log.status()
+    // One without room could do no more than pass it on, but is better than one that is wrong.
+    const isRoomAnywhere = peers.some(
+      ({ raftId, isConnected }) => isConnected && voters.includes(raftId) && hasRoom(raftId),
+    )
+    this.#parts.log.transferLeadership(isRoomAnywhere ? hasRoom : isSound)
   }
 
   /**
@@ -328,6 +351,8 @@ export class Replica {
       lagMs: this.#reports.lagMs(),
       quorumApplyLagMs: this.#applyLag.lagMs(this.#parts.clock.monotonicMs()),
       isAdmissionPaused: this.#isAdmissionPaused(),
+      freeBytes: this.#room.freeBytes,
+      isShortOfRoom: this.#room.isShort,
       openTransactions: executor.openTransactions,
       reports: this.#reports.heard,
       counters: { ...this.#counters },
@@ -407,6 +432,7 @@ export class Replica {
   }
 
   #report(): void {
+    this.#room.tick()
     if (this.#executor.isUnfitToLead) this.transferLeadership()
     this.#reports.send()
     this.#disputes.tick()
@@ -470,6 +496,7 @@ export class Replica {
       appliedIndex: this.#executor.appliedIndex,
       durableIndex: this.#executor.durableIndex,
       isDiverged: this.#executor.divergence !== undefined,
+      isShortOfRoom: this.#room.isShort,
       lastError: this.#executor.lastError,
     }
   }

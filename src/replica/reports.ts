@@ -12,7 +12,7 @@
  *             flags u8, appliedIndex, durableIndex, commitIndex, floor varint,
  *             confirmedAgoMs f64, lastError text
  *   life   => a number that this process drew; a stamp of an earlier life means nothing to it
- *   flags  => 1: sent by the leader of `term`; 2: diverged; 4: echo is present
+ *   flags  => 1: sent by the leader of `term`; 2: diverged; 4: echo is present; 8: short of room
  */
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
@@ -25,6 +25,7 @@ const REPORT_VERSION = 1
 const FLAG_LEADER = 1
 const FLAG_DIVERGED = 2
 const FLAG_ECHO = 4
+const FLAG_SHORT_OF_ROOM = 8
 const LAST_ERROR_LENGTH_MAX = 500
 
 interface Report extends MemberReport {
@@ -205,7 +206,8 @@ function encodeReport(report: Report): Uint8Array {
   writer.u8(
     (report.isLeader ? FLAG_LEADER : 0) |
       (report.isDiverged ? FLAG_DIVERGED : 0) |
-      (report.echoMs === undefined ? 0 : FLAG_ECHO),
+      (report.echoMs === undefined ? 0 : FLAG_ECHO) |
+      (report.isShortOfRoom ? FLAG_SHORT_OF_ROOM : 0),
   )
   writer.varint(report.appliedIndex)
   writer.varint(report.durableIndex)
@@ -234,6 +236,7 @@ function decodeReport(body: Uint8Array): Report {
     term,
     isLeader: (flags & FLAG_LEADER) !== 0,
     isDiverged: (flags & FLAG_DIVERGED) !== 0,
+    isShortOfRoom: (flags & FLAG_SHORT_OF_ROOM) !== 0,
     appliedIndex: reader.varint(),
     durableIndex: reader.varint(),
     commitIndex: reader.varint(),

@@ -39,6 +39,8 @@ export interface TransactionsParts {
   readonly nowMs: () => number
   readonly term: () => number
   readonly isPaused: () => boolean
+  /** Why nothing is written that takes room on the disk, if so. */
+  readonly noRoom: () => DbError | undefined
   /** Has the writer end the transaction of turn `number`, and what it logs replicated. */
   readonly commit: (commit: TransactionCommit, message: WriterMessage & { type: 'finish' }) => void
   /** Answers a commit of which nothing is logged, once a proof of leadership has come. */
@@ -94,6 +96,10 @@ export class Transactions {
       return done({ type: 'failed', error: askedToCommit() })
     }
     if (call.type === 'rollback') return this.#rollback(transaction, done)
+    const isWrite = call.type === 'execute' || (call.type === 'commit' && !transaction.isReadOnly)
+    const noRoom = isWrite && !transaction.isCommitting ? this.#parts.noRoom() : undefined
+    // It stays open: it may be rolled back, go on reading, or wait for room.
+    if (noRoom !== undefined) return done({ type: 'failed', error: noRoom })
     const now = this.#parts.clock.monotonicMs()
     const waiting: WaitingCall = {
       type: call.type,

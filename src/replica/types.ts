@@ -32,6 +32,8 @@ export interface ReplicaOptions {
   readonly maxApplyLagBytes: number
   /** While the log is smaller it keeps what members lack; then only what this node needs. */
   readonly maxLogBytes: number
+  /** With less free on its disk a node takes no writes as the leader; 0: it never looks. */
+  readonly minFreeBytes: number
   /** An interactive transaction that idles so long gives way to others that wait. */
   readonly transactionIdleMs: number
   /** One that does not idle gives way to others after this time. */
@@ -92,6 +94,8 @@ export interface MemberReport {
   readonly appliedIndex: number
   readonly durableIndex: number
   readonly isDiverged: boolean
+  /** Its disk has too little room for it to lead. */
+  readonly isShortOfRoom: boolean
   /** Its last local fault, empty if there was none. */
   readonly lastError: string
 }
@@ -135,6 +139,10 @@ export interface ReplicaStatus {
   readonly lagMs: number | undefined
   readonly quorumApplyLagMs: number
   readonly isAdmissionPaused: boolean
+  /** What is free on the disk; undefined if that is not known. */
+  readonly freeBytes: number | undefined
+  /** Too little is free: this node takes no writes as the leader. */
+  readonly isShortOfRoom: boolean
   /** Interactive transactions that are open here, on the leader. */
   readonly openTransactions: number
   readonly reports: ReadonlyMap<number, MemberReport>

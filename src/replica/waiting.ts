@@ -50,6 +50,16 @@ export class WaitingWrites {
     while ((this.#queue.peek()?.deadlineMs ?? Infinity) <= now) this.#queue.shift()
   }
 
+  /** Ends those that are meant; the others keep their order. */
+  failThose(isMeant: (body: Uint8Array) => boolean, error: DbError): void {
+    const others: Pending[] = []
+    for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+      if (isMeant(next.body)) end(next, error)
+      else others.push(next)
+    }
+    this.putBack(others)
+  }
+
   fail(error: DbError): void {
     for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
       end(next, error)

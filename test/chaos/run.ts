@@ -76,6 +76,8 @@ function drawOptions(random: SimRandom): string[] {
     // Small files, so that a short run goes through many of them; a small log makes snapshots.
     ...draw('segment-size-bytes', 65_536, 262_144),
     ...draw('log-fill-bytes', 0, 65_536),
+    // Their disks are small. Without a least a full one is met by the log and SQLite themselves.
+    ...draw('min-free-bytes', 0, 16_777_216),
     ...draw('max-log-bytes', 65_536, 262_144, 1_048_576, 'default'),
     ...draw('log-cache-bytes', 1_048_576, 'default'),
     ...draw('max-message-bytes', 1024, 'default'),

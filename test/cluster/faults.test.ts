@@ -213,7 +213,9 @@ test('a full disk stops the node with a reason, and nothing that was acknowledge
     spawnSync('umount', ['-l', data])
     rmSync(data, { recursive: true })
   })
-  const cluster = await LocalCluster.start({ nodes: 1, directory: data })
+  // Without a least it writes on until the disk is really full.
+  const options = ['--min-free-bytes', '0']
+  const cluster = await LocalCluster.start({ nodes: 1, directory: data, options })
   started.push(cluster)
   const [address = ''] = cluster.addresses
   await post(address, '/execute', CREATE)

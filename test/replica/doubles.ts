@@ -58,6 +58,7 @@ export const OPTIONS: ReplicaOptions = {
   maxApplyLagMs: 500,
   maxApplyLagBytes: 1 << 26,
   maxLogBytes: 1 << 30,
+  minFreeBytes: 0,
   transactionIdleMs: 5,
   transactionTurnMs: 50,
   transactionIdleTimeoutMs: 30_000,

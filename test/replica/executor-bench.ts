@@ -20,6 +20,7 @@ export class Bench {
   /** By request number: what it heard, at most once. */
   readonly heard = new Map<number, WriteOutcome>()
   refusal: DbError | undefined
+  noRoom: DbError | undefined
   readonly corrupt: string[] = []
 
   constructor(options: Partial<ReplicaOptions> = {}) {
@@ -47,6 +48,8 @@ export class Bench {
       },
       isPaused: () => this.isPaused,
       refusal: () => this.refusal,
+      noRoom: () => this.noRoom,
+      onDiskFault: () => this.log.transferLeadership(),
       onGap: () => {},
       onOwnCommit: () => {},
       onApplied: () => {},

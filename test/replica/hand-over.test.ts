@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { DbError } from '../../src/base/errors.ts'
 import type { LogStatus } from '../../src/log/log.ts'
-import { HandOver } from '../../src/replica/hand-over.ts'
+import { HandOver, type HandOverTarget } from '../../src/replica/hand-over.ts'
 import type { MemberReport } from '../../src/replica/types.ts'
 import { ManualClock, ManualLog } from './doubles.ts'
 
@@ -11,6 +11,7 @@ const REPORT: MemberReport = {
   appliedIndex: 10,
   durableIndex: 10,
   isDiverged: false,
+  isShortOfRoom: false,
   lastError: '',
 }
 
@@ -40,7 +41,7 @@ interface SetUp {
   readonly resumed: () => number
   isDrained: boolean
   reports: Map<number, MemberReport>
-  begin(target?: number): void
+  begin(target?: HandOverTarget): void
   loseLeadership(): void
 }
 
@@ -133,6 +134,30 @@ test('who diverged, is away, or only learns is not asked', () => {
   learner.isDrained = true
   learner.begin()
   assert.deepEqual(learner.log.offered, [2])
+})
+
+test('who is short of room is asked last, and not at all if it is room that is wanted', () => {
+  const state = setUp()
+  state.isDrained = true
+  state.log.matchIndexes = { 2: 99, 3: 1 }
+  state.reports.set(2, { ...REPORT, isShortOfRoom: true })
+  state.begin()
+  state.clock.pass(1010)
+  assert.deepEqual(state.log.offered, [3, 2])
+
+  const wanted = setUp()
+  wanted.isDrained = true
+  wanted.reports = new Map([[2, { ...REPORT, isShortOfRoom: true }]])
+  wanted.begin('with-room')
+  assert.equal(wanted.ends[0]?.code, 'MEMBERS_BUSY', 'of the other one nothing is known')
+  wanted.reports.set(3, REPORT)
+  wanted.begin('with-room')
+  assert.deepEqual(wanted.log.offered, [3])
+
+  const named = setUp()
+  named.reports.set(2, { ...REPORT, isShortOfRoom: true })
+  named.begin(2)
+  assert.match(named.ends[0]?.message ?? '', /short of room/)
 })
 
 test('if one does not take it the next one is asked, and a named one again', () => {

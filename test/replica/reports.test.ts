@@ -9,6 +9,7 @@ class Node {
   readonly log = new ManualLog()
   readonly reports: Reports
   applied = 0
+  isShortOfRoom = false
   matchIndexes: Record<number, number> = {}
 
   constructor(raftId: number, network: ManualNetwork, clock: ManualClock, life: number) {
@@ -40,6 +41,7 @@ class Node {
         appliedIndex: this.applied,
         durableIndex: 0,
         isDiverged: false,
+        isShortOfRoom: this.isShortOfRoom,
         lastError: 'none',
       }),
     })

@@ -37,7 +37,8 @@ class Log extends ManualLog {
 }
 
 function report(appliedIndex: number): MemberReport {
-  return { appliedIndex, durableIndex: 0, isDiverged: false, lastError: '' }
+  const isSound = { isDiverged: false, isShortOfRoom: false, lastError: '' }
+  return { appliedIndex, durableIndex: 0, ...isSound }
 }
 
 class Bench {

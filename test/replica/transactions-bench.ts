@@ -65,6 +65,7 @@ export class TransactionsBench implements Disposable {
   /** Whether the log commits at once what it is given. */
   commitsAtOnce = true
   refusal: DbError | undefined
+  noRoom: DbError | undefined
 
   /** A leader of term 2 with a database `d` and a table `t`, whose row 1 has a = 0. */
   constructor(options: Partial<ReplicaOptions> = {}) {
@@ -88,6 +89,8 @@ export class TransactionsBench implements Disposable {
       counters: this.counters,
       isPaused: () => this.isPaused,
       refusal: () => this.refusal,
+      noRoom: () => this.noRoom,
+      onDiskFault: () => {},
       onGap: () => {},
       onOwnCommit: () => {},
       onApplied: () => {},

@@ -1,6 +1,8 @@
 /** Interactive transactions on a leader: turns, leases, fates, and changes of role at every step. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { DbError } from '../../src/base/errors.ts'
+import { OPTIONS } from './doubles.ts'
 import { TransactionsBench } from './transactions-bench.ts'
 
 test('a transaction runs step by step, sees its own writes, and commits as one entry', () => {
@@ -509,4 +511,29 @@ test('a name that no node gave is none, and one that was not begun is not open',
   const commit = bench.call({ type: 'commit', transaction: foreign, id: undefined })
   bench.settle()
   assert.equal(commit.code, 'TRANSACTION_LOST')
+})
+
+test('without room on the disk a transaction neither writes nor commits, and waits for room', () => {
+  using bench = new TransactionsBench()
+  const [writing, reading] = [bench.begin(), bench.begin()]
+  writing.execute('UPDATE t SET a = 7')
+  bench.settle()
+  bench.noRoom = new DbError('DISK_FULL', 'the disk is nearly full')
+
+  assert.equal(writing.execute('UPDATE t SET a = 8').code, 'DISK_FULL')
+  const refused = writing.commit()
+  assert.equal(refused.code, 'DISK_FULL')
+  assert.equal(refused.error.fate, 'not-applied')
+  const read = reading.query('SELECT a FROM t')
+  bench.pass(OPTIONS.transactionTurnMs)
+  assert.deepEqual(read.rows, [[0n]])
+  const end = reading.commit()
+  bench.settle()
+  assert.equal(end.code, 'ok', 'it only read')
+
+  bench.noRoom = undefined
+  const commit = writing.commit()
+  bench.settle()
+  assert.equal(commit.code, 'ok')
+  assert.deepEqual(bench.rows('SELECT a FROM t'), [[7n]])
 })

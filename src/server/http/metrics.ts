@@ -80,6 +80,16 @@ export const STATUS_METRICS = {
     about: '1 while the leader takes no more writes because replicas lag.',
     read: status => Number(status.isAdmissionPaused),
   },
+  lockstep_free_bytes: {
+    type: 'gauge',
+    about: 'What is free on the disk of the data directory.',
+    read: status => status.freeBytes,
+  },
+  lockstep_is_short_of_room: {
+    type: 'gauge',
+    about: '1 while less is free than `--min-free-bytes`. Raise an alarm.',
+    read: status => Number(status.isShortOfRoom),
+  },
   lockstep_queued_requests: {
     type: 'gauge',
     about: 'Writes that wait for the writer.',

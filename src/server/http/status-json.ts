@@ -104,6 +104,8 @@ export function statusJson(
     forwardedRequests: status?.forwardedRequests ?? 0,
     heldRequests: status?.heldRequests ?? 0,
     isAdmissionPaused: status?.isAdmissionPaused ?? false,
+    freeBytes: status?.freeBytes ?? null,
+    isShortOfRoom: status?.isShortOfRoom ?? false,
     openTransactions: status?.openTransactions ?? 0,
     engine: status?.engine ?? 'opening',
     divergence: status?.divergence ?? null,
@@ -158,6 +160,7 @@ function memberStatuses(service: Service, status: ReplicaStatus): MemberStatus[]
       lagEntries: isLeader && matchIndex !== null ? Math.max(0, log.lastIndex - matchIndex) : null,
       appliedIndex: report?.appliedIndex ?? null,
       isDiverged: report?.isDiverged ?? false,
+      isShortOfRoom: report?.isShortOfRoom ?? false,
       lastError: report?.lastError || service.peerError(peer.raftId),
     }
   })
@@ -175,6 +178,7 @@ function memberStatuses(service: Service, status: ReplicaStatus): MemberStatus[]
     lagEntries: isLeader ? 0 : null,
     appliedIndex: status.appliedIndex,
     isDiverged: status.divergence !== undefined,
+    isShortOfRoom: status.isShortOfRoom,
     lastError: status.lastError,
   }
   return [self, ...others].sort((a, b) => a.raftId - b.raftId)

@@ -116,9 +116,20 @@ export const STATUS: ReplicaStatus = {
   lagMs: 0,
   quorumApplyLagMs: 2,
   isAdmissionPaused: false,
+  freeBytes: 5_000_000,
+  isShortOfRoom: false,
   openTransactions: 3,
   reports: new Map([
-    [2, { appliedIndex: 39, durableIndex: 20, isDiverged: false, lastError: 'the disk was slow' }],
+    [
+      2,
+      {
+        appliedIndex: 39,
+        durableIndex: 20,
+        isDiverged: false,
+        isShortOfRoom: false,
+        lastError: 'the disk was slow',
+      },
+    ],
   ]),
   counters: {
     batches: 5,
