@@ -6,6 +6,7 @@ import { CONSENSUS_MUTATIONS } from './mutations-consensus.ts'
 import { DISK_MUTATIONS } from './mutations-disk.ts'
 import { IDS_MUTATIONS } from './mutations-ids.ts'
 import { LOG_MUTATIONS } from './mutations-log.ts'
+import { RECOVERY_MUTATIONS } from './mutations-recovery.ts'
 import { TRANSACTION_MUTATIONS } from './mutations-transactions.ts'
 
 /** In the order of docs/internals/testing.md. */
@@ -346,4 +347,5 @@ export const MUTATIONS: readonly Mutation[] = [
   },
   ...IDS_MUTATIONS,
   ...DISK_MUTATIONS,
+  ...RECOVERY_MUTATIONS,
 ]

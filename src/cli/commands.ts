@@ -1,5 +1,6 @@
 /** The commands that make and run a node. */
 import { DbError } from '../base/errors.ts'
+import { SystemClock } from '../platform/clock.ts'
 import { createLogger, stderrDestination } from '../platform/logger.ts'
 import { SystemRandom } from '../platform/random.ts'
 import { DataLock } from './data-lock.ts'
@@ -73,6 +74,7 @@ async function run(
 export async function recoverNode(given: {
   readonly data: string
   readonly iKnowThatAcknowledgedWritesMayBeLost?: true
+  readonly althoughItsDataWereFoundWrong?: true
 }): Promise<void> {
   if (given.iKnowThatAcknowledgedWritesMayBeLost !== true) {
     throw new DbError(
@@ -85,7 +87,14 @@ export async function recoverNode(given: {
   const print = (line: string): void => {
     process.stdout.write(`${line}\n`)
   }
-  await recover({ directory: given.data, random: new SystemRandom(), ask: askNode, print })
+  await recover({
+    directory: given.data,
+    isPardoned: given.althoughItsDataWereFoundWrong === true,
+    random: new SystemRandom(),
+    clock: new SystemClock(),
+    ask: askNode,
+    print,
+  })
 }
 
 /** A whole number of the command line. Throws INVALID_REQUEST. */

@@ -54,7 +54,8 @@ const identity = z.discriminatedUnion('type', [
    * begins with, empty if it begins with a snapshot. `hasLog` is true once a log was made: from
    * then on a missing log is a loss, not a beginning. `isPromotionDue`: joined to become a voter,
    * and is none yet. `starts`: how often the node was started as a member; the others know an older
-   * copy of the directory by it.
+   * copy of the directory by it. `recovering`: it was decided that this node is the only voter of
+   * `historyId`, and the log may not say so yet; see recovery.ts.
    */
   z.strictObject({
     ...head,
@@ -66,6 +67,7 @@ const identity = z.discriminatedUnion('type', [
     hasLog: z.boolean(),
     isPromotionDue: z.boolean(),
     starts: z.int().min(0),
+    recovering: z.strictObject({ isPardoned: z.boolean() }).optional(),
   }),
   /** Was a member, and the others have proved that it is none any more. Serves nothing for ever. */
   z.strictObject({

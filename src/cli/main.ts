@@ -83,7 +83,12 @@ function addNodeCommands(program: Command, setExitCode: SetExitCode): void {
       '--i-know-that-acknowledged-writes-may-be-lost',
       'Needed, so that nobody does it unseen.',
     )
-    .action(async (given: { data: string; iKnowThatAcknowledgedWritesMayBeLost?: true }) => {
+    .option(
+      '--although-its-data-were-found-wrong',
+      'Recover a node of which a majority found that it computed something else: its data become ' +
+        'the truth.',
+    )
+    .action(async (given: RecoverFlags) => {
       const { recoverNode } = await import('./commands.ts')
       await recoverNode(given)
     })
@@ -220,6 +225,12 @@ function addMemberCommands(program: Command): void {
     .action((node: string | undefined, given: { nodes: string }) =>
       change({ action: 'transfer', ...(node !== undefined && { node }) }, given),
     )
+}
+
+interface RecoverFlags {
+  readonly data: string
+  readonly iKnowThatAcknowledgedWritesMayBeLost?: true
+  readonly althoughItsDataWereFoundWrong?: true
 }
 
 interface SqlFlags {

@@ -23,6 +23,7 @@ import type { IdentityOf } from './identity.ts'
 import { MemberChanges } from './member-changes.ts'
 import { MemberKeeper } from './member-keeper.ts'
 import type { NodeSettings } from './node-settings.ts'
+import { finishRecovery } from './recovery.ts'
 import { readRestored } from './restore.ts'
 import { SnapshotService } from './snapshot-service.ts'
 
@@ -56,10 +57,10 @@ const CAUGHT_UP_ENTRIES = 1000
 const CHANGE_TIMEOUT_MS = 5000
 
 /** Opens all that is on the disk and starts the replica. */
-export async function openNodeParts(options: NodePartsOptions): Promise<NodeParts> {
-  const { settings, identity, clock, random, logger } = options
+export async function openNodeParts(given: NodePartsOptions): Promise<NodeParts> {
+  const { settings, clock, random, logger } = given
   const { directory } = settings
-  const { groupId, raftId } = identity
+  const { groupId, raftId } = given.identity
   const group = `group-${groupId}`
   // Ends what an earlier life of this node left running before any file is opened.
   const engine = await ProcessEngine.open({
@@ -69,6 +70,8 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
     logger,
     pool: { readersMax: settings.maxReaders },
   })
+  const identity = await recovered(given)
+  const options = { ...given, identity }
   const transport = openTransport(options, by => keeper.removed(`says node ${by.nodeId}`))
   const peers = new Peers(transport, clock, groupId)
   const wal = openWal(options, `${group}/log`)
@@ -141,6 +144,18 @@ export async function openNodeParts(options: NodePartsOptions): Promise<NodePart
   replica.start()
   const snapshots = new SnapshotService(proof, replica, clock, random)
   return { transport, replica, engine, keeper, changes, snapshots, freeSpace }
+}
+
+/** A recovery that was decided and cut short is finished before the node is anything else. */
+async function recovered({
+  settings,
+  identity,
+  logger,
+}: NodePartsOptions): Promise<IdentityOf<'member'>> {
+  if (identity.recovering === undefined) return identity
+  const { historyId } = identity
+  logger.warn({ historyId }, 'finishing a recovery that was interrupted')
+  return (await finishRecovery({ directory: settings.directory }, identity)).identity
 }
 
 function openTransport(

@@ -3,50 +3,51 @@
  * node that is left the only voter of a new history of the cluster. What the lost ones alone had
  * acknowledged is gone, so nobody gets here by accident.
  */
-import { join } from 'node:path'
 import { DbError } from '../base/errors.ts'
 import type { Random } from '../base/ports.ts'
 import type { Member } from '../log/log.ts'
-import { makeOnlyVoter, type OnlyVoter } from '../log/only-voter.ts'
+import type { OnlyVoter } from '../log/only-voter.ts'
 import { parseAddress } from '../platform/address.ts'
-import { fastCrc32, RealDisk } from '../platform/disk.ts'
-import { Wal } from '../wal/wal.ts'
 import { DataLock } from './data-lock.ts'
-import { type IdentityOf, randomName, readIdentity, writeIdentity } from './identity.ts'
+import { type IdentityOf, randomName, readIdentity } from './identity.ts'
+import {
+  checkEngine,
+  checkLog,
+  type Lookout,
+  type OtherNode,
+  refuseIfAlive,
+} from './recover-checks.ts'
+import { decideRecovery, finishRecovery, type RecoveryPlace } from './recovery.ts'
 
-export interface RecoverOptions {
-  readonly directory: string
+export interface RecoverOptions extends RecoveryPlace, Lookout {
   readonly random: Random
-  /** Asks the other members, which should all be gone, whether somebody leads there. */
-  readonly ask: (address: string) => Promise<OtherNode | undefined>
-  readonly print: (line: string) => void
+  /** Its data count although a majority found them wrong. */
+  readonly isPardoned: boolean
 }
 
-/** What a member says that answers although it should be lost. */
-export interface OtherNode {
-  readonly nodeId: string
-  readonly clusterId: string
-  readonly leader: string | undefined
-  readonly lastIndex: number
-}
-
-/** Throws FORBIDDEN while the cluster still has a leader, WRONG_DATA if this is no member. */
+/**
+ * Throws, and has changed nothing then: FORBIDDEN while the cluster has or could have a leader, or
+ * has found the data of this node wrong; WRONG_DATA if this is no member or lacks data; CORRUPT.
+ */
 export async function recover(options: RecoverOptions): Promise<OnlyVoter> {
-  const { directory, random, print } = options
-  const identity = memberOf(directory)
+  const { directory, random, print, isPardoned } = options
+  memberOf(directory)
   const lock = DataLock.acquire(directory)
   try {
-    await refuseIfAlive(options, identity)
-    // The new history first: with it alone this node agrees with nobody, so that a crash between
-    // the two steps leaves a node that waits for this command to be repeated.
-    const historyId = randomName(random)
-    writeIdentity(directory, { ...identity, historyId })
-    const result = await rewriteLog(directory, identity)
-    const { index, members, nextRaftId } = result.after
-    const known = { index, members: [...members], nextRaftId }
-    writeIdentity(directory, { ...identity, historyId, known, isPromotionDue: false })
-    report(identity, historyId, result, print)
-    return result
+    const identity = memberOf(directory)
+    const decidedBefore = identity.recovering
+    const log = await checkLog(options, identity)
+    const isForgiven = isPardoned || decidedBefore?.isPardoned === true
+    await checkEngine(directory, identity, log, isForgiven)
+    if (decidedBefore === undefined) await refuseIfAlive(options, identity, log)
+    else print('A recovery of this node was interrupted before; it is finished now.')
+    const decided =
+      decidedBefore !== undefined && decidedBefore.isPardoned === isForgiven
+        ? identity
+        : decideRecovery(options, identity, { historyId: randomName(random), isPardoned })
+    const { identity: recovered, voter } = await finishRecovery(options, decided)
+    report(identity, recovered.historyId, voter, print)
+    return voter
   } finally {
     lock.release()
   }
@@ -61,53 +62,6 @@ function memberOf(directory: string): IdentityOf<'member'> {
   const what =
     identity.type === 'removed' ? 'was removed from its cluster' : 'has never been a member'
   throw new DbError('WRONG_DATA', `node ${identity.nodeId} ${what}: recover another one`)
-}
-
-async function refuseIfAlive(
-  { ask, print }: RecoverOptions,
-  identity: IdentityOf<'member'>,
-): Promise<void> {
-  const others = identity.known.members.filter(({ raftId }) => raftId !== identity.raftId)
-  const answers = await Promise.all(others.map(({ address }) => ask(address)))
-  for (const answer of answers) {
-    if (answer?.clusterId !== identity.clusterId) continue
-    if (answer.leader !== undefined) {
-      throw new DbError(
-        'FORBIDDEN',
-        `the cluster still has a leader: node ${answer.nodeId} follows ${answer.leader}. ` +
-          'Nothing has to be recovered; start this node, or remove it there',
-      )
-    }
-    print(
-      `WARNING: node ${answer.nodeId} answers. If its log reaches further than this one's ` +
-        `(its last entry is ${answer.lastIndex}), recover that one instead. Stop it in any case: ` +
-        'it belongs to the old history and can only join again with an empty directory.',
-    )
-  }
-}
-
-async function rewriteLog(directory: string, identity: IdentityOf<'member'>): Promise<OnlyVoter> {
-  const { clusterId, groupId, raftId } = identity
-  let fail: (error: DbError) => void = () => {}
-  const failed = new Promise<never>((_resolve, reject) => {
-    fail = reject
-  })
-  const wal = Wal.open({
-    disk: new RealDisk(directory),
-    directory: join(`group-${groupId}`, 'log'),
-    identity: { clusterId, groupId, raftId },
-    checksum: fastCrc32,
-    mustExist: true,
-    onFatal: error => fail(error),
-  })
-  const changed = new Promise<OnlyVoter>(resolve => {
-    makeOnlyVoter(wal, raftId, resolve)
-  })
-  const result = await Promise.race([changed, failed])
-  await new Promise<void>(resolve => {
-    wal.close(resolve)
-  })
-  return result
 }
 
 function report(
@@ -127,8 +81,7 @@ function report(
       : 'It knew all of them to be committed.',
   )
   print('Writes that others had acknowledged after that entry are lost.')
-  print(`History ${identity.historyId} ended, ${historyId} begins: tokens and sessions of clients`)
-  print('from before are refused.')
+  print(`History ${historyId} begins: tokens and sessions of clients from before are refused.`)
   if (gone.length > 0) {
     print(`Never start again on their directories: ${namesOf(gone)}. They are removed.`)
   }

@@ -33,13 +33,19 @@ import type { Wal } from '../wal/wal.ts'
 import type { Membership } from './log.ts'
 import { decodeBook, nextMembership } from './membership.ts'
 
-/** How far the log reached, and who belongs to the group from now on. */
-export interface OnlyVoter {
-  /** Last entry and its term, before anything was added. */
+/** How far a log reaches. */
+export interface LogEnd {
+  /** Last entry and its term. */
   readonly lastIndex: number
   readonly lastTerm: number
   /** As far as this member knew the log to be committed. */
   readonly commitIndex: number
+  /** Who belongs to the group by its last entry, committed or not. */
+  readonly membership: Membership
+}
+
+/** How far the log reached before anything was added, and who belongs to the group from now on. */
+export interface OnlyVoter extends Omit<LogEnd, 'membership'> {
   readonly before: Membership
   readonly after: Membership
 }
@@ -54,15 +60,21 @@ interface State {
   readonly membership: Membership
 }
 
-/** `done` is called when it is on disk. Throws if the log does not name this member. */
-export function makeOnlyVoter(wal: Wal, raftId: number, done: (result: OnlyVoter) => void): void {
-  const { hardState } = wal.initialState()
+/** Changes nothing. */
+export function readLogEnd(wal: Wal): LogEnd {
   const lastIndex = wal.lastIndex()
   const lastTerm = wal.term(lastIndex)
   assert(typeof lastTerm === 'number', `the term of entry ${lastIndex} is ${lastTerm}`)
+  const { commit: commitIndex } = wal.initialState().hardState
+  return { lastIndex, lastTerm, commitIndex, membership: membersAtEnd(wal).membership }
+}
+
+/** `done` is called when it is on disk. Throws if the log does not name this member. */
+export function makeOnlyVoter(wal: Wal, raftId: number, done: (result: OnlyVoter) => void): void {
+  const { lastIndex, lastTerm, commitIndex } = readLogEnd(wal)
   let state = membersAtEnd(wal)
   const before = state.membership
-  const term = Math.max(hardState.term, lastTerm) + 1
+  const term = Math.max(wal.initialState().hardState.term, lastTerm) + 1
   const entries: Entry[] = []
   for (let change = nextChange(state, raftId); change; change = nextChange(state, raftId)) {
     const index = lastIndex + entries.length + 1
@@ -70,7 +82,6 @@ export function makeOnlyVoter(wal: Wal, raftId: number, done: (result: OnlyVoter
     state = after(state, index, change)
   }
   const commit = lastIndex + entries.length
-  const { commit: commitIndex } = hardState
   wal.append({ entries, hardState: { term, vote: NO_ID, commit } }, () =>
     done({ lastIndex, lastTerm, commitIndex, before, after: state.membership }),
   )

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { decideRecovery } from '../../src/cli/recovery.ts'
+import { memberIn, tellEngine } from '../cli/recover-kit.ts'
 import { lockstep, post, rolesOf, startCluster, until } from './kit.ts'
 import {
   COUNT,
@@ -83,6 +85,38 @@ test('with two of three nodes lost the third goes on alone and takes new ones in
     assert.equal((await post(n4.address, '/execute', insert(22))).status, 200)
     assert.deepEqual(await countAt(n5.address, 'linearizable'), [22])
   })
+})
+
+test('a recovery that was cut short after its decision is finished by the start of the node', async t => {
+  const cluster = await startCluster(t)
+  const { leader, leaderId } = await rolesOf(cluster)
+  await post(leader, '/execute', CREATE)
+  await post(leader, '/execute', TABLE)
+  assert.equal((await post(leader, '/execute', insert(1))).status, 200)
+  const [left, ...lost] = cluster.nodes.toSorted(({ nodeId }) => (nodeId === leaderId ? -1 : 1))
+  assert(left !== undefined)
+  for (const { nodeId } of cluster.nodes) await cluster.kill(nodeId)
+  // Data that were found wrong count by the operator's word, and no other.
+  const wrong = { index: 3, database: 'app', sql: 'X', expected: '1', actual: '2', digest: 'ab' }
+  tellEngine(left.directory, { type: 'condemn', divergence: wrong })
+  const refused = await lockstep(['recover', '--data', left.directory, SURE])
+  assert.equal(refused.code, 1)
+  assert.match(refused.output, /--although-its-data-were-found-wrong/)
+  const identity = memberIn(left.directory)
+  const { historyId } = identity
+  decideRecovery({ directory: left.directory }, identity, { historyId: 'new', isPardoned: true })
+
+  cluster.restart(left.nodeId)
+
+  await untilRoles(left.address, `${left.nodeId} voter`)
+  for (const { nodeId } of lost) cluster.forget(nodeId)
+  await until(
+    () => countAt(left.address, 'linearizable'),
+    row => Array.isArray(row) && row[0] === 1,
+  )
+  const after = memberIn(left.directory)
+  assert.deepEqual([after.historyId, after.recovering], ['new', undefined])
+  assert.notEqual(after.historyId, historyId)
 })
 
 /** In whatever order they came. */

@@ -66,6 +66,11 @@ export class Verdicts {
   copied(index: number): void {
     this.#setNote(COPIED, String(index))
     this.#copiedIndex = index
+    this.pardon()
+  }
+
+  /** These files count as right after all. */
+  pardon(): void {
     this.#durably('DELETE FROM lockstep_note WHERE name = ?', CONDEMNED)
     this.#condemned = undefined
   }
