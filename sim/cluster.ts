@@ -280,6 +280,8 @@ export class Cluster implements NodeSurroundings {
     const { membership } = must(leaders[0]).log.status()
     if (membership.votersOutgoing.length > 0) return false
     return this.#memberNodes().every(node => {
+      // A machine that was added this moment is switched on a little later.
+      if (!node.isRunning) return false
       const { appliedIndex, divergence, snapshot } = node.replica.status()
       const isComplete = node.view.lastIndex() === last && appliedIndex === last
       return isComplete && divergence === undefined && snapshot.step === 'none'
