@@ -1,5 +1,5 @@
 /**
- * `npm run bench`: three nodes of three processes each and one load generator, all on this machine,
+ * `npm run bench` (with `--peers`: bench/peers/main.ts): three nodes of three processes each and one load generator, all on this machine,
  * flush at commit on. One HTTP request is one insert; nothing is batched in the client. Figures are
  * of this run on this machine; compare ratios, not absolutes.
  */
@@ -14,6 +14,7 @@ import { must } from '../src/base/assert.ts'
 import { LocalCluster } from '../src/cli/local-cluster.ts'
 import { createClient } from '../src/client/client.ts'
 import type { Measured, Plan } from './generator.ts'
+import { comparePeers } from './peers/main.ts'
 import { usageOf } from './processes.ts'
 
 interface BenchOptions {
@@ -43,6 +44,7 @@ async function main(): Promise<void> {
     .option('--nodes <count>', 'how many nodes', '3')
     .option('--only <text>', 'only workloads whose name holds this text')
     .option('--json', 'print JSON instead of a table')
+    .option('--peers', 'compare with other databases; has options of its own: --peers --help')
     .parse()
     .opts<BenchOptions>()
   mkdirSync('.lockstep', { recursive: true })
@@ -221,4 +223,4 @@ function machine(): Record<string, unknown> {
   }
 }
 
-await main()
+await (process.argv.includes('--peers') ? comparePeers() : main())

@@ -1,4 +1,4 @@
-/** CPU and memory of a process and its children, from /proc (Linux only: elsewhere all is 0). */
+/** What processes and their children have used, from /proc (Linux only: elsewhere all is 0). */
 import { readdirSync, readFileSync } from 'node:fs'
 
 const TICKS_PER_SECOND = 100
@@ -7,15 +7,25 @@ const PAGE_SIZE_BYTES = 4096
 export interface Usage {
   readonly cpuMicros: number
   readonly memoryBytes: number
+  /** Written to disks: what the kernel was given to store, not what `write` was called with. */
+  readonly writtenBytes: number
 }
 
-interface Stat extends Usage {
+export interface Stat {
   readonly pid: number
   readonly parent: number
+  /** Of this process and of those of its children that have ended. */
+  readonly cpuMicros: number
+  readonly memoryBytes: number
 }
 
 /** Sums over the processes `roots` and all their descendants. */
 export function usageOf(roots: readonly number[]): Usage {
+  return sum(familyOf(roots))
+}
+
+/** The processes `roots` and all their descendants, as far as they run. */
+export function familyOf(roots: readonly number[]): number[] {
   const all = readAll()
   const family = new Set(roots)
   // Children have been listed in any order: repeat until no new member is found.
@@ -23,18 +33,41 @@ export function usageOf(roots: readonly number[]): Usage {
     size = family.size
     for (const { pid, parent } of all) if (family.has(parent)) family.add(pid)
   }
-  let cpuMicros = 0
-  let memoryBytes = 0
-  for (const stat of all) {
-    if (!family.has(stat.pid)) continue
+  return all.map(({ pid }) => pid).filter(pid => family.has(pid))
+}
+
+/** Sums over just these processes; cheaper than looking for their children each time. */
+export function sum(pids: readonly number[]): Usage {
+  let [cpuMicros, memoryBytes, writtenBytes] = [0, 0, 0]
+  for (const pid of pids) {
+    const stat = readStat(pid)
+    if (stat === undefined) continue
     cpuMicros += stat.cpuMicros
     memoryBytes += stat.memoryBytes
+    writtenBytes += parseWrittenBytes(read(`/proc/${pid}/io`) ?? '')
   }
-  return { cpuMicros, memoryBytes }
+  return { cpuMicros, memoryBytes, writtenBytes }
+}
+
+/** One line of /proc/PID/stat. */
+export function parseStat(text: string): Stat {
+  // The second field is the command in parentheses and may hold anything.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  const ticks = [11, 12, 13, 14].reduce((total, at) => total + Number(fields[at]), 0)
+  return {
+    pid: Number.parseInt(text, 10),
+    parent: Number(fields[1]),
+    cpuMicros: (ticks / TICKS_PER_SECOND) * 1e6,
+    memoryBytes: Number(fields[21]) * PAGE_SIZE_BYTES,
+  }
+}
+
+/** `write_bytes` of /proc/PID/io; 0 if it isn't there, as in a file that may not be read. */
+export function parseWrittenBytes(text: string): number {
+  return Number(/^write_bytes: (\d+)$/m.exec(text)?.[1] ?? 0)
 }
 
 function readAll(): Stat[] {
-  const stats: Stat[] = []
   let names: string[]
   try {
     names = readdirSync('/proc').filter(name => /^\d+$/.test(name))
@@ -42,23 +75,20 @@ function readAll(): Stat[] {
     // Not Linux.
     return []
   }
-  for (const name of names) {
-    let text: string
-    try {
-      text = readFileSync(`/proc/${name}/stat`, 'utf8')
-    } catch {
-      // It ended meanwhile.
-      continue
-    }
-    // The second field is the command in parentheses and may hold anything.
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
-    const ticks = Number(fields[11]) + Number(fields[12])
-    stats.push({
-      pid: Number(name),
-      parent: Number(fields[1]),
-      cpuMicros: (ticks / TICKS_PER_SECOND) * 1e6,
-      memoryBytes: Number(fields[21]) * PAGE_SIZE_BYTES,
-    })
+  return names.map(name => readStat(Number(name))).filter(stat => stat !== undefined)
+}
+
+/** Undefined once it has ended. */
+function readStat(pid: number): Stat | undefined {
+  const text = read(`/proc/${pid}/stat`)
+  return text === undefined ? undefined : parseStat(text)
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    // It ended meanwhile, or belongs to somebody else.
+    return undefined
   }
-  return stats
 }

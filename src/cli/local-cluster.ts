@@ -265,7 +265,8 @@ async function leaderOf(node: LocalNode): Promise<string | undefined> {
   }
 }
 
-async function freePorts(count: number): Promise<number[]> {
+/** Ports of this machine on which nobody listens now. */
+export async function freePorts(count: number): Promise<number[]> {
   const ports: number[] = []
   while (ports.length < count) {
     const port = PORT_MIN + Math.floor(Math.random() * (PORT_MAX - PORT_MIN))

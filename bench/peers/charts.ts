@@ -1,0 +1,150 @@
+/** Pictures of a comparison, as SVG without a browser. */
+import { BarChart, LineChart } from 'echarts/charts'
+import { GridComponent, LegendComponent, TitleComponent } from 'echarts/components'
+import { init, use } from 'echarts/core'
+import { SVGRenderer } from 'echarts/renderers'
+import { summarise } from './results.ts'
+import type { Comparison, Summary } from './results.ts'
+import { titleOf } from './report.ts'
+
+use([BarChart, LineChart, GridComponent, LegendComponent, TitleComponent, SVGRenderer])
+
+const WIDTH = 860
+const HEIGHT = 460
+const FONT = { fontFamily: 'sans-serif', fontSize: 13 }
+/** Writes that can be set beside each other; etcd has no SQL and stores bytes instead. */
+const INSERTS = ['insert', 'put-200']
+
+export interface Picture {
+  readonly name: string
+  readonly title: string
+  readonly svg: string
+}
+
+/** Only those for which there are figures. */
+export function pictures(comparison: Comparison): Picture[] {
+  const all = summarise(comparison.results)
+  const inserts = all.filter(({ workload }) => INSERTS.includes(workload))
+  const updates = all.filter(({ workload }) => workload === 'update')
+  const most = busiest(inserts)
+  const atMost = inserts.filter(({ connections }) => connections === most)
+  const reads = all.filter(({ workload }) => workload === 'point-read')
+  const readers = busiest(reads)
+  const lines = { comparison, unit: 'operations/s' }
+  const made = [
+    throughput({ ...lines, name: 'inserts', title: 'Durable inserts by connections' }, inserts),
+    throughput({ ...lines, name: 'updates', title: 'Durable updates by connections' }, updates),
+    latencies(comparison, `Latency of durable inserts at ${most} connections`, atMost),
+    bars(
+      {
+        comparison,
+        unit: 'µs of CPU an operation, all server processes',
+        name: 'cpu',
+        title: `CPU of a durable insert at ${most} connections`,
+      },
+      atMost,
+      row => row.serverCpuMicros,
+    ),
+    bars(
+      { ...lines, name: 'reads', title: `Reads of one row at ${readers} connections` },
+      reads.filter(({ connections }) => connections === readers),
+      row => row.operationsPerSecond,
+    ),
+  ]
+  return made.filter(picture => picture !== undefined)
+}
+
+interface About {
+  readonly comparison: Comparison
+  readonly name: string
+  readonly title: string
+  readonly unit: string
+}
+
+/** 64 if it was measured: what most figures are compared at; else the most. */
+function busiest(rows: readonly Summary[]): number {
+  const counts = rows.map(({ connections }) => connections)
+  return counts.includes(64) ? 64 : Math.max(0, ...counts)
+}
+
+function throughput(about: About, rows: readonly Summary[]): Picture | undefined {
+  const connections = [...new Set(rows.map(row => row.connections))].sort((a, b) => a - b)
+  if (connections.length < 2) return undefined
+  const series = [...Map.groupBy(rows, row => labelOf(about.comparison, row))].map(
+    ([name, own]) => ({
+      type: 'line',
+      name,
+      symbolSize: 7,
+      data: connections.map(
+        count => own.find(row => row.connections === count)?.operationsPerSecond ?? null,
+      ),
+    }),
+  )
+  return draw(about, {
+    xAxis: { type: 'category', name: 'connections', data: connections.map(String) },
+    yAxis: { type: 'value', name: about.unit },
+    series,
+  })
+}
+
+function latencies(
+  comparison: Comparison,
+  title: string,
+  rows: readonly Summary[],
+): Picture | undefined {
+  if (rows.length === 0) return undefined
+  const about = { comparison, name: 'latencies', title, unit: 'ms' }
+  const series = rows.map(row => ({
+    type: 'bar',
+    name: labelOf(comparison, row),
+    data: [row.p50Ms, row.p99Ms, row.p999Ms].map(ms => Number(ms.toFixed(2))),
+  }))
+  return draw(about, {
+    xAxis: { type: 'category', data: ['p50', 'p99', 'p99.9'] },
+    yAxis: { type: 'log', name: about.unit, min: 0.1 },
+    series,
+  })
+}
+
+function bars(
+  about: About,
+  rows: readonly Summary[],
+  figure: (row: Summary) => number,
+): Picture | undefined {
+  if (rows.length === 0) return undefined
+  const sorted = rows.toSorted((a, b) => figure(a) - figure(b))
+  return draw(about, {
+    grid: { left: 260, right: 60, top: 60, bottom: 50 },
+    legend: undefined,
+    xAxis: { type: 'value', name: about.unit, nameLocation: 'middle', nameGap: 30 },
+    yAxis: { type: 'category', data: sorted.map(row => labelOf(about.comparison, row)) },
+    series: [
+      {
+        type: 'bar',
+        data: sorted.map(row => Math.round(figure(row))),
+        label: { show: true, position: 'right' },
+      },
+    ],
+  })
+}
+
+function labelOf(comparison: Comparison, { system, level, workload }: Summary): string {
+  const title = titleOf(comparison, system, level)
+  return workload.startsWith('put') ? `${title} (bare put)` : title
+}
+
+function draw({ name, title }: About, option: object): Picture {
+  const chart = init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height: HEIGHT })
+  chart.setOption({
+    animation: false,
+    backgroundColor: '#fff',
+    textStyle: FONT,
+    title: { text: title, left: 'center', textStyle: { ...FONT, fontSize: 15 } },
+    legend: { bottom: 0 },
+    grid: { left: 80, right: 60, top: 60, bottom: 90 },
+    ...option,
+  })
+  const svg = chart.renderToSVGString()
+  chart.dispose()
+  return { name, title, svg }
+}

@@ -1,0 +1,170 @@
+/**
+ * `npm run bench -- --peers`: Lockstep beside other databases, each started, loaded, checked and ended
+ * on this machine, in rounds. What is not installed is installed if it can be, or named and left out.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { cpus, release, totalmem } from 'node:os'
+import { Command } from 'commander'
+import { count, print } from './report.ts'
+import type { Comparison, Result, SystemFacts } from './results.ts'
+import { runSystem } from './runner.ts'
+import type { RunOptions } from './runner.ts'
+import type { System } from './system.ts'
+import { ETCD } from './systems/etcd.ts'
+import { LOCKSTEP } from './systems/lockstep.ts'
+import { RQLITE } from './systems/rqlite.ts'
+import { SQLITE } from './systems/sqlite.ts'
+import { WORKLOADS, casesOf, interleave } from './workloads.ts'
+import type { Choice } from './workloads.ts'
+
+const SYSTEMS: readonly System[] = [LOCKSTEP, RQLITE, ETCD, SQLITE]
+
+interface Options {
+  readonly systems?: string
+  readonly workloads?: string
+  readonly connections?: string
+  readonly seconds: string
+  readonly warmUp: string
+  readonly repetitions: string
+  readonly out: string
+  readonly install: boolean
+  readonly docs?: boolean
+  readonly from?: string
+}
+
+/** Ends with exit code 1 if a database has lost a write, or none could be measured. */
+export async function comparePeers(): Promise<void> {
+  const options = parse()
+  const comparison =
+    options.from === undefined
+      ? await measure(options)
+      : (JSON.parse(readFileSync(options.from, 'utf8')) as Comparison)
+  if (options.from === undefined) {
+    writeFileSync(options.out, `${JSON.stringify(comparison, undefined, 2)}\n`)
+    console.log(`written: ${options.out}`)
+  }
+  print(comparison)
+  if (options.docs === true) {
+    // Takes a library for charts with it, which nothing else needs.
+    const { writeDocument } = await import('./document.ts')
+    writeDocument(comparison)
+  }
+  const isRight = comparison.verdicts.every(verdict => verdict.isRight)
+  if (!isRight || comparison.results.length === 0) process.exitCode = 1
+}
+
+function parse(): Options {
+  const names = (all: readonly { name: string }[]): string => all.map(({ name }) => name).join()
+  return new Command('npm run bench --')
+    .requiredOption('--peers', 'compare with other databases')
+    .option('--systems <names>', `of ${names(SYSTEMS)}; all if absent`)
+    .option('--workloads <names>', `of ${names(WORKLOADS)}; all if absent`)
+    .option('--connections <counts>', 'instead of those of each workload, such as 1,64')
+    .option('--seconds <count>', 'how long each case is measured', '3')
+    .option('--warm-up <seconds>', 'how long each case runs before that', '1')
+    .option('--repetitions <count>', 'rounds over all systems', '3')
+    .option('--out <file>', 'for the results, as JSON', '.lockstep/peers.json')
+    .option('--no-install', 'install nothing: what is missing is left out')
+    .option('--docs', 'write docs/performance.md and its pictures')
+    .option('--from <file>', 'measure nothing, take the results of a file')
+    .parse()
+    .opts<Options>()
+}
+
+async function measure(options: Options): Promise<Comparison> {
+  const names = list(options.systems)
+  const unknown = [
+    ...(names ?? []).filter(name => SYSTEMS.every(system => system.name !== name)),
+    ...(list(options.workloads) ?? []).filter(name => WORKLOADS.every(one => one.name !== name)),
+  ]
+  if (unknown.length > 0) throw new Error(`unknown: ${unknown.join(', ')}`)
+  const missing: Comparison['missing'][number][] = []
+  const found: System[] = []
+  for (const system of SYSTEMS.filter(({ name }) => names?.includes(name) ?? true)) {
+    const reason = await system.find(options.install)
+    if (reason === undefined) found.push(system)
+    else missing.push({ system: system.title, reason })
+  }
+  for (const { system, reason } of missing) console.error(`left out: ${system}: ${reason}`)
+  const stop = new AbortController()
+  const onSignal = (): void => stop.abort(new Error('stopped'))
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, onSignal)
+  const run = await runAll(found, options, stop.signal).catch((error: unknown) => {
+    if (!stop.signal.aborted) throw error
+    console.error('stopped: all servers have ended and their data are removed')
+    return process.exit(130)
+  })
+  return {
+    date: new Date().toISOString(),
+    machine: machine(),
+    seconds: Number(options.seconds),
+    warmUpSeconds: Number(options.warmUp),
+    repetitions: Number(options.repetitions),
+    ...run,
+    missing: [...missing, ...run.missing],
+  }
+}
+
+async function runAll(
+  systems: readonly System[],
+  options: Options,
+  signal: AbortSignal,
+): Promise<Pick<Comparison, 'systems' | 'missing' | 'results' | 'verdicts'>> {
+  const choice: Choice = {
+    workloads: list(options.workloads),
+    connections: list(options.connections)?.map(Number),
+  }
+  const facts = new Map<string, SystemFacts>()
+  const results: Result[] = []
+  const missing: Comparison['missing'][number][] = []
+  const verdicts: Comparison['verdicts'][number][] = []
+  const runOptions: RunOptions = {
+    seconds: Number(options.seconds),
+    warmUpSeconds: Number(options.warmUp),
+    signal,
+    onResult: progress,
+  }
+  const measurable = systems.filter(({ abilities }) => casesOf(abilities, choice).length > 0)
+  const rounds = interleave(measurable, Number(options.repetitions))
+  for (const [at, system] of rounds.entries()) {
+    const { name, title, nodes, acknowledged, settings, abilities } = system
+    const repetition = 1 + Math.floor(at / measurable.length)
+    try {
+      const run = await runSystem(system, casesOf(abilities, choice), repetition, runOptions)
+      results.push(...run.results)
+      verdicts.push({ system: name, repetition, ...run.verdict })
+      facts.set(name, { name, title, nodes, version: run.version, acknowledged, settings })
+    } catch (error) {
+      if (signal.aborted) throw error
+      const reason = error instanceof Error ? error.message : String(error)
+      console.error(`${title}, round ${repetition}: ${reason}`)
+      missing.push({ system: `${title}, round ${repetition}`, reason })
+    }
+  }
+  return { systems: [...facts.values()], missing, results, verdicts }
+}
+
+function progress(result: Result): void {
+  const { system, workload, level, connections, repetition } = result
+  const name = level === '' ? workload : `${workload} (${level})`
+  console.error(
+    `round ${repetition}, ${system}, ${name} at ${connections}: ` +
+      `${count(result.operationsPerSecond)}/s, p50 ${result.p50Ms.toFixed(2)} ms, ` +
+      `${count(result.serverCpuMicros)} µs${result.errors > 0 ? `, ${result.errors} errors` : ''}`,
+  )
+}
+
+function list(text: string | undefined): string[] | undefined {
+  return text?.split(',').map(name => name.trim())
+}
+
+function machine(): Record<string, string | number> {
+  const all = cpus()
+  return {
+    cpus: all.length,
+    model: all[0]?.model.trim() ?? 'unknown',
+    memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
+    kernel: release(),
+    node: process.version,
+  }
+}
