@@ -1,7 +1,8 @@
 /**
  * The nodes of a fault run: real processes with real files, started again by their supervisor when
  * they end, each in its place in a network that can be disturbed, on a disk of its own that can
- * be filled where that is possible, and with a wall clock that can be moved.
+ * be filled where that is possible, with a wall clock that can be moved and an engine that can be
+ * made to compute something else.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
@@ -14,19 +15,23 @@ import {
   readFileSync,
   rmSync,
   statfsSync,
-  writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { must } from '../../src/base/assert.ts'
 import { programPath } from '../../src/cli/program.ts'
 import type { NodesResponse, StatusResponse } from '../../src/protocol/http-api.ts'
+import { writeFaults } from '../cluster/faulty-nodes.ts'
+import type { Fault } from '../cluster/faulty-nodes.ts'
 import type { ChaosNetwork, Place } from './network.ts'
+import type { WallClocks } from './wall-clocks.ts'
 
 export interface ChaosNodesOptions {
   readonly nodes: number
   readonly directory: string
   readonly network: ChaosNetwork
+  readonly clocks: WallClocks
   /** For `lockstep start`, all nodes alike. */
   readonly options: readonly string[]
 }
@@ -52,9 +57,9 @@ interface Running extends ChaosNode {
   /** Whether its files are on a small file system of their own. */
   readonly isMounted: boolean
   process: ChildProcess | undefined
-  /** Addresses of members that let it in, if it came later. */
-  readonly joins: readonly string[] | undefined
-  /** Whether it was removed from the cluster. */
+  /** How it became a member, if it came later. */
+  readonly joining: Joining | undefined
+  /** Whether it was removed from the cluster, or lost its disk and can't come back. */
   isRetired: boolean
   /** Whether the supervisor starts it again when it ends. */
   isWanted: boolean
@@ -62,6 +67,19 @@ interface Running extends ChaosNode {
   hadFullDisk: boolean
 }
 
+interface Joining {
+  /** Addresses of members that let it in. */
+  readonly through: readonly string[]
+  readonly isLearner: boolean
+}
+
+/** What came of a start that was to be refused. */
+export interface Refusal {
+  readonly code: number | null
+  readonly output: string
+}
+
+const FAULT_HOOK = fileURLToPath(new URL('../cluster/fault-hook.ts', import.meta.url))
 const DISK_BYTES = 192 << 20
 const RESTART_MS = 500
 const ASK_MS_MAX = 1500
@@ -108,15 +126,43 @@ export class ChaosNodes {
     return this.nodes.map(({ nodeId }) => nodeId)
   }
 
+  /** How many there were in the beginning. */
+  get founders(): number {
+    return this.#options.nodes
+  }
+
+  find(nodeId: string): ChaosNode {
+    return this.#node(nodeId)
+  }
+
   get addresses(): string[] {
     return this.nodes.map(({ address }) => address)
   }
 
   /** Starts a node with an empty disk that joins the others; tells its id. */
-  async join(): Promise<string> {
-    const { nodeId } = await this.#place(this.addresses)
+  async join({ isLearner = false } = {}): Promise<string> {
+    const { nodeId } = await this.#place({ through: this.addresses, isLearner })
     this.start(nodeId)
     return nodeId
+  }
+
+  /**
+   * Ends a node, takes all that is on its disk, and tries to start it again as if nothing had
+   * happened. What came of that; undefined if it had not ended by itself in that time.
+   */
+  async loseDisk(nodeId: string, timeoutMs: number): Promise<Refusal | undefined> {
+    const node = this.#node(nodeId)
+    await this.kill(nodeId)
+    rmSync(node.directory, { recursive: true, force: true })
+    const [program = '', ...args] = this.#commandOf(node)
+    const child = this.#launch(node, program, args)
+    let output = ''
+    child.stderr?.on('data', chunk => (output += String(chunk)))
+    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
+    const [code, signal] = (await once(child, 'close')) as [number | null, string | null]
+    clearTimeout(timer)
+    rmSync(node.directory, { recursive: true, force: true })
+    return signal === null ? { code, output } : undefined
   }
 
   /** Ends a node for good that was removed from the cluster. */
@@ -145,6 +191,8 @@ export class ChaosNodes {
   /** Starts a node, and again whenever it ends by itself, until it is killed. */
   start(nodeId: string): void {
     const node = this.#node(nodeId)
+    // Who ends a fault need not know what others have done to the node meanwhile.
+    if (node.isRetired) return
     node.isWanted = true
     if (node.process === undefined && !this.#isStopping) this.#spawn(node)
   }
@@ -178,7 +226,12 @@ export class ChaosNodes {
 
   /** Moves the wall clock of a node away from the right time. */
   setClock(nodeId: string, offsetMs: number): void {
-    writeFileSync(this.#node(nodeId).clockFile, String(offsetMs))
+    this.#options.clocks.set(this.#node(nodeId).clockFile, offsetMs)
+  }
+
+  /** Makes the SQL or the disk of a node go wrong in this way, and in no other. */
+  setFaults(nodeId: string, faults: readonly Fault[]): void {
+    writeFaults(this.#options.directory, nodeId, faults)
   }
 
   async status(nodeId: string): Promise<StatusResponse | undefined> {
@@ -194,6 +247,16 @@ export class ChaosNodes {
       if (leader !== undefined) votes.set(leader, (votes.get(leader) ?? 0) + 1)
     }
     return [...votes].sort((left, right) => right[1] - left[1])[0]?.[0]
+  }
+
+  /** Waits until a node serves; false if it does not in that time, or has gone for good. */
+  async isReady(nodeId: string, timeoutMs: number): Promise<boolean> {
+    const deadlineMs = performance.now() + timeoutMs
+    while (performance.now() < deadlineMs && !this.#node(nodeId).isRetired) {
+      if ((await this.status(nodeId))?.state === 'ready') return true
+      await pause(50)
+    }
+    return false
   }
 
   /** Waits until all nodes are ready under one leader. */
@@ -232,7 +295,7 @@ export class ChaosNodes {
     }
   }
 
-  async #place(joins: readonly string[] | undefined): Promise<Running> {
+  async #place(joining: Joining | undefined): Promise<Running> {
     const nodeId = `n${this.#nodes.length + 1}`
     const root = join(this.#options.directory, nodeId)
     mkdirSync(root, { recursive: true })
@@ -246,39 +309,54 @@ export class ChaosNodes {
       place,
       clockFile: join(this.#options.directory, `${nodeId}.clock`),
       isMounted: mount.status === 0,
-      joins,
+      joining,
       isRetired: false,
       process: undefined,
       isWanted: false,
       hadFullDisk: false,
     }
     this.#nodes.push(node)
+    this.setClock(nodeId, 0)
     return node
   }
 
-  #spawn(node: Running): void {
-    const { nodeId, place, directory, clockFile } = node
+  #commandOf({ place, directory, nodeId, joining }: Running): string[] {
     const others = this.addresses.filter(address => address !== place.address)
     const how =
-      node.joins === undefined ? ['start', '--join', others.join(',')] : ['join', ...node.joins]
-    const args = [...place.wrapper, process.execPath, programPath('main'), ...how]
-    args.push('--data', directory, '--node-id', nodeId, '--listen', place.listen)
-    args.push('--advertise', place.address, ...this.#options.options)
-    const [program = '', ...rest] = args
-    const shim = new URL('./clock-shim.ts', import.meta.url).href
-    const child = spawn(program, rest, {
+      joining === undefined
+        ? ['start', '--join', others.join(',')]
+        : ['join', ...joining.through, ...(joining.isLearner ? ['--learner'] : [])]
+    const own = ['--data', directory, '--node-id', nodeId, '--listen', place.listen]
+    own.push('--advertise', place.address, ...this.#options.options)
+    return [...place.wrapper, process.execPath, programPath('main'), ...how, ...own]
+  }
+
+  /** Starts a process in which clock and engine go wrong when they are told to. */
+  #launch({ clockFile }: Running, program: string, args: readonly string[]): ChildProcess {
+    const { clocks, directory } = this.#options
+    const imports = [FAULT_HOOK, ...clocks.imports].map(module => `--import ${module}`)
+    const child = spawn(program, args, {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: {
         ...process.env,
+        ...clocks.environment(clockFile),
         LOCKSTEP_SECRET: this.#secret,
-        NODE_OPTIONS: `--import ${shim}`,
-        CHAOS_CLOCK: clockFile,
+        NODE_OPTIONS: imports.join(' '),
+        FAULTS: directory,
       },
     })
+    child.on('exit', () => child.pid !== undefined && clocks.ended(child.pid))
+    return child
+  }
+
+  #spawn(node: Running): void {
+    const { nodeId } = node
+    const [program = '', ...args] = this.#commandOf(node)
+    const child = this.#launch(node, program, args)
     const logFile = join(this.#options.directory, `${nodeId}.log`)
     const output = createWriteStream(logFile, { flags: 'a' })
     let lastWords = ''
-    child.stderr.on('data', (chunk: Buffer) => {
+    child.stderr?.on('data', (chunk: Buffer) => {
       lastWords = (lastWords + String(chunk)).slice(-2000)
       output.write(chunk)
     })

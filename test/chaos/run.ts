@@ -6,21 +6,25 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { createClient } from '../../src/client/client.ts'
+import type { Client } from '../../src/client/client.ts'
 import { SimRandom } from '../../sim/sim-random.ts'
 import { BankWorkload } from './bank-workload.ts'
 import { FreshnessWorkload } from './freshness-workload.ts'
 import { LedgerWorkload } from './ledger-workload.ts'
 import { ListWorkload } from './list-workload.ts'
 import { NamespaceNetwork } from './namespace-network.ts'
+import { decideTies, ODD_DATABASE, prepareOddities } from './divergence-fault.ts'
 import { FAULTS, planFaults } from './nemesis.ts'
-import type { ActiveFault } from './fault.ts'
+import { sceneOf } from './fault.ts'
+import type { ActiveFault, Scene } from './fault.ts'
 import type { PlannedFault } from './nemesis.ts'
 import type { ChaosNetwork } from './network.ts'
-import { expectVoters } from './member-faults.ts'
+import { expectVoters } from './member-changes.ts'
 import { ChaosNodes } from './nodes.ts'
 import { Observer } from './observer.ts'
 import { ProxyNetwork } from './proxy-network.ts'
 import { RegisterWorkload } from './register-workload.ts'
+import { findWallClocks } from './wall-clocks.ts'
 import { History, Workers } from './workload.ts'
 import type { Verdict, Workload } from './workload.ts'
 
@@ -103,10 +107,13 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const nodeOptions = drawOptions(random.stream('options'))
   options.log(`seed ${options.seed}, ${options.nodes} nodes, network of ${network.name}`)
   options.log(`options: ${nodeOptions.join(' ')}`)
+  const clocks = findWallClocks()
+  options.log(`clocks are moved by ${clocks.name}; delay and loss: ${weatherOf(network)}`)
   const nodes = await ChaosNodes.start({
     nodes: options.nodes,
     directory,
     network,
+    clocks,
     options: nodeOptions,
   })
   let isKept = true
@@ -140,12 +147,19 @@ function makeNetwork({ seed, network, log }: ChaosOptions, random: SimRandom): C
   return new ProxyNetwork(random.stream('network'))
 }
 
+function weatherOf({ whyNoWeather, name }: ChaosNetwork): string {
+  if (whyNoWeather !== undefined) return `none, since ${whyNoWeather} (proxies have both)`
+  return name === 'namespaces' ? "the kernel's netem" : 'by the proxies'
+}
+
 class Run {
   readonly #options: ChaosOptions
   readonly #nodes: ChaosNodes
   readonly #random: SimRandom
   readonly #history: History
   readonly #workloads: readonly Workload[]
+  readonly #scene: Scene
+  readonly #admin: Client
   readonly #faults = new Map<string, number>()
   readonly #notRun: string[] = []
   readonly #startedMs = performance.now()
@@ -156,6 +170,8 @@ class Run {
     this.#random = random
     this.#history = new History(join(directory, 'history.jsonl'))
     const admin = createClient({ nodes: nodes.addresses, timeoutMs: 30_000 })
+    this.#admin = admin
+    this.#scene = sceneOf(nodes, text => this.#note(text))
     this.#workloads = [
       new RegisterWorkload(this.#history, admin),
       new ListWorkload(this.#history, admin),
@@ -167,8 +183,9 @@ class Run {
 
   async run(): Promise<ChaosReport> {
     const { clients, pauseMs, minutes } = this.#options
-    const databases = ['registers', 'lists', 'bank', 'ledger', 'freshness']
+    const databases = ['registers', 'lists', 'bank', 'ledger', 'freshness', ODD_DATABASE]
     for (const workload of this.#workloads) await workload.prepare()
+    await prepareOddities(this.#admin)
     const observer = new Observer(this.#nodes, this.#history, databases)
     const workers = this.#workloads.map((workload, at) => {
       const random = this.#random.stream(`workload ${at}`)
@@ -218,7 +235,7 @@ class Run {
     const running: Promise<void>[] = []
     for (const planned of plan) {
       await pause(Math.max(0, beganMs + planned.atMs - performance.now()))
-      const fault = await planned.kind.begin(this.#nodes, planned.random)
+      const fault = await planned.kind.begin(this.#scene, planned.random)
       if (fault !== undefined) running.push(this.#during(planned, fault))
     }
     await pause(Math.max(0, beganMs + durationMs - performance.now()))
@@ -239,12 +256,14 @@ class Run {
     await nodes.network.heal()
     for (const nodeId of nodes.nodeIds) {
       nodes.setClock(nodeId, 0)
+      nodes.setFaults(nodeId, [])
       if (nodes.hasSmallDisks) nodes.freeDisk(nodeId)
       nodes.start(nodeId)
     }
     const healedMs = performance.now()
     const complaints: string[] = []
     try {
+      await decideTies(this.#scene)
       const removed = await expectVoters(nodes, RECOVERY_MS_MAX)
       for (const nodeId of removed) this.#note(`${nodeId} was removed without a word of it`)
       await nodes.ready(RECOVERY_MS_MAX)
@@ -276,7 +295,7 @@ class Run {
       const complaints = [`the last reads failed: ${String(error)}`]
       verdicts.push({ checker: 'last reads', checked: 1, complaints, undecided: 0 })
     }
-    return [...verdicts, ...observer.judge()]
+    return [...verdicts, ...observer.judge(), ...this.#scene.expectations.judge()]
   }
 
   /** A node may end by itself only if its disk had been filled, or a clock was moved as it joined. */

@@ -46,13 +46,18 @@ export async function startFaultyCluster(
   })
   return {
     cluster,
-    setFaults: (nodeId, list) => {
-      const path = join(faults, `${nodeId}.json`)
-      if (list.length === 0) return rmSync(path, { force: true })
-      // Whole or not at all: a node may read it right now.
-      writeFileSync(`${path}.new`, JSON.stringify(list))
-      renameSync(`${path}.new`, path)
-      return undefined
-    },
+    setFaults: (nodeId, list) => writeFaults(faults, nodeId, list),
   }
+}
+
+/** Says what goes wrong on a node whose fault hook looks into this directory. */
+export function writeFaults(directory: string, nodeId: string, list: readonly Fault[]): void {
+  const path = join(directory, `${nodeId}.json`)
+  if (list.length === 0) {
+    rmSync(path, { force: true })
+    return
+  }
+  // Whole or not at all: a node may read it right now.
+  writeFileSync(`${path}.new`, JSON.stringify(list))
+  renameSync(`${path}.new`, path)
 }
