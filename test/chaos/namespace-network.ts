@@ -53,7 +53,9 @@ export class NamespaceNetwork implements ChaosNetwork {
     const queue = ['dev', this.#bridge, 'root']
     const hasNetem = isDone('tc', 'qdisc', 'add', ...queue, 'netem', 'delay', '1ms')
     if (hasNetem) run('tc', 'qdisc', 'del', ...queue)
-    this.whyNoWeather = hasNetem ? undefined : 'the kernel has no netem'
+    this.whyNoWeather = hasNetem
+      ? undefined
+      : 'the kernel has no netem; the proxies (--network proxies) delay and lose without it'
   }
 
   async place(nodeId: string): Promise<Place> {

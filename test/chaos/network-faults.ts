@@ -87,7 +87,8 @@ const weather: FaultKind = {
 const resets: FaultKind = {
   name: 'reset',
   weight: 2,
-  whyNot: nodes => (nodes.network.name === 'proxies' ? undefined : 'only proxies can reset'),
+  whyNot: nodes =>
+    nodes.network.name === 'proxies' ? undefined : 'only proxies (--network proxies) can reset',
   async begin({ nodes }, random) {
     const victim = await victimOf(nodes, random)
     nodes.network.reset(victim)

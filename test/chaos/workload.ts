@@ -140,6 +140,7 @@ export class Workers {
   readonly #workload: Workload
   readonly #running: Promise<void>[]
   #isStopped = false
+  #pauseMs: number
 
   constructor(
     workload: Workload,
@@ -149,13 +150,19 @@ export class Workers {
     options: WorkerOptions,
   ) {
     this.#workload = workload
+    this.#pauseMs = options.pauseMs
     this.#running = Array.from({ length: count }, (_, number) => {
       const pinned = new PinnedClients(list, options.pinnedTimeoutMs)
       const addresses = list.nodes.map(({ address }) => address)
       const client = createClient({ nodes: addresses, timeoutMs: options.timeoutMs })
       const own = random.stream(`worker ${number}`)
-      return this.#run(number, own, client, pinned, options.pauseMs)
+      return this.#run(number, own, client, pinned)
     })
+  }
+
+  /** From now on pauses are so many times longer. */
+  slowDown(factor: number): void {
+    this.#pauseMs *= factor
   }
 
   /** Waits for what is on its way. */
@@ -169,11 +176,10 @@ export class Workers {
     random: SimRandom,
     client: Client,
     clients: PinnedClients,
-    pauseMs: number,
   ): Promise<void> {
     while (!this.#isStopped) {
       await this.#workload.step({ number, random, client, pinned: clients.all() })
-      await pause(random.float(0, 2 * pauseMs))
+      await pause(random.float(0, 2 * this.#pauseMs))
     }
   }
 }
