@@ -30,6 +30,10 @@ import { check, Violation, type World } from './world.ts'
 
 /** Virtual time in which everything must be well again. */
 const RECOVERY_MS_MAX = 60_000
+/** When the faults end, processes may stand still for so long yet. */
+const PAUSES_MS_MAX = 2000
+/** In so many election timeouts somebody must lead then: clocks differ, and votes may be split. */
+const LEADER_TIMEOUTS_MAX = 20
 /** How long nothing is asked again after it was answered. */
 const REFUSED_MS = 10
 /** How often the operator looks whether the nodes need a word. */
@@ -211,6 +215,10 @@ export class Cluster implements NodeSurroundings {
     this.network.healAll()
     this.world.note('calm', 0)
     for (const node of this.nodes) if (!node.isRunning) node.start()
+    const { electionTicks, tickMs } = this.swarm.log
+    const leaderMs = PAUSES_MS_MAX + LEADER_TIMEOUTS_MAX * electionTicks * tickMs
+    const leads = (node: SimNode): boolean => node.isRunning && node.role === 'leader'
+    this.runUntil('a leader', () => this.nodes.some(leads), leaderMs)
     this.runUntil('answers to everything', () => this.workload.pendingCount === 0)
     this.#decideTies()
     this.#writeOnce()
@@ -329,11 +337,11 @@ export class Cluster implements NodeSurroundings {
   }
 
   /** Runs until `isDone`; fails, naming `what`, if that takes longer than a recovery may. */
-  runUntil(what: string, isDone: () => boolean): void {
-    const deadlineMs = this.world.nowMs + RECOVERY_MS_MAX
+  runUntil(what: string, isDone: () => boolean, durationMs = RECOVERY_MS_MAX): void {
+    const deadlineMs = this.world.nowMs + durationMs
     if (this.world.scheduler.runUntil(deadlineMs, isDone)) return
     const states = this.nodes.map(node => JSON.stringify(node.describe()))
-    throw new Violation(`liveness: no ${what} within ${RECOVERY_MS_MAX} ms\n${states.join('\n')}`)
+    throw new Violation(`liveness: no ${what} within ${durationMs} ms\n${states.join('\n')}`)
   }
 
   #observe(owner: EventOwner | undefined): void {

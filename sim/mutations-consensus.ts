@@ -39,6 +39,28 @@ export const CONSENSUS_MUTATIONS: readonly Mutation[] = [
     find: 'if (!core.config.checkQuorum || core.lead === NO_ID) return false',
     replace: 'if (core.id > 0) return false',
   },
+  {
+    name: 'a commit index heard in a campaign is believed without its term',
+    mode: 'raft-only',
+    file: 'src/raft/raft.ts',
+    find: 'if (message.commitTerm > 0) learnCommit(core, message)',
+    replace:
+      'if (message.commitTerm > 0 && core.role !== "leader") core.log.commitTo(Math.min(message.commit, core.log.lastIndex()))',
+  },
+  {
+    name: 'a candidate goes on that learns of a committed change of members',
+    mode: 'raft-only',
+    file: 'src/raft/election.ts',
+    find: "if (core.role !== 'follower' && core.log.someUnapplied(entry => entry.type === 'config')) {",
+    replace: 'if (core.id === 0) {',
+  },
+  {
+    name: 'who is removed keeps the news from those who ask for its vote',
+    mode: 'raft-only',
+    file: 'src/raft/election.ts',
+    find: 'if (!core.config.shareCommit) return { commit: 0, commitTerm: 0 }',
+    replace: 'if (core.id > 0) return { commit: 0, commitTerm: 0 }',
+  },
   // Replication.
   {
     name: 'what follows the last new entry is committed',

@@ -131,6 +131,7 @@ export class SimRaftNode {
       id: this.id,
       storage: this.#storage.visible,
       appliedIndex: metadata.index,
+      shareCommit: true,
       readOnly: 'quorum',
       disableConfChangeValidation: false,
       randomTicks: bound => this.#random.below(bound),

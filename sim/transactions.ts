@@ -218,4 +218,8 @@ const AGAIN: ReadonlySet<string> = new Set([
   'NO_LEADER',
   'OVERLOADED',
   'SHUTTING_DOWN',
+  // A leader that was condemned with the commit under way, or became a part of a tie.
+  'DIVERGED',
+  'DISPUTED',
+  'NOT_READY',
 ])

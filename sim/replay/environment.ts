@@ -47,6 +47,7 @@ export const DEFAULT_OPTIONS: NodeOptions = {
   readOnly: 'quorum',
   asyncStorageWrites: false,
   stepDownOnRemoval: false,
+  shareCommit: false,
   disableProposalForwarding: false,
   disableConfChangeValidation: false,
   // The latest timeout: an election interval of ticks alone makes nobody campaign.

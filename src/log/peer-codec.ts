@@ -2,9 +2,11 @@
  * Messages of Raft as bytes, for the way between nodes.
  *
  *   message  => version u8 (1), type u8, from, to, term, logTerm, index, commit varint, flags u8,
- *               rejectHint varint, context bytes, count varint, entry*, snapshot if flagged
+ *               rejectHint varint, context bytes, count varint, entry*, snapshot if flagged,
+ *               commitTerm varint if flagged
  *   entry    => term varint, type u8, data bytes
- *   flags    => 1: reject, 2: a snapshot follows, 4: its membership is left by the leader itself
+ *   flags    => 1: reject, 2: a snapshot follows, 4: its membership is left by the leader itself,
+ *               8: commitTerm stands at the end, where older programs don't look
  *   snapshot => index, term varint, 4 lists (count varint, raftId varint*): voters, learners,
  *               votersOutgoing, learnersNext; book of members bytes
  *   bytes    => length varint, then the bytes
@@ -40,6 +42,7 @@ const VERSION = 1
 const FLAG_REJECT = 1
 const FLAG_SNAPSHOT = 2
 const FLAG_AUTO_LEAVE = 4
+const FLAG_COMMIT_TERM = 8
 
 export function encodeMessage(message: Message): Uint8Array {
   const type = TYPES.indexOf(message.type)
@@ -57,7 +60,8 @@ export function encodeMessage(message: Message): Uint8Array {
   writer.u8(
     (message.reject ? FLAG_REJECT : 0) |
       (snapshot === undefined ? 0 : FLAG_SNAPSHOT) |
-      (snapshot?.metadata.confState.autoLeave === true ? FLAG_AUTO_LEAVE : 0),
+      (snapshot?.metadata.confState.autoLeave === true ? FLAG_AUTO_LEAVE : 0) |
+      (message.commitTerm === 0 ? 0 : FLAG_COMMIT_TERM),
   )
   writer.varint(message.rejectHint)
   writer.bytes(message.context)
@@ -70,6 +74,7 @@ export function encodeMessage(message: Message): Uint8Array {
     writer.bytes(entry.data)
   })
   if (snapshot !== undefined) writeSnapshot(writer, snapshot)
+  if (message.commitTerm !== 0) writer.varint(message.commitTerm)
   return writer.finish()
 }
 
@@ -133,6 +138,7 @@ export function decodeMessage(bytes: Uint8Array): Message {
     entries.push({ term: entryTerm, index: index + 1 + at, type: entryType, data })
   }
   const hasSnapshot = (flags & FLAG_SNAPSHOT) !== 0
+  const snapshot = hasSnapshot ? readSnapshot(reader, (flags & FLAG_AUTO_LEAVE) !== 0) : undefined
   return createMessage({
     type,
     from,
@@ -145,6 +151,7 @@ export function decodeMessage(bytes: Uint8Array): Message {
     rejectHint,
     context,
     entries,
-    ...(hasSnapshot && { snapshot: readSnapshot(reader, (flags & FLAG_AUTO_LEAVE) !== 0) }),
+    ...(snapshot && { snapshot }),
+    commitTerm: (flags & FLAG_COMMIT_TERM) === 0 ? 0 : reader.varint(),
   })
 }

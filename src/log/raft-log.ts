@@ -123,6 +123,7 @@ export class RaftLog implements ReplicatedLog {
       readOnly: 'quorum',
       asyncStorageWrites: true,
       stepDownOnRemoval: true,
+      shareCommit: true,
       // An effect is computed on one state of the data; only its own leader may propose it.
       disableProposalForwarding: true,
       disableConfChangeValidation: false,

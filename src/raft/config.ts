@@ -36,6 +36,12 @@ export interface RaftConfig {
   /** A leader that hears no quorum steps down; a follower that hears its leader grants no vote. */
   readonly checkQuorum: boolean
   /**
+   * Whoever asks for a vote or refuses one tells how far its log is committed. A group can be stuck
+   * without: who was removed may have the longest log and refuse its vote, while the others don't
+   * know yet that they need it no more. Turn it on; etcd-io/raft does not have it.
+   */
+  readonly shareCommit: boolean
+  /**
    * How reads are confirmed: by a round of heartbeats, or by the clock. 'lease' needs checkQuorum.
    */
   readonly readOnly: 'quorum' | 'lease'

@@ -58,6 +58,7 @@ function campaign(core: RaftCore, type: CampaignType): void {
       term,
       index: last.index,
       logTerm: last.term,
+      ...commitNews(core),
       context: type === 'transfer' ? TRANSFER_CONTEXT : EMPTY_BYTES,
     })
   }
@@ -98,7 +99,7 @@ export function handleVoteRequest(core: RaftCore, message: Message): void {
   )
   const response = isPreVote ? 'pre-vote-response' : 'vote-response'
   if (!isGranted) {
-    core.send({ type: response, to: from, term: core.term, reject: true })
+    core.send({ type: response, to: from, term: core.term, reject: true, ...commitNews(core) })
     return
   }
   // A granted pre-vote carries the term asked for: at its own, older term it would be ignored.
@@ -106,6 +107,35 @@ export function handleVoteRequest(core: RaftCore, message: Message): void {
   if (isPreVote) return
   core.electionElapsed = 0
   core.vote = from
+}
+
+/**
+ * How far this node's log is committed, for those who take part in campaigns. Whoever gets a vote
+ * is not told: to hear of a change of members there would only end a campaign that succeeds.
+ */
+export function commitNews(core: RaftCore): Pick<Message, 'commit' | 'commitTerm'> {
+  const { committed } = core.log
+  if (!core.config.shareCommit) return { commit: 0, commitTerm: 0 }
+  return { commit: committed, commitTerm: core.log.termOrZero(committed) }
+}
+
+/**
+ * Somebody told how far its log is committed. An entry of that index and term is the same one in
+ * every log, so it is committed here too, in whatever term and by whomever it was said.
+ *
+ * Without this a group could be stuck for good, because changes of members are in force from their
+ * application on: who was removed knows it and doesn't campaign, but if its log is the longest, it
+ * refuses its vote to those who don't know it and think that they need it.
+ */
+export function learnCommit(core: RaftCore, { commit, commitTerm }: Message): void {
+  if (core.role === 'leader') return
+  if (!core.log.maybeCommit({ index: commit, term: commitTerm })) return
+  core.logger?.info(`${core.id} learns in a campaign that ${commit} is committed`)
+  // The same rule as for the beginning of a campaign: votes must not be counted by the members of
+  // before.
+  if (core.role !== 'follower' && core.log.someUnapplied(entry => entry.type === 'config')) {
+    core.becomeFollower(core.term, NO_ID)
+  }
 }
 
 /** An answer to the present campaign. */

@@ -4,10 +4,12 @@
  */
 import {
   checkQuorum,
+  commitNews,
   handleTimeoutNow,
   handleVoteRequest,
   handleVoteResponse,
   isHeldByLease,
+  learnCommit,
   startCampaign,
 } from './election.ts'
 import type { RaftCore } from './core.ts'
@@ -67,6 +69,7 @@ function tickLeader(core: RaftCore): void {
 
 /** Acts upon one message, from another node or from this node's storage. */
 export function step(core: RaftCore, message: Message): StepResult {
+  if (message.commitTerm > 0) learnCommit(core, message)
   if (message.term > core.term) {
     if (isHeldByLease(core, message)) return 'done'
     enterLaterTerm(core, message)
@@ -115,7 +118,8 @@ function handleEarlierTerm(core: RaftCore, message: Message): void {
   } else if (type === 'pre-vote') {
     // Without an answer, a group in which some nodes raised their terms before pre-votes were
     // turned on could wait forever.
-    core.send({ type: 'pre-vote-response', to: from, term: core.term, reject: true })
+    const news = commitNews(core)
+    core.send({ type: 'pre-vote-response', to: from, term: core.term, reject: true, ...news })
   } else if (type === 'storage-append-response') {
     // The entries may have been replaced since (and their successors be on the way to disk):
     // whether they are stable says only an answer of this term. A snapshot is good in any term.

@@ -164,6 +164,8 @@ export interface Message {
   readonly logTerm: number
   readonly index: number
   readonly commit: number
+  /** Only with `shareCommit`, in what is said in campaigns: the term of the entry at `commit`. */
+  readonly commitTerm: number
   /** Only in `storage-append`: with term and commit the hard state to store, if term is not 0. */
   readonly vote: RaftId
   readonly entries: readonly Entry[]
@@ -190,6 +192,7 @@ export function createMessage(fields: MessageFields): Message {
     logTerm: fields.logTerm ?? 0,
     index: fields.index ?? 0,
     commit: fields.commit ?? 0,
+    commitTerm: fields.commitTerm ?? 0,
     vote: fields.vote ?? NO_ID,
     entries: fields.entries ?? [],
     reject: fields.reject ?? false,

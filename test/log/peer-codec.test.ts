@@ -50,6 +50,7 @@ const other: fc.Arbitrary<Message> = fc
     logTerm: number,
     index: number,
     commit: number,
+    commitTerm: number,
     reject: fc.boolean(),
     rejectHint: number,
     context: bytes,

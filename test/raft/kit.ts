@@ -45,6 +45,7 @@ const DEFAULTS: Omit<RaftConfig, 'storage' | 'id'> = {
   readOnly: 'quorum',
   asyncStorageWrites: false,
   stepDownOnRemoval: false,
+  shareCommit: false,
   disableProposalForwarding: false,
   disableConfChangeValidation: false,
   randomTicks: () => 0,
