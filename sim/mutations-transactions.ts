@@ -44,16 +44,17 @@ export const TRANSACTION_MUTATIONS: readonly Mutation[] = [
     name: 'a second commit is told that the transaction is lost, whatever became of the first',
     mode: 'whole',
     file: 'src/replica/transactions.ts',
-    find: "if (call.type === 'commit') return this.#askFate(call, timeoutMs, done)",
-    replace: "if (call.type === 'commit') return fail(transactionLost('it is not open'))",
+    find: 'const own = keyOf(call.transaction)',
+    replace:
+      "if (call.transaction) return fail(transactionLost('it is not open'))\n    const own = ''",
     tests: ['test/replica/transactions.test.ts'],
   },
   {
     name: 'the commit of a transaction carries no id of its own',
     mode: 'whole',
     file: 'src/replica/transactions.ts',
-    find: '      id: call.id ?? keyOf(transaction.name),\n',
-    replace: '      ...(call.id !== undefined && { id: call.id }),\n',
+    find: '      ...started,\n      id,\n',
+    replace: '      ...started,\n      ...(call.id !== undefined && { id: call.id }),\n',
     tests: ['test/replica/transactions.test.ts'],
   },
   {
@@ -76,8 +77,18 @@ export const TRANSACTION_MUTATIONS: readonly Mutation[] = [
     name: 'the lease of a transaction ends it while its commit is in the log',
     mode: 'whole',
     file: 'src/replica/open-transactions.ts',
-    find: 'if (transaction.isCommitting || isRunning(transaction)) continue',
-    replace: 'if (isRunning(transaction)) continue',
+    find: 'if (transaction.isCommitting) continue',
+    replace: '',
     tests: ['test/replica/transactions.test.ts'],
+  },
+  {
+    name: 'a commit is run although a step before it came too late',
+    mode: 'whole',
+    file: 'src/replica/open-transactions.ts',
+    find: '        end(transaction, lateCall())\n',
+    replace:
+      '        const late = transaction.calls.splice(isRun ? 1 : 0, 1)\n' +
+      "        for (const { done } of late) done({ type: 'failed', error: lateCall() })\n",
+    tests: ['test/replica/open-transactions.test.ts'],
   },
 ]

@@ -6,7 +6,7 @@
  * its count; and of two that never met, the one that was followed by the other is out.
  */
 import { DbError } from '../base/errors.ts'
-import type { PeerMember } from './roster.ts'
+import type { PeerMember } from '../base/ports.ts'
 
 /** Runs remembered per peer. A copy that shows up again is among the latest. */
 const REMEMBERED_MAX = 16

@@ -10,7 +10,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { assert } from '../base/assert.ts'
 import { DbError, ERRORS, type ErrorCode } from '../base/errors.ts'
-import type { Lane } from '../base/ports.ts'
+import type { Lane, PeerMember } from '../base/ports.ts'
 import type { Boot } from './boot-register.ts'
 import {
   type Card,
@@ -20,7 +20,7 @@ import {
   PROTOCOL_VERSION,
   PROTOCOL_VERSION_OLDEST,
 } from './handshake-messages.ts'
-import { otherDisk, type PeerMember, type Roster } from './roster.ts'
+import { otherDisk, type Roster } from './roster.ts'
 
 /** What a node knows about itself and the others when it shakes hands. */
 export interface NodeFacts {

@@ -8,13 +8,12 @@ import type { Duplex } from 'node:stream'
 import { Socket } from 'node:net'
 import { assert } from '../base/assert.ts'
 import { DbError, type ErrorCode } from '../base/errors.ts'
-import type { Clock, Lane, Logger, Random, Timer } from '../base/ports.ts'
+import type { Clock, Lane, Logger, PeerMember, Random, Timer } from '../base/ports.ts'
 import { parseAddress } from './address.ts'
 import { encodeFrames, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, PING } from './frame.ts'
 import { DialerHandshake, type NodeFacts } from './handshake.ts'
 import { runHandshake } from './handshake-socket.ts'
 import { type PeerLimits, UPGRADE_PROTOCOL } from './peer-limits.ts'
-import type { PeerMember } from './roster.ts'
 
 export interface OutgoingLaneOptions {
   readonly facts: NodeFacts

@@ -8,7 +8,16 @@ import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { assert, must } from '../base/assert.ts'
 import type { DbError } from '../base/errors.ts'
-import type { Clock, Lane, Logger, PeerHandler, PeerTransport, Random } from '../base/ports.ts'
+import type {
+  Clock,
+  Lane,
+  Logger,
+  MemberList,
+  PeerHandler,
+  PeerMember,
+  PeerTransport,
+  Random,
+} from '../base/ports.ts'
 import { checkSecretNeeded, isLoopbackHost } from './address.ts'
 import { BootRegister } from './boot-register.ts'
 import { AcceptorHandshake, type NodeFacts } from './handshake.ts'
@@ -17,7 +26,7 @@ import { runHandshake } from './handshake-socket.ts'
 import { IncomingLane } from './incoming-lane.ts'
 import { OutgoingLane } from './outgoing-lane.ts'
 import { type PeerLimits, UPGRADE_PROTOCOL } from './peer-limits.ts'
-import { type MemberList, type PeerMember, Roster } from './roster.ts'
+import { Roster } from './roster.ts'
 
 export interface PeerTransportOptions {
   /** `bootId` is made by the transport. */

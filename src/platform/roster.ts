@@ -6,25 +6,8 @@
  * than what this node knows. Whoever proves to know the cluster's secret is believed the latter.
  */
 import { DbError } from '../base/errors.ts'
+import type { MemberList, PeerMember } from '../base/ports.ts'
 import { checkSecretNeeded } from './address.ts'
-
-/** A member of the cluster. */
-export interface PeerMember {
-  readonly raftId: number
-  readonly nodeId: string
-  readonly address: string
-  /** Random name of the disk that this member joined with. Another disk is another incarnation. */
-  readonly incarnation: string
-}
-
-/** The members as one entry of the log left them. */
-export interface MemberList {
-  /** Index of that entry, 0 for the founding. */
-  readonly index: number
-  readonly members: readonly PeerMember[]
-  /** What the next member will get; lower ones that are not in the list were removed. */
-  readonly nextRaftId: number
-}
 
 export class Roster {
   #list: MemberList

@@ -161,7 +161,8 @@ export const ROUTES = {
     about: 'Runs statements in a transaction: all of them or none. A failed one leaves it open.',
     guarantee:
       'Only the end of the transaction decides whether they take effect. TRANSACTION_… errors, ' +
-      'and those with `details.transaction` = `over`, mean that it is rolled back.',
+      'and those with `details.transaction` = `over`, mean that it is rolled back; a step that ' +
+      'could not be run before its deadline ends it, so that no commit behind it commits a half.',
     request: 'execute',
     response: 'StepResponse',
     errors: [...SQL_ERRORS, 'FORBIDDEN', ...TRANSACTION_ERRORS],
@@ -183,7 +184,8 @@ export const ROUTES = {
     about: 'Commits a transaction: as one entry of the log, all of it or nothing.',
     guarantee:
       'As for `execute`. Of one that only read it proves that what was read was the newest. Sent ' +
-      'again it tells what became of the first.',
+      'again, under the same request id if it had one, it tells what became of the first, at any ' +
+      'node. The statements are gone by then: it tells of the id, so give no other work the same.',
     request: 'end',
     response: 'ResultsResponse',
     errors: [
@@ -224,7 +226,8 @@ export const ROUTES = {
     about: 'Tells the fate of the write with the request id of the header, for good.',
     guarantee:
       'Applied, with its first answer; or not applied, and then it never will be, even if it ' +
-      'still arrives: it is then refused as REQUEST_CANCELLED.',
+      'still arrives: it is then refused as REQUEST_CANCELLED. It needs no body of the write, ' +
+      'which its client may not have any more, and tells of whatever had the id.',
     request: 'cancel',
     response: 'FateResponse',
     errors: [

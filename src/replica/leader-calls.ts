@@ -11,6 +11,7 @@ import { decodeRequest } from '../engine/request.ts'
 import type { ReplicatedLog } from '../log/log.ts'
 import type { Peers } from '../log/peers.ts'
 import { Forwarder } from './forward.ts'
+import { transactionLost } from './open-transactions.ts'
 import { decodeOutcome, encodeOutcome } from './outcome-codec.ts'
 import { changesSchema } from './schema-change.ts'
 import {
@@ -22,6 +23,9 @@ import {
   type TransactionCallback,
 } from './transaction-call.ts'
 import type { ForwardRule, ReplicaCounters, WriteCallback } from './types.ts'
+
+/** As many as lose a step at once when the connection to the leader breaks. */
+const BROKEN_MAX = 10_000
 
 export interface LeaderCallsParts {
   readonly log: ReplicatedLog
@@ -40,6 +44,8 @@ export class LeaderCalls {
   readonly #parts: LeaderCallsParts
   readonly #forwarder: Forwarder
   #leader: number | undefined
+  /** Transactions of which this node lost a step, the newest ones. */
+  readonly #broken = new Set<string>()
 
   constructor(parts: LeaderCallsParts) {
     this.#parts = parts
@@ -95,18 +101,56 @@ export class LeaderCalls {
   }
 
   transact(call: TransactionCall, timeoutMs: number, done: TransactionCallback): void {
-    const leader = this.#leader
     if (!this.mayForwardCall(call)) return done({ type: 'failed', error: this.refusal() })
+    if (call.type !== 'commit' || !this.#broken.has(call.transaction)) {
+      return this.#passOn(call, timeoutMs, done)
+    }
+    // Its client may not know yet that a step before it was lost. If the leader has heard of an
+    // earlier commit it refuses the rollback, and tells what became of that.
+    const rollback = { type: 'rollback', transaction: call.transaction } as const
+    const passOn = (): void => this.#passOn(call, timeoutMs, done)
+    this.#send(rollback, timeoutMs, passOn, error => done({ type: 'failed', error }))
+  }
+
+  #passOn(call: TransactionCall, timeoutMs: number, done: TransactionCallback): void {
+    this.#send(call, timeoutMs, done, error =>
+      done({
+        type: 'failed',
+        error: isStep(call) ? this.#lostStep(call.transaction, error) : error,
+      }),
+    )
+  }
+
+  /** `answered` is called with the leader's word, `failed` if there is none. */
+  #send(
+    call: TransactionCall,
+    timeoutMs: number,
+    answered: TransactionCallback,
+    failed: (error: DbError) => void,
+  ): void {
+    const leader = this.#leader
     if (leader === undefined) {
       const message = 'nobody leads right now; an election takes about a second'
-      return done({ type: 'failed', error: new DbError('NO_LEADER', message) })
+      return failed(new DbError('NO_LEADER', message))
     }
     this.#parts.counters.forwarded += 1
     const frame = { kind: 'transaction', body: encodeCall(call), hasId: false } as const
     this.#forwarder.forward(leader, frame, timeoutMs, outcome => {
-      if (outcome.type === 'answered') done(decodeTransactionOutcome(outcome.answer))
-      else done({ type: 'failed', error: lostCall(call, outcome.error) })
+      if (outcome.type === 'answered') answered(decodeTransactionOutcome(outcome.answer))
+      else failed(outcome.error)
     })
+  }
+
+  /**
+   * Whether the step was run is not known, or it surely was not: either way what its client sent
+   * after it would commit something else than it meant.
+   */
+  #lostStep(transaction: string, error: DbError): DbError {
+    this.#broken.add(transaction)
+    const [oldest = ''] = this.#broken
+    if (this.#broken.size > BROKEN_MAX) this.#broken.delete(oldest)
+    const message = `a step of it did not get to the leader and back (${error.message})`
+    return transactionLost(message, error)
   }
 
   sweep(): void {
@@ -120,8 +164,7 @@ export class LeaderCalls {
 
   /** Whether this node may pass the call on, by its `forward` rule. */
   mayForwardCall(call: TransactionCall): boolean {
-    const isStep = call.type === 'execute' || call.type === 'query'
-    if (isStep && this.#parts.forward === 'data')
+    if (isStep(call) && this.#parts.forward === 'data')
       return this.mayForward(decodeRequest(call.request))
     return this.#parts.forward !== 'none'
   }
@@ -138,12 +181,8 @@ export class LeaderCalls {
   }
 }
 
-/**
- * Of a transaction that is not committed nothing takes effect, whatever became of one call; but
- * whether the call was carried out is not known, so that the transaction can't go on.
- */
-function lostCall(call: TransactionCall, error: DbError): DbError {
-  if (error.fate === 'not-applied' || call.type === 'commit') return error
-  const message = `the answer of the leader was lost (${error.message}); run the transaction again`
-  return new DbError('TRANSACTION_LOST', message, { cause: error })
+type StepCall = Extract<TransactionCall, { readonly request: Uint8Array }>
+
+function isStep(call: TransactionCall): call is StepCall {
+  return call.type === 'execute' || call.type === 'query'
 }

@@ -118,7 +118,11 @@ export class Leading {
   /** Takes a call of a transaction. Answered exactly once. */
   transact(call: TransactionCall, timeoutMs: number, done: TransactionCallback): void {
     const refused = this.#parts.refusal()
-    if (refused !== undefined) return done({ type: 'failed', error: refused })
+    if (refused !== undefined) {
+      // A call that comes after this one must not find its transaction open again.
+      this.#endTransactions(refused)
+      return done({ type: 'failed', error: refused })
+    }
     this.#transactions.call(call, timeoutMs, done)
   }
 

@@ -41,10 +41,14 @@ export interface OpenTransaction {
   heardAtMs: number
   /** Writers that died while they ran it. */
   deaths: number
-  /** Told when the step that runs is over: the client wants it rolled back. */
+  /** Why it is rolled back as soon as the step that runs is over, if it is. */
+  doomed: DbError | undefined
+  /** Told then: the client wants it rolled back. */
   rollback: TransactionCallback | undefined
   /** It is executed as a whole, or in the log: only that decides how it ends. */
   isCommitting: boolean
+  /** By which the fate of its commit is known, once it is committing. */
+  commitId: RequestId | undefined
   /** Commits that came while the first one was under way: they hear what becomes of that. */
   readonly commits: WaitingCall[]
 }
@@ -52,8 +56,8 @@ export interface OpenTransaction {
 /** How a transaction ended. */
 export type Ending =
   | { readonly type: 'rolled-back'; readonly error: DbError }
-  /** Only the log knows whether it was committed. */
-  | { readonly type: 'asked-to-commit' }
+  /** Only the log knows whether it was committed, by this id. */
+  | { readonly type: 'asked-to-commit'; readonly id: RequestId }
   /** It began under another leader, or so long ago that nobody remembers. */
   | { readonly type: 'unknown' }
 
@@ -61,6 +65,8 @@ export type Ending =
 const STEPS_MAX = 10_000
 /** Bytes of the statements of one transaction, and of what is kept of their answers. */
 const TRANSACTION_BYTES_MAX = 16 * 1024 * 1024
+/** Commits of one transaction that wait for what becomes of the first of them. */
+const COMMITS_MAX = 16
 /** Transactions that are over and of which it is still known how they ended. */
 const ENDINGS_MAX = 10_000
 const SECRET_BYTES = 16
@@ -78,8 +84,8 @@ export class OpenTransactions {
   readonly #open = new Map<string, OpenTransaction>()
   /** Those of them with a call that waits or runs. */
   readonly #called = new Set<OpenTransaction>()
-  /** Why those that ended last were rolled back; undefined if they were asked to commit. */
-  readonly #endings = new Map<string, DbError | undefined>()
+  /** How those ended that ended last. */
+  readonly #endings = new Map<string, Ending>()
   #nextNumber = 1
   #sizeBytes = 0
 
@@ -126,8 +132,10 @@ export class OpenTransactions {
       isReadOnly: true,
       heardAtMs: now,
       deaths: 0,
+      doomed: undefined,
       rollback: undefined,
       isCommitting: false,
+      commitId: undefined,
       commits: [],
     }
     this.#open.set(transaction.name, transaction)
@@ -171,9 +179,16 @@ export class OpenTransactions {
     this.#grow(transaction, step.proof.byteLength)
   }
 
-  /** Its commit begins. It runs no more steps. */
-  committing(transaction: OpenTransaction): void {
+  /** As many commits as may wait for what becomes of the first one do. */
+  hasManyCommits({ calls, commits }: OpenTransaction): boolean {
+    const waiting = calls.filter(({ type }) => type === 'commit')
+    return waiting.length + commits.length >= COMMITS_MAX
+  }
+
+  /** Its commit begins, under `id`. It runs no more steps. */
+  committing(transaction: OpenTransaction, id: RequestId): void {
     transaction.isCommitting = true
+    transaction.commitId = id
     const { calls, commits } = transaction
     this.#called.delete(transaction)
     for (const call of calls.splice(0)) {
@@ -190,17 +205,26 @@ export class OpenTransactions {
   }
 
   /** Its commit was answered, with an error that says that it was rolled back or without one. */
-  closed(transaction: OpenTransaction, ending: DbError | undefined): void {
+  closed(transaction: OpenTransaction, error: DbError | undefined): void {
+    const id = must(transaction.commitId, 'the id of a commit')
+    const ending: Ending =
+      error === undefined ? { type: 'asked-to-commit', id } : { type: 'rolled-back', error }
     this.#remove(transaction, ending)
   }
 
   /** Ends one: it is rolled back, for this reason. */
   end(transaction: OpenTransaction, error: DbError): void {
-    this.#remove(transaction, error)
+    this.#remove(transaction, { type: 'rolled-back', error })
     this.#failCalls(transaction, error)
     const rollback = transaction.rollback
     transaction.rollback = undefined
     rollback?.({ type: 'ok', value: { transaction: transaction.name, index: 0, results: [] } })
+  }
+
+  /** It is to end when the step that runs is over; what waits behind that is told now. */
+  doom(transaction: OpenTransaction, error: DbError): void {
+    transaction.doomed ??= error
+    for (const { done } of transaction.calls.splice(1)) done({ type: 'failed', error })
   }
 
   /** Ends all but those whose commit is under way. */
@@ -212,26 +236,40 @@ export class OpenTransactions {
 
   /** How one ended that is not open here (any more), as far as that is known. */
   ending(name: string): Ending {
-    if (!this.#endings.has(name)) return { type: 'unknown' }
-    const error = this.#endings.get(name)
-    return error === undefined ? { type: 'asked-to-commit' } : { type: 'rolled-back', error }
+    return this.#endings.get(name) ?? { type: 'unknown' }
   }
 
-  /**
-   * Answers calls past their deadlines and ends what was left alone or lasts too long; `letGo`
-   * takes the writer from one that has it.
-   */
+  /** Ends those that wait for the writer with a call past its deadline. None has the writer. */
+  endLate(): void {
+    for (const transaction of this.#called) {
+      if (this.isLate(transaction)) this.end(transaction, lateCall())
+    }
+  }
+
+  /** A call of it, behind the first `ahead` ones, waited past its deadline. */
+  isLate({ calls }: OpenTransaction, ahead = 0): boolean {
+    const now = this.#parts.clock.monotonicMs()
+    return calls.some(({ deadlineMs }, at) => at >= ahead && deadlineMs <= now)
+  }
+
+  /** Answers commits past their deadlines, and has `end` called for what is to be rolled back. */
   sweep(
     isRunning: (transaction: OpenTransaction) => boolean,
-    letGo: (transaction: OpenTransaction) => void,
+    end: (transaction: OpenTransaction, error: DbError) => void,
   ): void {
     const now = this.#parts.clock.monotonicMs()
     const { transactionIdleTimeoutMs } = this.#parts.options
     for (const transaction of this.#open.values().toArray()) {
-      this.#sweepCommits(transaction, now)
-      // What runs is ended by the limit of the statement, and a commit by the log.
-      if (transaction.isCommitting || isRunning(transaction)) continue
-      this.#sweepCalls(transaction, now)
+      if (transaction.commits.length > 0) this.#sweepCommits(transaction, now)
+      // How a commit ends is decided by the log.
+      if (transaction.isCommitting) continue
+      const isRun = isRunning(transaction)
+      if (this.isLate(transaction, isRun ? 1 : 0)) {
+        end(transaction, lateCall())
+        continue
+      }
+      // What runs is ended by the limit of the statement.
+      if (isRun) continue
       const isLeft =
         transaction.calls.length === 0 && now - transaction.heardAtMs > transactionIdleTimeoutMs
       if (!isLeft && now <= transaction.expiresAtMs) continue
@@ -239,31 +277,16 @@ export class OpenTransactions {
       const why = isLeft
         ? `nobody spoke to the transaction for ${transactionIdleTimeoutMs} ms`
         : 'the transaction was open longer than it may be'
-      letGo(transaction)
-      this.end(transaction, new DbError('TRANSACTION_EXPIRED', `${why}; it is rolled back`))
+      end(transaction, new DbError('TRANSACTION_EXPIRED', `${why}; it is rolled back`))
     }
   }
 
   #sweepCommits({ commits }: OpenTransaction, now: number): void {
     const late = commits.filter(({ deadlineMs }) => deadlineMs <= now)
-    if (late.length === 0) return
     commits.splice(0, commits.length, ...commits.filter(({ deadlineMs }) => deadlineMs > now))
     const message = 'the commit is under way, and was not confirmed in time; it may take effect'
     const error = new DbError('COMMIT_TIMEOUT', message)
     for (const { done } of late) done({ type: 'failed', error })
-  }
-
-  #sweepCalls(transaction: OpenTransaction, now: number): void {
-    const { calls } = transaction
-    if (!calls.some(({ deadlineMs }) => deadlineMs <= now)) return
-    const late = calls.filter(({ deadlineMs }) => deadlineMs <= now)
-    calls.splice(0, calls.length, ...calls.filter(({ deadlineMs }) => deadlineMs > now))
-    if (calls.length === 0) this.#called.delete(transaction)
-    const message = 'the step waited for its turn past its deadline and was not run'
-    for (const { request, done } of late) {
-      this.#grow(transaction, -request.byteLength)
-      done({ type: 'failed', error: new DbError('OVERLOADED', message) })
-    }
   }
 
   #failCalls(transaction: OpenTransaction, error: DbError): void {
@@ -272,7 +295,7 @@ export class OpenTransactions {
     for (const { done } of calls) done({ type: 'failed', error })
   }
 
-  #remove(transaction: OpenTransaction, ending: DbError | undefined): void {
+  #remove(transaction: OpenTransaction, ending: Ending): void {
     if (!this.#open.delete(transaction.name)) return
     this.#sizeBytes -= transaction.sizeBytes
     this.#endings.set(transaction.name, ending)
@@ -288,8 +311,22 @@ export class OpenTransactions {
 }
 
 /** For a transaction that is not open (any more) on the node that leads. */
-export function transactionLost(why: string): DbError {
-  return new DbError('TRANSACTION_LOST', `${why}; run the transaction again`)
+export function transactionLost(why: string, cause?: DbError): DbError {
+  return new DbError('TRANSACTION_LOST', `${why}; run the transaction again`, { cause })
+}
+
+/**
+ * For a transaction of which a call was not run: to run what its client sent after it would commit
+ * a half.
+ */
+function lateCall(): DbError {
+  return transactionLost('a call of it waited for its turn past its deadline and was not run')
+}
+
+/** For a transaction that has as many commits waiting as it may. */
+export function manyCommits(): DbError {
+  const message = `${COMMITS_MAX} commits of the transaction are under way; it may take effect`
+  return new DbError('COMMIT_TIMEOUT', `${message}; commit it again to hear its fate`)
 }
 
 /** For steps of a transaction that was asked to commit. */

@@ -12,6 +12,7 @@ import { ApplyLag } from './apply-lag.ts'
 import { CallRouter } from './call-router.ts'
 import { Disputes } from './disputes.ts'
 import { compactionTarget } from './compaction.ts'
+import { newCounters } from './counters.ts'
 import { Executor } from './executor.ts'
 import { HandOver, type HandOverCallback } from './hand-over.ts'
 import { LeaderCalls } from './leader-calls.ts'
@@ -27,7 +28,6 @@ import type {
   Outcome,
   ReadAnswer,
   ReadOptions,
-  ReplicaCounters,
   ReplicaOptions,
   ReplicaStatus,
   WriteCallback,
@@ -71,21 +71,7 @@ export class Replica {
   readonly #room: Room
   readonly #source: SnapshotSource
   readonly #applyLag = new ApplyLag()
-  readonly #counters: ReplicaCounters = {
-    batches: 0,
-    requests: 0,
-    failedRequests: 0,
-    appliedEntries: 0,
-    engineRestarts: 0,
-    forwarded: 0,
-    roleChanges: 0,
-    transactions: 0,
-    transactionConflicts: 0,
-    transactionsExpired: 0,
-    transactionReplays: 0,
-    divergences: 0,
-    heals: 0,
-  }
+  readonly #counters = newCounters()
   readonly #timers: Timer[] = []
   #leader: number | undefined
   #isLeader = false

@@ -93,12 +93,17 @@ export class TransactionTurns {
     if (turn === undefined) return true
     if (turn.runningSinceMs !== undefined) return false
     if (waiting.mustFollow) return this.#giveWay(turn)
-    const { clock, options } = this.#parts
+    const { clock, open, options } = this.#parts
     const now = clock.monotonicMs()
     const othersWait = waiting.writesWait || this.hasReady
     turn.contestedMs = othersWait ? (turn.contestedMs ?? now) : undefined
     if (now - (turn.contestedMs ?? now) >= options.transactionTurnMs) return this.#giveWay(turn)
     if (turn.transaction.calls.length > 0) {
+      if (open.isLate(turn.transaction)) {
+        this.#giveWay(turn)
+        open.endLate()
+        return true
+      }
       if (!this.#parts.isPaused()) this.#run(turn)
       return this.#turn === undefined
     }
@@ -114,6 +119,7 @@ export class TransactionTurns {
 
   /** Gives the free writer to the next transaction that needs it. */
   begin(): void {
+    this.#parts.open.endLate()
     const ready = this.#ready()
     this.#turnCount += 1
     const begun = ready.filter(({ earlier }) => earlier.length > 0)
@@ -153,9 +159,9 @@ export class TransactionTurns {
       if (reply.isOver) this.#over(transaction, error)
       call.done({ type: 'failed', error })
     }
-    if (transaction.rollback !== undefined) {
+    if (transaction.doomed !== undefined) {
       this.drop(transaction)
-      open.end(transaction, transactionLost('it was rolled back'))
+      open.end(transaction, transaction.doomed)
     }
     this.#parts.pump()
   }
@@ -191,8 +197,8 @@ export class TransactionTurns {
   interrupted(transaction: OpenTransaction, error: DbError, isFaultOfDisk: boolean): void {
     const { open } = this.#parts
     transaction.deaths += 1
-    if (transaction.rollback !== undefined) {
-      open.end(transaction, transactionLost('it was rolled back'))
+    if (transaction.doomed !== undefined) {
+      open.end(transaction, transaction.doomed)
     } else if (error.code === 'STATEMENT_TIMEOUT' || isFaultOfDisk) {
       const details = { ...error.details, transaction: 'over' }
       open.end(transaction, new DbError(error.code, error.message, { cause: error, details }))

@@ -5,11 +5,12 @@
  */
 import { DbError } from '../base/errors.ts'
 import type { Clock, Random } from '../base/ports.ts'
-import type { WriterMessage, WriterReply } from '../engine/engine.ts'
+import type { RequestId, WriterMessage, WriterReply } from '../engine/engine.ts'
 import { encodeRequest } from '../engine/request.ts'
 import {
   askedToCommit,
   commitError,
+  manyCommits,
   OpenTransactions,
   type OpenTransaction,
   transactionLost,
@@ -92,14 +93,12 @@ export class Transactions {
     if (call.type === 'begin') return this.#begin(call.database, call.maxMs, done)
     const transaction = this.#open.find(call.transaction)
     if (transaction === undefined) return this.#callNotOpen(call, timeoutMs, done)
-    if (transaction.isCommitting && call.type !== 'commit') {
-      return done({ type: 'failed', error: askedToCommit() })
-    }
+    const refusal = this.#refusal(transaction, call)
+    if (refusal !== undefined) return done({ type: 'failed', error: refusal })
     if (call.type === 'rollback') return this.#rollback(transaction, done)
     const isWrite = call.type === 'execute' || (call.type === 'commit' && !transaction.isReadOnly)
     const noRoom = isWrite && !transaction.isCommitting ? this.#parts.noRoom() : undefined
-    // It stays open: it may be rolled back, go on reading, or wait for room.
-    if (noRoom !== undefined) return done({ type: 'failed', error: noRoom })
+    if (noRoom !== undefined) return this.#noRoom(transaction, call, noRoom, done)
     const now = this.#parts.clock.monotonicMs()
     const waiting: WaitingCall = {
       type: call.type,
@@ -116,9 +115,35 @@ export class Transactions {
     // Nothing that it did is to stay, and what it saw it saw in one state: the writer isn't needed.
     const isDone = call.type === 'commit' && transaction.isReadOnly
     if (isDone && transaction.calls.length === 0) return this.#commitReads(transaction, waiting)
-    const refusal = this.#open.add(transaction, waiting)
-    if (refusal !== undefined) return done({ type: 'failed', error: refusal })
+    const error = this.#open.add(transaction, waiting)
+    if (error !== undefined) {
+      const over = overBy(error)
+      this.#end(transaction, over)
+      done({ type: 'failed', error: over })
+    }
     this.#parts.pump()
+  }
+
+  /** A commit may wait for room; behind a step that was not run it would commit a half. */
+  #noRoom(
+    transaction: OpenTransaction,
+    call: TransactionCall,
+    error: DbError,
+    done: TransactionCallback,
+  ): void {
+    if (call.type === 'commit') return done({ type: 'failed', error })
+    this.#end(transaction, overBy(error))
+    done({ type: 'failed', error: withOver(error) })
+    this.#parts.pump()
+  }
+
+  #refusal(transaction: OpenTransaction, { type }: TransactionCall): DbError | undefined {
+    if (type === 'commit') {
+      if (transaction.doomed !== undefined) return transaction.doomed
+      return this.#open.hasManyCommits(transaction) ? manyCommits() : undefined
+    }
+    if (transaction.isCommitting) return askedToCommit()
+    return type === 'rollback' ? undefined : transaction.doomed
   }
 
   stepped(reply: Extract<WriterReply, { type: 'stepped' }>): void {
@@ -133,7 +158,7 @@ export class Transactions {
   sweep(): void {
     this.#open.sweep(
       transaction => this.#turns.isRunning(transaction),
-      transaction => this.#turns.drop(transaction),
+      (transaction, error) => this.#end(transaction, error),
     )
   }
 
@@ -170,16 +195,17 @@ export class Transactions {
 
   #rollback(transaction: OpenTransaction, done: TransactionCallback): void {
     const error = transactionLost('it was rolled back')
-    if (this.#turns.isRunning(transaction)) {
-      // What waits behind the step is told now; the writer is free when the step is over.
-      transaction.rollback?.({ type: 'failed', error })
-      transaction.rollback = done
-      return
-    }
-    this.#turns.drop(transaction)
+    transaction.rollback?.({ type: 'failed', error })
     transaction.rollback = done
-    this.#open.end(transaction, error)
+    this.#end(transaction, error)
     this.#parts.pump()
+  }
+
+  /** Rolls it back: now, or when the step that runs is over. */
+  #end(transaction: OpenTransaction, error: DbError): void {
+    if (this.#turns.isRunning(transaction)) return this.#open.doom(transaction, error)
+    this.#turns.drop(transaction)
+    this.#open.end(transaction, error)
   }
 
   #callNotOpen(
@@ -190,47 +216,63 @@ export class Transactions {
     const fail = (error: DbError): void => done({ type: 'failed', error })
     const ending = this.#open.ending(call.transaction)
     if (ending.type === 'rolled-back') return fail(ending.error)
-    if (call.type === 'commit') return this.#askFate(call, timeoutMs, done)
-    if (ending.type === 'unknown') return fail(transactionLost('it is not open on this leader'))
-    fail(askedToCommit())
+    if (call.type !== 'commit') {
+      return fail(ending.type === 'unknown' ? notOpen() : askedToCommit())
+    }
+    const own = keyOf(call.transaction)
+    if (ending.type === 'asked-to-commit') {
+      return this.#askFate(call.transaction, [ending.id], timeoutMs, done)
+    }
+    // It may have been asked to commit by a call without the id.
+    const ids = call.id === undefined ? [own] : [call.id, own]
+    this.#askFate(call.transaction, ids, timeoutMs, done)
   }
 
   /**
    * A commit of a transaction that isn't open here (any more) may be the second one, of a client
    * that did not hear of the first. Only the log knows what became of that: a cancel of its id
-   * tells, and sees to it that no commit under way takes effect after the answer "no".
+   * tells, and sees to it that no commit under way takes effect after the answer "no". It tells of
+   * the id, since the statements are gone that another body could be known by.
    */
   #askFate(
-    call: TransactionCall & { readonly type: 'commit' },
+    transaction: string,
+    [id, ...otherIds]: readonly RequestId[],
     timeoutMs: number,
     done: TransactionCallback,
   ): void {
-    const { transaction } = call
-    const id = call.id ?? keyOf(transaction)
+    if (id === undefined) {
+      return done({ type: 'failed', error: transactionLost('it was not committed') })
+    }
     const { database } = parseTransactionId(transaction)
     this.#parts.submit(encodeRequest({ type: 'cancel', database, id }), timeoutMs, outcome => {
       if (outcome.type === 'ok') {
+        if (isOfWrite(outcome)) return done({ type: 'failed', error: reused() })
         const { index } = outcome
         return done({ type: 'ok', value: { transaction, index, results: [], isRepeat: true } })
       }
-      done({ type: 'failed', error: fateError(outcome.error) })
+      const { error } = outcome
+      if (error.code === 'REQUEST_CANCELLED') {
+        return this.#askFate(transaction, otherIds, timeoutMs, done)
+      }
+      done({ type: 'failed', error: fateError(error) })
     })
   }
 
   #commitReads(transaction: OpenTransaction, call: WaitingCall): void {
     this.#turns.drop(transaction)
-    this.#open.committing(transaction)
+    this.#open.committing(transaction, call.id ?? keyOf(transaction.name))
     this.#parts.confirm(this.#commitOf(transaction, call))
     this.#parts.pump()
   }
 
   #commit({ transaction, call, number, ...started }: CommitTurn): void {
-    this.#open.committing(transaction)
+    const id = call.id ?? keyOf(transaction.name)
+    this.#open.committing(transaction, id)
     this.#parts.commit(this.#commitOf(transaction, call), {
       type: 'finish',
       batch: number,
       ...started,
-      id: call.id ?? keyOf(transaction.name),
+      id,
       commitIndex: this.#parts.commitIndex(),
     })
   }
@@ -257,16 +299,43 @@ export class Transactions {
   }
 }
 
-/** What the answer to the question for a commit's fate says of the commit. */
+/** What an error of the question for a commit's fate says of the commit. */
 function fateError(error: DbError): DbError {
-  if (error.code === 'REQUEST_CANCELLED') return transactionLost('it was not committed')
   if (error.fate === 'unknown') return error
   // That nobody could be asked says nothing of what became of the commit.
   const message = `whether it was committed could not be learnt (${error.message}); ask again`
   return new DbError('COMMIT_TIMEOUT', message, { cause: error })
 }
 
+/** The first answer under an id is that of a write: a commit has no results. */
+function isOfWrite({ results, rowsDropped }: WriteOutcome & { readonly type: 'ok' }): boolean {
+  return results.length > 0 || rowsDropped === true
+}
+
+function reused(): DbError {
+  const message = 'this request id came before with another write, not with the commit'
+  return new DbError('REQUEST_ID_REUSED', message)
+}
+
+/** For a transaction of which nothing is known here. */
+function notOpen(): DbError {
+  const message =
+    'it is not open on this leader: if it was asked to commit, commit it again to hear its fate; ' +
+    'else run the transaction again'
+  return new DbError('TRANSACTION_LOST', message)
+}
+
+/** For a transaction whose step could not be taken: what comes after it would miss it. */
+function overBy(error: DbError): DbError {
+  if (error.retry === 'never') return withOver(error)
+  return transactionLost(`a step of it was not run (${error.message})`)
+}
+
+function withOver({ code, message, details }: DbError): DbError {
+  return new DbError(code, message, { details: { ...details, transaction: 'over' } })
+}
+
 /** By this the fate of a commit is known whose client gave no id. */
-function keyOf(transaction: string): { readonly type: 'key'; readonly key: string } {
+function keyOf(transaction: string): RequestId {
   return { type: 'key', key: `transaction ${transaction}` }
 }

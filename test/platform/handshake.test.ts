@@ -11,7 +11,8 @@ import {
   type HandshakeStep,
   type NodeFacts,
 } from '../../src/platform/handshake.ts'
-import { type PeerMember, Roster } from '../../src/platform/roster.ts'
+import type { PeerMember } from '../../src/base/ports.ts'
+import { Roster } from '../../src/platform/roster.ts'
 
 const MEMBERS: PeerMember[] = [1, 2, 3].map(raftId => ({
   raftId,

@@ -41,6 +41,7 @@ import type {
   SnapshotPoint,
 } from '../../src/log/log.ts'
 import { foundingMembership } from '../../src/log/membership.ts'
+import { newCounters } from '../../src/replica/counters.ts'
 import type { ReplicaOptions } from '../../src/replica/types.ts'
 
 export const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} }
@@ -104,6 +105,20 @@ export class ManualClock implements Clock {
 export const fixedRandom: Random = {
   below: bound => 7 % bound,
   bytes: count => new Uint8Array(count),
+}
+
+/** What an executor needs beside a log and an engine, for tests that look at neither. */
+export function executorParts(clock: Clock, options: Partial<ReplicaOptions>) {
+  return {
+    clock,
+    random: fixedRandom,
+    logger: SILENT,
+    options: { ...OPTIONS, ...options },
+    counters: newCounters(),
+    onGap: () => {},
+    onOwnCommit: () => {},
+    onApplied: () => {},
+  }
 }
 
 /** A log whose every event a test gives by hand. */

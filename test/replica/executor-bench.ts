@@ -4,7 +4,7 @@ import type { DbError } from '../../src/base/errors.ts'
 import type { RequestResult } from '../../src/engine/engine.ts'
 import { Executor } from '../../src/replica/executor.ts'
 import type { ReplicaOptions, WriteOutcome } from '../../src/replica/types.ts'
-import { fixedRandom, ManualClock, ManualEngine, ManualLog, OPTIONS, SILENT } from './doubles.ts'
+import { executorParts, ManualClock, ManualEngine, ManualLog } from './doubles.ts'
 
 export const OK: RequestResult = { type: 'ok', results: [{ rowsAffected: 1 }] }
 export const ENTRY = new Uint8Array([1, 2, 3])
@@ -27,32 +27,11 @@ export class Bench {
     this.executor = new Executor({
       log: this.log,
       engine: this.engine,
-      clock: this.clock,
-      random: fixedRandom,
-      logger: SILENT,
-      options: { ...OPTIONS, ...options },
-      counters: {
-        batches: 0,
-        requests: 0,
-        failedRequests: 0,
-        appliedEntries: 0,
-        engineRestarts: 0,
-        forwarded: 0,
-        roleChanges: 0,
-        divergences: 0,
-        heals: 0,
-        transactions: 0,
-        transactionConflicts: 0,
-        transactionsExpired: 0,
-        transactionReplays: 0,
-      },
+      ...executorParts(this.clock, options),
       isPaused: () => this.isPaused,
       refusal: () => this.refusal,
       noRoom: () => this.noRoom,
       onDiskFault: () => this.log.transferLeadership(),
-      onGap: () => {},
-      onOwnCommit: () => {},
-      onApplied: () => {},
       onDiverged: ({ index }) => this.diverged.push(index),
       onCorrupt: reason => this.corrupt.push(reason),
       onFatal: reason => this.fatal.push(reason),

@@ -8,14 +8,15 @@ import type { SqlValue, Statement } from '../../src/base/sql.ts'
 import type { WriteRequest } from '../../src/engine/engine.ts'
 import { encodeRequest } from '../../src/engine/request.ts'
 import { LocalEngine } from '../../src/engine/sqlite/local-engine.ts'
+import { newCounters } from '../../src/replica/counters.ts'
 import { Executor } from '../../src/replica/executor.ts'
 import {
   toCall,
   type TransactionOperation,
   type TransactionOutcome,
 } from '../../src/replica/transaction-call.ts'
-import type { ReplicaCounters, ReplicaOptions, WriteOutcome } from '../../src/replica/types.ts'
-import { ManualClock, ManualLog, OPTIONS, SILENT } from './doubles.ts'
+import type { ReplicaOptions, WriteOutcome } from '../../src/replica/types.ts'
+import { executorParts, ManualClock, ManualLog, OPTIONS } from './doubles.ts'
 
 /** What one call heard. */
 export class Heard {
@@ -41,21 +42,7 @@ export class Heard {
 export class TransactionsBench implements Disposable {
   readonly clock = new ManualClock()
   readonly log = new ManualLog()
-  readonly counters: ReplicaCounters = {
-    batches: 0,
-    requests: 0,
-    failedRequests: 0,
-    appliedEntries: 0,
-    engineRestarts: 0,
-    forwarded: 0,
-    roleChanges: 0,
-    divergences: 0,
-    heals: 0,
-    transactions: 0,
-    transactionConflicts: 0,
-    transactionsExpired: 0,
-    transactionReplays: 0,
-  }
+  readonly counters = newCounters()
   readonly executor: Executor
   readonly #directory = mkdtempSync(join(tmpdir(), 'lockstep-transactions-'))
   readonly #engine: LocalEngine
@@ -76,7 +63,7 @@ export class TransactionsBench implements Disposable {
     this.executor = new Executor({
       log: this.log,
       engine: this.#engine,
-      clock: this.clock,
+      ...executorParts(this.clock, { maxTransactions: 100, maxQueuedRequests: 1000, ...options }),
       random: {
         below: bound => this.#randomness % bound,
         bytes: count => {
@@ -84,16 +71,11 @@ export class TransactionsBench implements Disposable {
           return new Uint8Array(count).fill(this.#randomness)
         },
       },
-      logger: SILENT,
-      options: { ...OPTIONS, maxTransactions: 100, maxQueuedRequests: 1000, ...options },
       counters: this.counters,
       isPaused: () => this.isPaused,
       refusal: () => this.refusal,
       noRoom: () => this.noRoom,
       onDiskFault: () => {},
-      onGap: () => {},
-      onOwnCommit: () => {},
-      onApplied: () => {},
       onDiverged: () => assert.fail('it diverged'),
       onCorrupt: reason => assert.fail(reason),
       onFatal: reason => assert.fail(reason),
@@ -174,6 +156,13 @@ export class TransactionsBench implements Disposable {
     return new Client(this, outcome.value.transaction, database)
   }
 
+  /** Another term begins, and so many transactions end that no earlier one is remembered. */
+  forgetEndings(): void {
+    this.lead(this.log.term + 1)
+    for (let count = 0; count < 10_000; count += 1) this.begin().rollback()
+    this.settle()
+  }
+
   killWriter(): void {
     this.executor.session.kill(new DbError('ENGINE_RESTARTED', 'killed by the test'))
     this.settle()
@@ -203,6 +192,11 @@ export class Client {
     return this.#step('execute', texts)
   }
 
+  /** The same with little time. */
+  executeWithin(timeoutMs: number, ...texts: readonly string[]): Heard {
+    return this.#step('execute', texts, timeoutMs)
+  }
+
   query(...texts: readonly string[]): Heard {
     return this.#step('query', texts)
   }
@@ -216,14 +210,10 @@ export class Client {
     return this.#bench.call({ type: 'rollback', transaction: this.name })
   }
 
-  #step(type: 'execute' | 'query', texts: readonly string[]): Heard {
+  #step(type: 'execute' | 'query', texts: readonly string[], timeoutMs?: number): Heard {
     const statements = texts.map(toStatement)
-    return this.#bench.call({
-      type,
-      transaction: this.name,
-      database: this.#database,
-      statements,
-    })
+    const call = { type, transaction: this.name, database: this.#database, statements } as const
+    return this.#bench.call(call, timeoutMs)
   }
 }
 

@@ -1,0 +1,121 @@
+/** Calls of transactions on their way from a follower to the leader. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { DbError, type ErrorCode } from '../../src/base/errors.ts'
+import { Peers } from '../../src/log/peers.ts'
+import { newCounters } from '../../src/replica/counters.ts'
+import { LeaderCalls } from '../../src/replica/leader-calls.ts'
+import type { TransactionCall, TransactionOutcome } from '../../src/replica/transaction-call.ts'
+import { ManualClock, ManualLog, ManualNetwork } from './doubles.ts'
+
+const NAME = `1.2.3.${'ab'.repeat(16)}.d`
+const STEP = { type: 'execute', transaction: NAME, request: new Uint8Array([1]) } as const
+const COMMIT = { type: 'commit', transaction: NAME, id: undefined } as const
+const DONE: TransactionOutcome = {
+  type: 'ok',
+  value: { transaction: NAME, index: 1, results: [] },
+}
+
+class Bench {
+  readonly clock = new ManualClock()
+  readonly network = new ManualNetwork()
+  /** What the leader was asked, and how it answers. */
+  readonly asked: string[] = []
+  readonly answers: Partial<Record<TransactionCall['type'], ErrorCode>> = {}
+  readonly leader = this.#node(1)
+  readonly follower = this.#node(2)
+
+  constructor() {
+    this.follower.leaderChanged(1)
+  }
+
+  #node(raftId: number): LeaderCalls {
+    const peers = new Peers(this.network.transportOf(raftId), this.clock, 1)
+    const calls = new LeaderCalls({
+      log: new ManualLog(raftId),
+      peers,
+      clock: this.clock,
+      random: { below: () => raftId, bytes: count => new Uint8Array(count) },
+      forward: 'all',
+      maxWaiting: 2,
+      counters: newCounters(),
+      submit: () => assert.fail('no write was sent'),
+      transact: (call, _timeoutMs, done) => {
+        this.asked.push(call.type)
+        const code = this.answers[call.type]
+        done(code === undefined ? DONE : { type: 'failed', error: new DbError(code, 'no') })
+      },
+    })
+    peers.listen()
+    return calls
+  }
+
+  call(call: TransactionCall): { code: string } {
+    const heard = { code: 'nothing' }
+    this.follower.transact(call, 1000, outcome => {
+      heard.code = outcome.type === 'ok' ? 'ok' : outcome.error.code
+    })
+    return heard
+  }
+
+  /** Everything gets where it is going, also what is answered or sent on then. */
+  deliver(): void {
+    for (let hops = 0; hops < 4; hops += 1) this.network.deliver()
+  }
+}
+
+test('steps and a commit get to the leader in their order', () => {
+  const bench = new Bench()
+  const [step, commit] = [bench.call(STEP), bench.call(COMMIT)]
+  bench.deliver()
+  assert.deepEqual([step.code, commit.code, bench.asked], ['ok', 'ok', ['execute', 'commit']])
+})
+
+test('after a step that was lost on the way a commit has the rest rolled back', () => {
+  const breaks = [
+    (bench: Bench): void => void (bench.network.isUp = false),
+    (bench: Bench): void => bench.follower.leaderChanged(undefined),
+    (bench: Bench): void => {
+      bench.call({ type: 'begin', database: 'd', maxMs: undefined })
+      bench.call({ type: 'begin', database: 'd', maxMs: undefined })
+    },
+  ]
+  for (const breakIt of breaks) {
+    const bench = new Bench()
+    breakIt(bench)
+    const step = bench.call(STEP)
+    bench.deliver()
+    assert.equal(step.code, 'TRANSACTION_LOST')
+    bench.network.isUp = true
+    bench.follower.leaderChanged(1)
+    bench.asked.length = 0
+    bench.answers.commit = 'TRANSACTION_LOST'
+    const commit = bench.call(COMMIT)
+    bench.deliver()
+    assert.equal(commit.code, 'TRANSACTION_LOST')
+    assert.deepEqual(bench.asked, ['rollback', 'commit'])
+  }
+})
+
+test('a step that may have been run counts as lost, and its answer is not waited for', () => {
+  const bench = new Bench()
+  const step = bench.call(STEP)
+  bench.network.cut(2, 1)
+  assert.equal(step.code, 'TRANSACTION_LOST')
+  bench.call(COMMIT)
+  bench.deliver()
+  assert.deepEqual(bench.asked, ['execute', 'rollback', 'commit'])
+})
+
+test('no commit is sent while its rollback is unanswered', () => {
+  const bench = new Bench()
+  bench.network.isUp = false
+  bench.call(STEP)
+  assert.equal(bench.call(COMMIT).code, 'NO_LEADER')
+  bench.network.isUp = true
+  const commit = bench.call(COMMIT)
+  bench.network.lose()
+  bench.network.cut(2, 1)
+  assert.equal(commit.code, 'CONNECTION_LOST')
+  assert.deepEqual(bench.asked, [])
+})
