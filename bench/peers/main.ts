@@ -11,13 +11,23 @@ import { runSystem } from './runner.ts'
 import type { RunOptions } from './runner.ts'
 import type { System } from './system.ts'
 import { ETCD } from './systems/etcd.ts'
+import { GALERA } from './systems/galera.ts'
 import { LOCKSTEP } from './systems/lockstep.ts'
 import { RQLITE } from './systems/rqlite.ts'
+import { SEMISYNC, SEMISYNC_FLUSHED } from './systems/semisync.ts'
 import { SQLITE } from './systems/sqlite.ts'
 import { WORKLOADS, casesOf, interleave } from './workloads.ts'
 import type { Choice } from './workloads.ts'
 
-const SYSTEMS: readonly System[] = [LOCKSTEP, RQLITE, ETCD, SQLITE]
+const SYSTEMS: readonly System[] = [
+  LOCKSTEP,
+  RQLITE,
+  SEMISYNC,
+  SEMISYNC_FLUSHED,
+  GALERA,
+  ETCD,
+  SQLITE,
+]
 
 interface Options {
   readonly systems?: string

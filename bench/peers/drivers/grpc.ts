@@ -40,7 +40,7 @@ export class GrpcConnection {
   private constructor(socket: Socket, headers: Buffer) {
     this.#socket = socket
     this.#headers = headers
-    socket.on('data', data => this.#receive(Buffer.from(data)))
+    socket.on('data', (data: Buffer) => this.#receive(data))
     socket.on('error', error => this.#failAll(error.message))
     socket.on('close', () => this.#failAll('the connection was closed'))
   }

@@ -22,7 +22,7 @@ export class HttpConnection {
 
   private constructor(socket: Socket) {
     this.#socket = socket
-    socket.on('data', data => this.#receive(Buffer.from(data)))
+    socket.on('data', (data: Buffer) => this.#receive(data))
     socket.on('error', error => this.#answer(0, Buffer.from(error.message)))
     socket.on('close', () => this.#answer(0, Buffer.from('the connection was closed')))
   }

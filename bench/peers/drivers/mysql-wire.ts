@@ -46,7 +46,7 @@ export class MysqlConnection {
 
   private constructor(socket: Socket) {
     this.#socket = socket
-    socket.on('data', data => this.#receive(Buffer.from(data)))
+    socket.on('data', (data: Buffer) => this.#receive(data))
     socket.on('error', error => this.#finish({ code: LOST, text: error.message }, 0))
     socket.on('close', () => this.#finish({ code: LOST, text: 'the connection was closed' }, 0))
   }
@@ -60,7 +60,11 @@ export class MysqlConnection {
     const [host = '', port = ''] = address.split(':')
     const connection = new MysqlConnection(connect({ host, port: Number(port), noDelay: true }))
     await new Promise<void>((resolve, reject) => {
-      connection.#onResult = error => (error === undefined ? resolve() : reject(fault(error)))
+      connection.#onResult = error => {
+        if (error === undefined) return resolve()
+        connection.close()
+        reject(fault(error))
+      }
       connection.#onPacket = greeting => {
         if (greeting[0] === ERROR) return connection.#finish(errorOf(greeting), 0)
         connection.#onPacket = packet => connection.#first(packet)
