@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { SimRandom } from '../../sim/sim-random.ts'
 import { checkBank } from './bank.ts'
 import { checkCounter, checkExactlyOnce } from './exactly-once.ts'
 import type { ToldFate } from './exactly-once.ts'
+import { Claims, Expectations } from './fault.ts'
+import { faultsNamed, planFaults } from './nemesis.ts'
 import { checkDigests, checkLag, checkLeaders, checkOrder, checkSessions } from './sights.ts'
 
 const beginnings = (complaints: readonly string[]): string[] =>
@@ -80,4 +83,57 @@ test('two digests at one index must be equal, at two they may differ', () => {
   assert.deepEqual(checkDigests([sight('n1', 1, 'x'), sight('n2', 2, 'y')]), [])
   assert.deepEqual(checkDigests([sight('n1', 1, 'x'), sight('n2', 1, 'x')]), [])
   assert.equal(checkDigests([sight('n1', 1, 'x'), sight('n2', 1, 'y')]).length, 1)
+})
+
+test('a seed plans the same faults each time, and every kind has its turn', () => {
+  const planOf = (seed: number): string[] => {
+    const plan = planFaults(faultsNamed(undefined), new SimRandom(seed, 'plan'), 60_000)
+    return plan.map(({ atMs, lastsMs, kind, random }) => {
+      return `${kind.name} ${atMs} ${lastsMs} ${random.next()}`
+    })
+  }
+  assert.deepEqual(planOf(3), planOf(3))
+  assert.notDeepEqual(planOf(3), planOf(4))
+  const seen = new Set<string>()
+  for (let seed = 1; seed <= 30; seed += 1) {
+    for (const line of planOf(seed)) seen.add(line.split(' ')[0] ?? '')
+  }
+  assert.deepEqual(
+    [...seen].sort(),
+    faultsNamed(undefined)
+      .map(({ name }) => name)
+      .sort(),
+  )
+  assert.throws(() => faultsNamed(['kill', 'kil']), /no fault is called kil;/)
+})
+
+test('what takes the last majority runs alone, and only when no change can still take effect', () => {
+  let nowMs = 0
+  const claims = new Claims(() => nowMs)
+  const first = claims.share()
+  const second = claims.share()
+  assert(first !== undefined && second !== undefined)
+  first()
+  assert.equal(claims.alone(), undefined)
+  second()
+  assert.equal(claims.alone(), undefined, 'a change without an answer may be under way')
+  nowMs = 20_000
+  const alone = claims.alone()
+  assert(alone !== undefined)
+  assert.equal(claims.alone(), undefined)
+  assert.equal(claims.share(), undefined)
+  alone()
+  assert(claims.share() !== undefined)
+})
+
+test('what a fault expected in vain is a complaint of its own judge', () => {
+  const expectations = new Expectations()
+  assert.deepEqual(expectations.judge(), [])
+  expectations.check('one', undefined)
+  expectations.check('two', 'it is not so')
+  expectations.check('two', undefined)
+  assert.deepEqual(expectations.judge(), [
+    { checker: 'one', checked: 1, complaints: [], undecided: 0 },
+    { checker: 'two', checked: 2, complaints: ['it is not so'], undecided: 0 },
+  ])
 })

@@ -61,9 +61,14 @@ export class Expectations {
 export class Claims {
   /** A change that nobody answered may still take effect for so long. */
   static readonly #SETTLING_MS = 10_000
+  readonly #nowMs: () => number
   #shared = 0
   #isAlone = false
   #sharedUntilMs = -Infinity
+
+  constructor(nowMs: () => number = () => performance.now()) {
+    this.#nowMs = nowMs
+  }
 
   /** What ends the claim, or undefined if it can't be had now. */
   share(): (() => void) | undefined {
@@ -71,12 +76,12 @@ export class Claims {
     this.#shared += 1
     return () => {
       this.#shared -= 1
-      this.#sharedUntilMs = performance.now()
+      this.#sharedUntilMs = this.#nowMs()
     }
   }
 
   alone(): (() => void) | undefined {
-    const isSettled = performance.now() > this.#sharedUntilMs + Claims.#SETTLING_MS
+    const isSettled = this.#nowMs() > this.#sharedUntilMs + Claims.#SETTLING_MS
     if (this.#isAlone || this.#shared > 0 || !isSettled) return undefined
     this.#isAlone = true
     return () => (this.#isAlone = false)

@@ -82,6 +82,26 @@ test('write skew, lost update and cycles of writes and reads are told apart', ()
   assert.deepEqual(complaints(...circular), ['G1c'])
 })
 
+test('half of a batch, writes against real time and readers who disagree are told apart', () => {
+  const batch = during(0, 9, append(1, 10), append(2, 20))
+  assert.deepEqual(complaints(batch, during(0, 9, read(1, 10), read(2, 20))), [])
+  assert.deepEqual(complaints(batch, during(0, 9, read(1, 10), read(2))), ['G-single'])
+  const first = during(0, 1, append(1, 10))
+  const second = during(2, 3, append(1, 11))
+  assert.deepEqual(complaints(first, second, during(4, 5, read(1, 11, 10))), ['G0-realtime'])
+  assert.deepEqual(complaints(during(0, 1, read(1, 10)), during(2, 3, append(1, 10))), [
+    'G1c-realtime',
+  ])
+  // A long fork: each reader has seen a write that the other has not.
+  const fork = [
+    during(0, 9, append(1, 10)),
+    during(0, 9, append(2, 20)),
+    during(0, 9, read(1, 10), read(2)),
+    during(0, 9, read(1), read(2, 20)),
+  ]
+  assert.deepEqual(complaints(...fork), ['G2'])
+})
+
 test('random histories of an honest store pass, of a dishonest one each kind is found', () => {
   for (let seed = 1; seed <= 12; seed += 1) {
     assert.deepEqual(run(seed, 'honest', 'strict-serializable'), [], `seed ${seed}`)

@@ -3,6 +3,7 @@
  * machine allows while clients work, and says whether a promise was broken.
  */
 import { Command } from 'commander'
+import { faultsNamed } from './nemesis.ts'
 import { isSound, runChaos } from './run.ts'
 
 const options = new Command('npm run chaos --')
@@ -31,7 +32,7 @@ const report = await runChaos({
   minutes: Number(options.minutes),
   nodes: Number(options.nodes),
   network: options.network as 'namespaces' | 'proxies' | undefined,
-  only: options.only?.split(','),
+  kinds: faultsNamed(options.only?.split(',')),
   clients: Number(options.clients),
   pauseMs: Number(options.pause),
   keep: options.keep,

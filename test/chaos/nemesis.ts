@@ -9,13 +9,23 @@ import { NETWORK_FAULTS } from './network-faults.ts'
 import { PROCESS_FAULTS } from './process-faults.ts'
 
 /** Every kind of fault there is. */
-export const FAULTS: readonly FaultKind[] = [
+const FAULTS: readonly FaultKind[] = [
   ...PROCESS_FAULTS,
   ...NETWORK_FAULTS,
   ...MACHINE_FAULTS,
   ...MEMBER_FAULTS,
   DIVERGENCE,
 ]
+
+/** Those of these names, or all. Throws if there is no such fault. */
+export function faultsNamed(names: readonly string[] | undefined): readonly FaultKind[] {
+  if (names === undefined) return FAULTS
+  return names.map(name => {
+    const kind = FAULTS.find(each => each.name === name)
+    if (kind !== undefined) return kind
+    throw new Error(`no fault is called ${name}; there are ${FAULTS.map(each => each.name).join()}`)
+  })
+}
 
 /** One entry of a run's plan, all of it drawn from the seed. */
 export interface PlannedFault {

@@ -14,9 +14,9 @@ import { LedgerWorkload } from './ledger-workload.ts'
 import { ListWorkload } from './list-workload.ts'
 import { NamespaceNetwork } from './namespace-network.ts'
 import { decideTies, ODD_DATABASE, prepareOddities } from './divergence-fault.ts'
-import { FAULTS, planFaults } from './nemesis.ts'
+import { planFaults } from './nemesis.ts'
 import { sceneOf } from './fault.ts'
-import type { ActiveFault, Scene } from './fault.ts'
+import type { ActiveFault, FaultKind, Scene } from './fault.ts'
 import type { PlannedFault } from './nemesis.ts'
 import type { ChaosNetwork } from './network.ts'
 import { expectVoters } from './member-changes.ts'
@@ -34,8 +34,8 @@ export interface ChaosOptions {
   readonly nodes: number
   /** Absent: namespaces and proxies in turn, by the seed, where both are possible. */
   readonly network: 'namespaces' | 'proxies' | undefined
-  /** Names of faults; all if absent. */
-  readonly only: readonly string[] | undefined
+  /** What may go wrong. */
+  readonly kinds: readonly FaultKind[]
   /** Clients of each workload. */
   readonly clients: number
   /** Mean pause of a client between two requests. */
@@ -225,9 +225,7 @@ class Run {
 
   /** Goes through the plan; each fault ends after its time, whatever else is going on. */
   async #disturb(durationMs: number): Promise<void> {
-    const { only } = this.#options
-    const chosen = FAULTS.filter(({ name }) => only === undefined || only.includes(name))
-    const kinds = chosen.filter(kind => {
+    const kinds = this.#options.kinds.filter(kind => {
       const reason = kind.whyNot(this.#nodes)
       if (reason !== undefined) this.#notRun.push(`${kind.name}: ${reason}`)
       return reason === undefined
