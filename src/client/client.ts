@@ -200,7 +200,13 @@ export class Client {
    * statements (those of the transaction that it is given, not of this client) see one state of the
    * database and what they did themselves, and take effect together, or not at all if `work`
    * throws. When others were faster, or the leader changed, `work` is run again from its beginning,
-   * so that it should do nothing else that can't be repeated.
+   * whatever it threw: it should do nothing else that can't be repeated, such as send mail, and
+   * keep nothing from an earlier run.
+   *
+   * A statement that fails is undone alone; `work` may catch its error and go on. One whose error
+   * nobody hears, because its promise is not awaited, makes the whole transaction fail with that
+   * error. The commit waits for statements that `work` asked for and did not await. After `work`
+   * has returned, its transaction takes no more (INVALID_REQUEST).
    */
   async transaction<T>(
     work: (transaction: Transaction) => Promise<T>,

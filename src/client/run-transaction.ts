@@ -39,13 +39,12 @@ async function runOnce<T>(parts: RunParts, work: Work<T>): Promise<T> {
   try {
     result = await within(parts.writes, () => work(transaction))
     await transaction.end()
+    transaction.requireWhole()
   } catch (error) {
     await transaction.rollback()
     // What was thrown may come from rows that others have changed by now.
     throw transaction.over?.retry === 'transaction' ? transaction.over : error
   }
-  // The function may have caught it, but what it did before is undone.
-  if (transaction.over !== undefined) throw transaction.over
   try {
     parts.onCommitted(await commit(parts, transaction))
   } catch (error) {
@@ -63,7 +62,10 @@ async function commit(parts: RunParts, transaction: Transaction): Promise<Result
     deadlineMs: parts.deadlineMs,
     signal: parts.signal,
     idempotencyKey: undefined,
-    body: timeoutMs => JSON.stringify({ timeoutMs }),
+    body: timeoutMs => {
+      transaction.sendCommit()
+      return JSON.stringify({ timeoutMs })
+    },
   })
 }
 

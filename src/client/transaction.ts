@@ -17,7 +17,9 @@ import {
   type Result,
 } from './requests.ts'
 import type { Sender, Shot } from './sender.ts'
+import { sleep } from './sleep.ts'
 import type { SqlText } from './sql.ts'
+import { Watched } from './watched.ts'
 
 /** What a transaction needs of its client. */
 export interface TransactionParts {
@@ -27,14 +29,29 @@ export interface TransactionParts {
   readonly signal: AbortSignal | undefined
 }
 
-/** An open transaction. Its statements run one after another, in the order of the calls. */
+/**
+ * An open transaction. Its statements run one after another, in the order of the calls.
+ *
+ * A statement that fails is undone alone, and its promise is rejected. Who catches that may go on.
+ * One that fails unheard, because nobody awaits its promise, fails the commit: nothing is applied.
+ * The commit waits for statements that were asked for, awaited or not; one that is asked for when
+ * the function has returned is refused, and if it comes before the commit is sent, that is, too.
+ */
 export class Transaction {
   readonly #parts: TransactionParts
   readonly #name: string
   #last: Promise<unknown> = Promise.resolve()
   #savepoints = 0
+  /** Savepoints that are neither released nor undone yet, and all that was asked for. */
+  #openSavepoints = 0
+  #underWay = 0
   #isEnded = false
+  #isCommitSent = false
   #over: DbError | undefined
+  /** Statements that failed, with nobody there to hear it when they did. */
+  readonly #failed: { readonly promise: Watched<unknown>; readonly error: unknown }[] = []
+  /** What makes the whole of it fail, in what order ever its statements were heard. */
+  #broken: unknown
 
   /** Use `db.transaction`. */
   constructor(parts: TransactionParts, name: string) {
@@ -67,6 +84,20 @@ export class Transaction {
     return this.#over
   }
 
+  /** Throws what nobody has heard yet, and must not be committed. */
+  requireWhole(): void {
+    if (this.#over !== undefined) throw this.#over
+    if (this.#broken !== undefined) throw this.#broken as Error
+    const unheard = this.#failed.find(({ promise }) => !promise.isHeard)
+    if (unheard !== undefined) throw unheard.error as Error
+  }
+
+  /** Its commit goes out: the last moment at which it can be stopped. Throws why it must not. */
+  sendCommit(): void {
+    if (!this.#isCommitSent) this.requireWhole()
+    this.#isCommitSent = true
+  }
+
   /** Path of its commit. */
   get commitPath(): string {
     return this.#path('commit')
@@ -74,41 +105,62 @@ export class Transaction {
 
   /** Runs one statement, or a script of several without values: the result is the last one's. */
   execute<Row = DefaultRow>(statement: string | SqlText, params?: Params): Promise<Result<Row>> {
-    return this.#one('execute', statementJson(statement, params))
+    return this.#watch(() => this.#one('execute', statementJson(statement, params)))
   }
 
   /** Reads, what the transaction has written included. */
   query<Row = DefaultRow>(statement: string | SqlText, params?: Params): Promise<Result<Row>> {
-    return this.#one('query', statementJson(statement, params))
+    return this.#watch(() => this.#one('query', statementJson(statement, params)))
   }
 
   /** Runs several statements or Commands: all of them, or none. */
   batch(items: readonly BatchItem[]): Promise<readonly Result[]> {
-    return this.#step('execute', { statements: items.map(itemJson) })
+    return this.#watch(() => this.#step('execute', { statements: items.map(itemJson) }))
   }
 
   /** Runs a Command. */
   command<Row = DefaultRow>(command: Command): Promise<Result<Row>> {
-    return this.#one('execute', commandJson(command) as object)
+    return this.#watch(() => this.#one('execute', commandJson(command) as object))
   }
 
   /**
    * Runs a part of the transaction that may fail alone: if `work` throws, what it did is undone and
    * the transaction goes on. Await it before anything else is asked of the transaction.
    */
-  async savepoint<T>(work: () => Promise<T>): Promise<T> {
+  savepoint<T>(work: () => Promise<T>): Promise<T> {
+    return this.#watch(() => this.#savepoint(work))
+  }
+
+  async #savepoint<T>(work: () => Promise<T>): Promise<T> {
     this.#savepoints += 1
     const name = `lockstep_savepoint_${this.#savepoints}`
-    await this.execute(`SAVEPOINT ${name}`)
+    this.#openSavepoints += 1
+    try {
+      await this.execute(`SAVEPOINT ${name}`)
+      return await this.#within(name, work)
+    } finally {
+      this.#openSavepoints -= 1
+    }
+  }
+
+  async #within<T>(name: string, work: () => Promise<T>): Promise<T> {
     try {
       const result = await work()
       await this.execute(`RELEASE ${name}`)
       return result
     } catch (error) {
-      if (this.#over === undefined && !this.#isEnded) {
-        await this.execute(`ROLLBACK TO ${name}`)
-        await this.execute(`RELEASE ${name}`)
-      }
+      if (this.#over === undefined && !this.#isEnded) await this.#undo(name)
+      throw error
+    }
+  }
+
+  async #undo(savepoint: string): Promise<void> {
+    try {
+      await this.execute(`ROLLBACK TO ${savepoint}`)
+      await this.execute(`RELEASE ${savepoint}`)
+    } catch (error) {
+      // What was to be undone is still there: whoever hears of that must not commit it.
+      this.#broken ??= error
       throw error
     }
   }
@@ -120,8 +172,13 @@ export class Transaction {
 
   /** Takes no more statements; resolves when the last one is answered. */
   async end(): Promise<void> {
+    const isUnderWay = this.#underWay > 0
     this.#isEnded = true
+    // Its end is still to come, and comes too late.
+    if (this.#openSavepoints > 0) this.#broken ??= ended()
     await this.#last
+    // Whoever awaits a statement outside of the function may ask for the next one now.
+    if (isUnderWay) await sleep(0, undefined)
   }
 
   /** Gives everything up. Should nobody hear it, the transaction ends by itself after a while. */
@@ -131,6 +188,23 @@ export class Transaction {
     const deadlineMs = performance.now() + ROLLBACK_MS
     const shot = { ...this.#shot('rollback', {}), deadlineMs, signal: undefined }
     await this.#parts.sender.send(shot).catch(() => {})
+  }
+
+  #watch<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#isEnded) {
+      const error = ended()
+      this.#broken ??= error
+      return Promise.reject(error)
+    }
+    const promise = Watched.of(work())
+    this.#underWay += 1
+    const settled = (): void => void (this.#underWay -= 1)
+    // Where nobody hears of it the commit does; a program need not end because of it.
+    promise.watch(settled, error => {
+      settled()
+      this.#failed.push({ promise, error })
+    })
+    return promise
   }
 
   async #one<Row>(call: 'execute' | 'query', json: object): Promise<Result<Row>> {

@@ -66,8 +66,102 @@ test('a statement that nobody awaits is still part of the transaction, one after
   ])
   assert(late !== undefined)
   const error = await failure(late.execute('B'))
+  assert.equal(error.code, 'INVALID_REQUEST')
   assert.match(error.message, /the transaction has ended/)
   assert.equal(node.seen.length, 3)
+})
+
+test('a statement that fails unheard fails the commit, and the transaction is rolled back', async () => {
+  const failed = errorAnswer('SQL_CONSTRAINT')
+  const works: ((tx: Transaction) => Promise<unknown>)[] = [
+    async tx => void tx.execute('A'),
+    async tx => {
+      void tx.execute('A')
+      await tx.query('B')
+      await tx.execute('C')
+    },
+    async tx => {
+      void tx.batch(['A'])
+      return tx.execute('B').catch(() => {})
+    },
+    async tx => void tx.command({ action: 'delete', database: 'main', table: 't' }),
+  ]
+  for (const work of works) {
+    await using node = await ScriptedNode.start()
+    node.script = [BEGUN, failed, step()]
+    const error = await failure(clientOf(node).transaction(work))
+    assert.equal(error.code, 'SQL_CONSTRAINT')
+    assert.equal(node.seen.at(-1)?.path, '/transactions/t/rollback')
+  }
+})
+
+test('a statement that fails and is heard is the business of the function', async () => {
+  const works: ((tx: Transaction) => Promise<unknown>)[] = [
+    tx => tx.execute('A').catch(() => {}),
+    tx => Promise.allSettled([tx.execute('A'), tx.execute('B')]),
+    async tx => {
+      const pending = tx.execute('A')
+      await tx.execute('B')
+      await assert.rejects(pending)
+    },
+  ]
+  for (const work of works) {
+    await using node = await ScriptedNode.start()
+    node.script = [BEGUN, errorAnswer('SQL_CONSTRAINT'), okAnswer()]
+    await clientOf(node).transaction(work)
+    assert.equal(node.seen.at(-1)?.path, '/transactions/t/commit')
+  }
+})
+
+test('an unheard conflict runs the function again, whatever it throws itself', async () => {
+  await using node = await ScriptedNode.start()
+  node.script = [BEGUN, errorAnswer('TRANSACTION_CONFLICT'), BEGUN, step(), okAnswer()]
+  let runs = 0
+  await clientOf(node).transaction(async tx => {
+    runs += 1
+    void tx.execute('A')
+    await Promise.resolve()
+    if (runs === 1) throw new Error('mine')
+  })
+  assert.equal(runs, 2)
+})
+
+test('who goes on asking after the function has returned stops the commit', async () => {
+  await using node = await ScriptedNode.start()
+  node.script = [BEGUN, step()]
+  let floating: Promise<unknown> | undefined
+  const run = clientOf(node).transaction(async tx => {
+    floating = (async () => {
+      await tx.execute('A')
+      await tx.execute('B')
+    })()
+    floating.catch(() => {})
+    await Promise.resolve()
+  })
+  assert.equal((await failure(run)).code, 'INVALID_REQUEST')
+  assert.equal((await failure(floating ?? run)).code, 'INVALID_REQUEST')
+  assert.deepEqual(statements(node), ['A'])
+  assert.equal(node.seen.at(-1)?.path, '/transactions/t/rollback')
+})
+
+test('a savepoint that nobody awaits stops the commit, since its end comes too late', async () => {
+  await using node = await ScriptedNode.start()
+  node.script = [BEGUN, step()]
+  const run = clientOf(node).transaction(async tx => {
+    await tx.execute('A')
+    void tx.savepoint(() => tx.execute('B'))
+  })
+  assert.equal((await failure(run)).code, 'INVALID_REQUEST')
+  assert.equal(node.seen.at(-1)?.path, '/transactions/t/rollback')
+})
+
+test('what a savepoint could not undo is not committed, whoever catches its error', async () => {
+  await using node = await ScriptedNode.start()
+  const refused = errorAnswer('SQL_ERROR')
+  node.script = [BEGUN, step(), errorAnswer('SQL_CONSTRAINT'), refused, step()]
+  const run = clientOf(node).transaction(tx => tx.savepoint(() => tx.execute('A')).catch(() => {}))
+  assert.equal((await failure(run)).code, 'SQL_ERROR')
+  assert.equal(node.seen.at(-1)?.path, '/transactions/t/rollback')
 })
 
 test('a savepoint undoes what failed inside of it, and the transaction goes on', async () => {
