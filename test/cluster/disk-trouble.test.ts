@@ -71,3 +71,51 @@ test('a leader whose log can not be flushed ends, and the others go on without a
   )
   assert.equal(written.status, 200)
 })
+
+test('a leader whose disk flushes slower than an election gives up leadership, and the others take writes', async t => {
+  const { cluster, setFaults } = await startFaultyCluster(t)
+  const { leader, leaderId } = await rolesOf(cluster)
+  await post(leader, '/execute', { action: 'create_db', database: 'app' })
+  await post(leader, '/execute', { database: 'app', sql: 'CREATE TABLE t (a INTEGER)' })
+  const others = cluster.nodes.filter(({ nodeId }) => nodeId !== leaderId)
+  const [other] = others
+  assert(other !== undefined)
+  setFaults(leaderId, [{ type: 'flush', path: '/log/', delayMs: 4000 }])
+  const insert = (value: number): object => ({
+    database: 'app',
+    sql: `INSERT INTO t VALUES (${value})`,
+  })
+  const [bare, named] = await Promise.all([
+    post(leader, '/execute', insert(1)),
+    post(leader, '/execute', insert(1), { 'idempotency-key': 'slow' }),
+  ])
+  // The others have it on disk, and the next leader tells what became of it: only by its id.
+  assert.equal(named.status, 200, JSON.stringify(named.json))
+  if (bare.status !== 200) {
+    const { code, fate } = bare.json.error ?? {}
+    assert.deepEqual([code, fate], ['LEADERSHIP_LOST', 'unknown'])
+  }
+
+  const moved = await until(
+    async () => (await get(other.address, '/nodes')).json['leader'] as { nodeId: string } | null,
+    found => found !== null && found.nodeId !== leaderId,
+  )
+  assert(others.some(({ nodeId }) => nodeId === moved?.nodeId))
+  for (let value = 2; value <= 20; value += 1) {
+    const answer = await post(other.address, '/execute', insert(value))
+    assert.equal(answer.status, 200, JSON.stringify(answer.json))
+  }
+  // It was slow, not gone: it goes on following once its disk is well.
+  setFaults(leaderId, [])
+  const rows = await until(
+    () =>
+      post(leader, '/query', {
+        database: 'app',
+        sql: 'SELECT count(*) FROM t WHERE a > 1',
+        consistency: 'local',
+      }),
+    ({ json }) => JSON.stringify(json.results?.[0]?.rows) === '[[19]]',
+  )
+  assert.equal(rows.status, 200)
+  assert(cluster.isRunning(leaderId))
+})

@@ -58,10 +58,15 @@ export async function startCluster(
   return cluster
 }
 
-export async function post(address: string, path: string, body: unknown): Promise<Answer> {
+export async function post(
+  address: string,
+  path: string,
+  body: unknown,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Answer> {
   const answer = await fetch(`http://${address}${path}`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json' },
+    headers: { 'content-type': 'application/json', ...headers },
     body: typeof body === 'string' ? body : JSON.stringify(body),
   })
   return { status: answer.status, json: (await answer.json()) as Answer['json'] }
