@@ -16,4 +16,25 @@ export const DISK_MUTATIONS: readonly Mutation[] = [
     find: 'const mayBe = target === undefined || !isShort(raftId)',
     replace: 'const mayBe = true',
   },
+  {
+    name: 'a snapshot that was damaged is given away for ever',
+    mode: 'scripted',
+    file: 'src/server/http/snapshot.ts',
+    find: 'if (crc32(chunk) === chunks[number]) return chunk',
+    replace: 'if (chunks.length > 0) return chunk',
+  },
+  {
+    name: 'a staged snapshot of an earlier life is believed by its mark',
+    mode: 'scripted',
+    file: 'src/engine/sqlite/staging.ts',
+    find: 'if (whyWrong(join(generation, file.name), file, fileSystem) === undefined) continue',
+    replace: 'if (file.name !== null) continue',
+  },
+  {
+    name: 'who gave a garbled snapshot is asked again and again',
+    mode: 'scripted',
+    file: 'src/replica/snapshots.ts',
+    find: "const isBad = error.code === 'CORRUPT' || this.#failures > 1",
+    replace: 'const isBad = false',
+  },
 ]

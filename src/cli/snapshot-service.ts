@@ -1,8 +1,8 @@
 /** Gives the snapshots of this node to other nodes of its cluster, and to nobody else. */
-import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Random } from '../base/ports.ts'
+import { SNAPSHOT_CHUNK_BYTES, type SnapshotFile } from '../engine/snapshot.ts'
 import { isLoopbackHost } from '../platform/address.ts'
 import { type ProofFacts, ProofGate, sealAnswer } from '../platform/peer-proof.ts'
 import type { Outcome } from '../replica/types.ts'
@@ -12,6 +12,8 @@ import type { SnapshotAnswer, SnapshotRequest, SnapshotWish } from '../server/se
 interface Source {
   offerSnapshot(minIndex: number): Outcome<string>
   snapshotLocation(id: string): string | undefined
+  snapshotFile(id: string, name: string): SnapshotFile | undefined
+  snapshotDamaged(id: string, reason: string): void
 }
 
 export class SnapshotService {
@@ -44,17 +46,24 @@ export class SnapshotService {
     return { type: 'manifest', text: offer.value, proof: sealAnswer(this.#facts, url, offer.value) }
   }
 
-  #file(id: string, file: string, offset: number): SnapshotAnswer {
+  #file(id: string, name: string, offset: number): SnapshotAnswer {
     const location = this.#source.snapshotLocation(id)
-    const isName = /^(?:system|db-\d+)\.sqlite$/.test(file)
-    const path = join(location ?? '', file)
-    const stats = isName ? statSync(path, { throwIfNoEntry: false }) : undefined
-    if (location === undefined || stats === undefined) {
+    const file = this.#source.snapshotFile(id, name)
+    if (location === undefined || file === undefined) {
       throw new DbError(
         'SNAPSHOT_FAILED',
         'there is no such snapshot any more; ask for another one',
       )
     }
-    return { type: 'file', path, sizeBytes: stats.size, offset: Math.min(offset, stats.size) }
+    const { sizeBytes, chunks } = file
+    return {
+      type: 'file',
+      path: join(location, name),
+      sizeBytes,
+      offset: Math.min(offset, sizeBytes),
+      chunks,
+      chunkSizeBytes: SNAPSHOT_CHUNK_BYTES,
+      onDamaged: reason => this.#source.snapshotDamaged(id, reason),
+    }
   }
 }

@@ -82,7 +82,7 @@ export interface SnapshotStore {
   ): void
   /** Makes sure that what was staged is whole, sound and survives a power cut. */
   finish(done: (outcome: Done<object>) => void): void
-  /** The snapshot that is staged and finished, if there is one. */
+  /** The snapshot that is staged, finished and still as it came, if there is one. */
   staged(done: (manifest: SnapshotManifest | undefined) => void): void
   /**
    * Makes the staged snapshot the engine's data, for good: readers are ended and begin anew. There

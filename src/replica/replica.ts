@@ -6,6 +6,7 @@ import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random, SnapshotTransfer, Timer } from '../base/ports.ts'
 import type { DigestRequest, Engine, ReadRequest, WriteRequest } from '../engine/engine.ts'
 import { encodeRequest } from '../engine/request.ts'
+import type { SnapshotFile } from '../engine/snapshot.ts'
 import type { LogEvent, Membership, ReplicatedLog } from '../log/log.ts'
 import type { Peers } from '../log/peers.ts'
 import { ApplyLag } from './apply-lag.ts'
@@ -145,6 +146,7 @@ export class Replica {
       appliedIndex: () => this.#executor.appliedIndex,
       pause: pause => this.#executor.session.pause(pause),
       resume: () => this.#executor.session.resume(),
+      onCorrupt: reason => this.#onCorrupt(reason),
       refusal: () => this.#giveRefusal(),
     })
     this.#snapshots = new Snapshots({
@@ -291,6 +293,16 @@ export class Replica {
   /** Directory of the files of a snapshot that was offered, undefined if it is gone. */
   snapshotLocation(id: string): string | undefined {
     return this.#giveRefusal() === undefined ? this.#source.location(id) : undefined
+  }
+
+  /** What a file of that snapshot should be, undefined if it is gone. */
+  snapshotFile(id: string, name: string): SnapshotFile | undefined {
+    return this.#giveRefusal() === undefined ? this.#source.file(id, name) : undefined
+  }
+
+  /** A file of that snapshot is not what it should be: others get another one. */
+  snapshotDamaged(id: string, reason: string): void {
+    this.#source.damaged(id, reason)
   }
 
   /** Hands leadership to another node, best to one with room, to none that computed otherwise. */

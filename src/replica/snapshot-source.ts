@@ -6,6 +6,7 @@ import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random, Timer } from '../base/ports.ts'
 import {
   encodeManifest,
+  type SnapshotFile,
   type SnapshotManifest,
   type SnapshotStore,
   type SnapshotTask,
@@ -32,6 +33,8 @@ export interface SnapshotSourceParts {
   readonly appliedIndex: () => number
   readonly pause: (pause: Pause) => void
   readonly resume: () => void
+  /** A copy of this replica's files is garbled, and so are they most likely. */
+  readonly onCorrupt: (reason: string) => void
   /** Why this replica's data are not to be had, if they aren't. */
   readonly refusal: () => DbError | undefined
 }
@@ -90,6 +93,19 @@ export class SnapshotSource {
     return made.location
   }
 
+  /** What a file of a snapshot that was offered should be; undefined if there is no such one. */
+  file(id: string, name: string): SnapshotFile | undefined {
+    if (this.location(id) === undefined) return undefined
+    return this.#made?.manifest.files.find(file => file.name === name)
+  }
+
+  /** A file of the snapshot is not what it was any more: nobody is to wait for it. */
+  damaged(id: string, reason: string): void {
+    if (this.#made?.manifest.id !== id) return
+    this.#parts.logger.error({ id, reason }, 'a snapshot was damaged and is thrown away')
+    this.#drop()
+  }
+
   /** Removes what nobody reads any more. */
   sweep(): void {
     if (this.#made !== undefined && this.#now() - this.#made.usedAtMs > IDLE_MS) this.#drop()
@@ -113,7 +129,7 @@ export class SnapshotSource {
       }
       this.#drop()
     }
-    const { store, random, logger } = this.#parts
+    const { store, random, logger, onCorrupt } = this.#parts
     const id = random.bytes(ID_BYTES).toHex()
     logger.info({ id }, 'a snapshot is being made')
     const task = store.take(id, {
@@ -122,7 +138,11 @@ export class SnapshotSource {
       onDone: outcome => {
         this.#making = undefined
         this.#resume()
-        if (outcome.type === 'failed') return this.#fail(outcome.error)
+        if (outcome.type === 'failed') {
+          this.#fail(outcome.error)
+          if (outcome.error.code === 'CORRUPT') onCorrupt(outcome.error.message)
+          return
+        }
         const { manifest, location } = outcome
         const text = encodeManifest(manifest)
         this.#made = { manifest, location, text, usedAtMs: this.#now() }

@@ -65,6 +65,8 @@ const PATIENCE_MS = 5_000
 const REFUSED_INSTALLS_MAX = 20
 /** What lies staged, and nobody has needed for so long, is removed. */
 const UNUSED_MS = 60_000
+/** Who gave what was garbled, or failed again and again, is asked only if nobody else is there. */
+const AVOID_MS = 60_000
 
 export class Snapshots {
   readonly #parts: SnapshotsParts
@@ -246,10 +248,12 @@ export class Snapshots {
     const { peers, leader } = log.status()
     const need = must(this.#need)
     const heard = reports()
-    const fit = peers.filter(({ raftId, isConnected }) => {
+    const able = peers.filter(({ raftId, isConnected }) => {
       const isWrong = need.isSuspect(raftId) || heard.get(raftId)?.isDiverged === true
-      return isConnected && !isWrong && (this.#avoided.get(raftId) ?? -Infinity) <= now
+      return isConnected && !isWrong
     })
+    const welcome = able.filter(({ raftId }) => (this.#avoided.get(raftId) ?? -Infinity) <= now)
+    const fit = welcome.length > 0 ? welcome : able
     if (fit.some(({ raftId }) => raftId === this.#source)) return this.#source
     const followers = fit.filter(({ raftId }) => raftId !== leader && heard.has(raftId))
     const applied = (raftId: number): number => heard.get(raftId)?.appliedIndex ?? 0
@@ -260,8 +264,7 @@ export class Snapshots {
     if (best !== undefined || peers.length > 0) return best?.raftId
     // Who has just joined learns from the log who belongs to the cluster, and has none yet.
     const known = this.#leader
-    const isFit = known !== undefined && !need.isSuspect(known)
-    return isFit && (this.#avoided.get(known) ?? -Infinity) <= now ? known : undefined
+    return known !== undefined && !need.isSuspect(known) ? known : undefined
   }
 
   #asked(outcome: string | DbError): void {
@@ -331,7 +334,11 @@ export class Snapshots {
     this.#failures += 1
     const delayMs = Math.min(RETRY_MS_MIN * 2 ** (this.#failures - 1), RETRY_MS_MAX)
     logger.warn({ error, source: this.#source, delayMs }, 'a snapshot was not got')
-    if (this.#source !== undefined) this.#avoided.set(this.#source, clock.monotonicMs() + delayMs)
+    // What broke once is gone on with; what is garbled, or breaks again, had better come elsewhere.
+    const isBad = error.code === 'CORRUPT' || this.#failures > 1
+    if (this.#source !== undefined && isBad) {
+      this.#avoided.set(this.#source, clock.monotonicMs() + AVOID_MS)
+    }
     this.#source = undefined
     this.#step = 'asking'
     this.#later(delayMs, () => this.#ask())

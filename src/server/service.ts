@@ -74,6 +74,11 @@ export type SnapshotAnswer =
       readonly path: string
       readonly sizeBytes: number
       readonly offset: number
+      /** CRC-32 of each part of `chunkSizeBytes`, the last one shorter. */
+      readonly chunks: readonly number[]
+      readonly chunkSizeBytes: number
+      /** The file is not what it should be; it is told before anything wrong is sent. */
+      readonly onDamaged: (reason: string) => void
     }
 
 /**

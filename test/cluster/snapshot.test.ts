@@ -3,57 +3,16 @@ import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import type { LocalCluster, LocalNode } from '../../src/cli/local-cluster.ts'
-import { type Answer, get, post, rolesOf, startCluster, until } from './kit.ts'
-
-/** A log so small that it forgets soon. */
-const SMALL_LOG = ['--max-log-bytes', '65536', '--segment-size-bytes', '65536', '--report-ms', '20']
-
-const TEXT = 'x'.repeat(2000)
-
-async function fill(address: string, rows: number): Promise<void> {
-  for (let done = 0; done < rows; done += 20) {
-    const statements = Array.from({ length: 20 }, () => ({
-      sql: 'INSERT INTO t (text) VALUES (?)',
-      params: [TEXT],
-    }))
-    const answer = await post(address, '/execute', { database: 'main', statements })
-    assert.equal(answer.status, 200, JSON.stringify(answer.json))
-  }
-}
-
-async function makeTable(address: string): Promise<void> {
-  const database = 'main'
-  await post(address, '/execute', { action: 'create_db', database })
-  const sql = 'CREATE TABLE t (id INTEGER PRIMARY KEY, text)'
-  assert.equal((await post(address, '/execute', { database, sql })).status, 200)
-}
-
-/** Waits until the log of a node begins after `index`. */
-function untilForgotten(address: string, index: number): Promise<unknown> {
-  return until(
-    () => get(address, '/status'),
-    ({ json }) => Number(json['firstIndex']) > index,
-  )
-}
-
-async function untilEqual(cluster: LocalCluster): Promise<void> {
-  await until(
-    () =>
-      Promise.all(
-        cluster.addresses.map(address =>
-          get(address, '/digest?database=main&consistency=linearizable'),
-        ),
-      ),
-    answers => answers.every(({ json }) => json['digest'] === answers[0]?.json['digest']),
-  )
-}
-
-function nodeAt(cluster: LocalCluster, address: string): LocalNode {
-  const node = cluster.nodes.find(node => node.address === address)
-  assert(node !== undefined)
-  return node
-}
+import { get, post, rolesOf, startCluster, until } from './kit.ts'
+import {
+  fill,
+  makeTable,
+  nodeAt,
+  SMALL_LOG,
+  untilEqual,
+  untilFetching,
+  untilForgotten,
+} from './snapshot-kit.ts'
 
 test('a follower that was away too long gets a snapshot, and then follows the log again', async t => {
   const cluster = await startCluster(t, { options: SMALL_LOG })
@@ -116,18 +75,8 @@ test('a snapshot that is interrupted on either side is gone on with, or begun an
   const before = Number((await get(leader, '/status')).json['lastIndex'])
   await fill(leader, 300)
   await untilForgotten(leader, before)
-  const untilFetching = async (): Promise<SnapshotJson> => {
-    const answer = await until(
-      () => get(follower, '/status').catch(() => undefined),
-      seen => {
-        const { step, receivedBytes } = snapshotOf(seen)
-        return step === 'fetching' && receivedBytes > 0
-      },
-    )
-    return snapshotOf(answer)
-  }
   cluster.restart(nodeId)
-  await untilFetching()
+  await untilFetching(follower)
 
   const refused = await post(follower, '/query', {
     database: 'main',
@@ -137,7 +86,7 @@ test('a snapshot that is interrupted on either side is gone on with, or begun an
   const ready = await get(follower, '/health/ready')
   await cluster.kill(nodeId)
   cluster.restart(nodeId)
-  const { from } = await untilFetching()
+  const { from } = await untilFetching(follower)
   await cluster.kill(from ?? '')
   cluster.restart(from ?? '')
 
@@ -146,14 +95,3 @@ test('a snapshot that is interrupted on either side is gone on with, or begun an
   await cluster.ready()
   await untilEqual(cluster)
 })
-
-interface SnapshotJson {
-  readonly step: string
-  readonly from: string | null
-  readonly receivedBytes: number
-}
-
-function snapshotOf(answer: Answer | undefined): SnapshotJson {
-  const none: SnapshotJson = { step: 'none', from: null, receivedBytes: 0 }
-  return (answer?.json['snapshot'] as SnapshotJson | null | undefined) ?? none
-}

@@ -9,6 +9,8 @@ import type { Outcome } from '../../src/replica/types.ts'
 import type { Pause } from '../../src/replica/writer.ts'
 import { fixedRandom, ManualClock, ManualLog, ManualSnapshots, SILENT } from './doubles.ts'
 
+const FILE = { name: 'system.sqlite', sizeBytes: 10, sha256: '0'.repeat(64), chunks: [1] }
+
 class Bench {
   readonly clock = new ManualClock()
   readonly log = new ManualLog()
@@ -17,6 +19,7 @@ class Bench {
   refusal: DbError | undefined
   pause: Pause | undefined
   resumed = 0
+  readonly corrupt: string[] = []
   readonly source = new SnapshotSource({
     store: this.store,
     log: this.log,
@@ -26,6 +29,7 @@ class Bench {
     appliedIndex: () => this.applied,
     pause: pause => (this.pause = pause),
     resume: () => (this.resumed += 1),
+    onCorrupt: reason => this.corrupt.push(reason),
     refusal: () => this.refusal,
   })
 
@@ -47,7 +51,8 @@ class Bench {
     assert(task !== undefined && begun !== undefined)
     task.handler.onBegun()
     const { index, context } = begun
-    const manifest = { format: 1, id: task.id, index, nowMs: 1, build: 'b', context, files: [] }
+    const at = { format: 1, id: task.id, index, nowMs: 1, build: 'b', context }
+    const manifest = { ...at, files: [FILE] }
     task.handler.onDone({ type: 'ok', manifest, location: '/made' })
     return manifest
   }
@@ -152,4 +157,30 @@ test('a node that stops lets go of everything', () => {
   bench.source.discard()
   assert(bench.store.isCancelled)
   assert.deepEqual(bench.store.dropped, [id])
+})
+
+test('a snapshot whose files were damaged is thrown away, and another one made', () => {
+  const bench = new Bench()
+  const { id } = bench.make(3)
+  assert.deepEqual(bench.source.file(id, FILE.name), FILE)
+  assert.equal(bench.source.file(id, 'db-1.sqlite'), undefined)
+  bench.source.damaged('another', 'a bit')
+  assert.equal(bench.code(3), 'ok')
+
+  bench.source.damaged(id, 'a bit')
+  assert.equal(bench.source.file(id, FILE.name), undefined)
+  assert.deepEqual(bench.store.dropped, [id])
+  bench.make(3)
+  assert.equal(bench.code(3), 'ok')
+})
+
+test('a copy that is garbled tells that the files of this node are', () => {
+  const bench = new Bench()
+  for (const code of ['SNAPSHOT_FAILED', 'CORRUPT'] as const) {
+    assert.equal(bench.code(3), 'NOT_READY')
+    const error = new DbError(code, 'a page')
+    bench.store.task?.handler.onDone({ type: 'failed', error })
+    assert.equal(bench.code(3), code)
+  }
+  assert.deepEqual(bench.corrupt, ['a page'])
 })

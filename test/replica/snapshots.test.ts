@@ -20,9 +20,12 @@ function manifestOf(index: number, id = ID): string {
 
 class Log extends ManualLog {
   firstIndex = 1
+  away: readonly number[] = []
 
   override status(): LogStatus {
-    return { ...super.status(), firstIndex: this.firstIndex }
+    const { peers, ...status } = super.status()
+    const seen = peers.map(peer => ({ ...peer, isConnected: !this.away.includes(peer.raftId) }))
+    return { ...status, peers: seen, firstIndex: this.firstIndex }
   }
 
   take(isTaken = true): void {
@@ -171,6 +174,28 @@ test('what is garbled is fetched again, and an offer that is too old or makes no
 
   bench.fetch(30)
   assert.deepEqual(bench.taken(), ['needed', 'suspend'])
+})
+
+test('who gave garbled bytes is avoided, who broke once gets a second chance, and alone any', () => {
+  const broken = new DbError('SNAPSHOT_FAILED', 'the connection broke')
+  const garbled = new DbError('CORRUPT', 'a chunk came garbled')
+  const askedAfter = (errors: readonly DbError[], away: readonly number[] = []): number[] => {
+    const bench = new Bench()
+    bench.log.away = away
+    bench.snapshots.needed(3, 30)
+    for (const error of errors) {
+      bench.transfer.offer(manifestOf(40))
+      bench.store.answer()
+      bench.transfer.bring(error)
+      bench.clock.pass(10_000)
+    }
+    return bench.transfer.asked.map(({ raftId }) => raftId)
+  }
+  assert.deepEqual(askedAfter([broken, broken]), [2, 2, 3])
+  assert.deepEqual(askedAfter([garbled]), [2, 3])
+  // With all of them bad the next is as good as any.
+  assert.deepEqual(askedAfter([garbled, garbled]), [2, 3, 2])
+  assert.deepEqual(askedAfter([garbled], [3]), [2, 2])
 })
 
 test('a transfer that breaks is begun again, with whatever snapshot is offered then', () => {

@@ -19,7 +19,7 @@ import {
   beginStaging,
   discardStaged,
   finishStaging,
-  stagedSnapshot,
+  soundSnapshot,
 } from './staging.ts'
 
 export interface LocalSnapshotsOptions {
@@ -117,7 +117,7 @@ export class LocalSnapshots implements SnapshotStore {
 
   staged(done: (manifest: SnapshotManifest | undefined) => void): void {
     const { directory, fileSystem } = this.#options
-    this.#options.later(() => done(stagedSnapshot(directory, fileSystem)))
+    this.#options.later(() => done(soundSnapshot(directory, fileSystem)))
   }
 
   adopt(id: string, done: (outcome: Done<object>) => void): void {

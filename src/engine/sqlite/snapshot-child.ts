@@ -18,7 +18,7 @@ import {
   beginStaging,
   discardStaged,
   finishStaging,
-  stagedSnapshot,
+  soundSnapshot,
 } from './staging.ts'
 
 /** Pages that are copied at once, 20 MB; after each such step the parent hears that it goes on. */
@@ -77,7 +77,7 @@ function answer(directory: string, message: SnapshotMessage): SnapshotReply {
     case 'finish':
       return { type: 'finished', manifest: finishStaging(directory, nodeFileSystem) }
     case 'look': {
-      const manifest = stagedSnapshot(directory, nodeFileSystem)
+      const manifest = soundSnapshot(directory, nodeFileSystem)
       return manifest === undefined ? { type: 'looked' } : { type: 'looked', manifest }
     }
     case 'adopt':

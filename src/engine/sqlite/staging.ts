@@ -53,8 +53,9 @@ export function beginStaging(
 }
 
 /**
- * Looks at everything that was staged, flushes it and marks it complete. A file that isn't what the
- * manifest says is removed, so that it comes again; then it throws SNAPSHOT_FAILED.
+ * Looks at everything that was staged, flushes it and marks it complete. A file that isn't what
+ * the manifest says is removed, so that it comes again; then it throws SNAPSHOT_FAILED, or CORRUPT
+ * if it was given away like that.
  */
 export function finishStaging(directory: string, fileSystem: FileSystem): SnapshotManifest {
   const generation = newerGenerations(directory, fileSystem).at(-1)
@@ -65,12 +66,11 @@ export function finishStaging(directory: string, fileSystem: FileSystem): Snapsh
   for (const file of manifest.files) {
     const path = join(generation, file.name)
     const problem = whyWrong(path, file, fileSystem)
-    if (problem === undefined) {
-      fileSystem.sync(path)
-      continue
+    if (problem !== undefined) {
+      removeWrong(generation, file.name, fileSystem)
+      throw problem
     }
-    fileSystem.remove(path)
-    throw new DbError('SNAPSHOT_FAILED', `${file.name} of the snapshot ${problem}`)
+    fileSystem.sync(path)
   }
   fileSystem.syncDirectory(generation)
   const text = new TextEncoder().encode(`${manifest.id}\n`)
@@ -90,6 +90,25 @@ export function stagedSnapshot(
   const mark = fileSystem.read(join(generation, COMPLETE))
   const isComplete = mark !== undefined && new TextDecoder().decode(mark).trim() === manifest?.id
   return isComplete ? manifest : undefined
+}
+
+/**
+ * As {@link stagedSnapshot}, but looks at the files too: those of an earlier life may have lain on
+ * a bad disk. A file that isn't what the manifest says is removed, and the mark with it.
+ */
+export function soundSnapshot(
+  directory: string,
+  fileSystem: FileSystem,
+): SnapshotManifest | undefined {
+  const manifest = stagedSnapshot(directory, fileSystem)
+  const generation = newerGenerations(directory, fileSystem).at(-1)
+  if (manifest === undefined || generation === undefined) return undefined
+  for (const file of manifest.files) {
+    if (whyWrong(join(generation, file.name), file, fileSystem) === undefined) continue
+    removeWrong(generation, file.name, fileSystem)
+    return undefined
+  }
+  return manifest
 }
 
 /** Removes whatever is staged. */
@@ -115,15 +134,27 @@ function whyWrong(
   path: string,
   expected: SnapshotManifest['files'][number],
   fileSystem: FileSystem,
-): string | undefined {
+): DbError | undefined {
+  const what = `${expected.name} of the snapshot`
   const sizeBytes = fileSystem.sizeBytes(path)
   if (sizeBytes !== expected.sizeBytes) {
-    return `has ${sizeBytes} bytes, ${expected.sizeBytes} were announced`
+    const message = `${what} has ${sizeBytes} bytes, ${expected.sizeBytes} were announced`
+    return new DbError('SNAPSHOT_FAILED', message)
   }
   const { sha256 } = describeFile(path, expected.name)
-  if (sha256 !== expected.sha256) return 'came with other bytes than were announced'
+  if (sha256 !== expected.sha256) {
+    return new DbError('SNAPSHOT_FAILED', `${what} has other bytes than were announced`)
+  }
   const problem = whyUnsound(path)
-  return problem === undefined ? undefined : `is not sound: ${problem}`
+  if (problem === undefined) return undefined
+  return new DbError('CORRUPT', `${what} came as it was announced and is not sound: ${problem}`)
+}
+
+/** From here on the snapshot is not complete: the mark goes first. */
+function removeWrong(generation: string, name: string, fileSystem: FileSystem): void {
+  fileSystem.remove(join(generation, COMPLETE))
+  fileSystem.syncDirectory(generation)
+  fileSystem.remove(join(generation, name))
 }
 
 function readManifest(generation: string, fileSystem: FileSystem): SnapshotManifest | undefined {

@@ -1,6 +1,6 @@
 /** One HTTP request and its answer: sends exactly one, and none to a client that has gone. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { pipeline, type Readable } from 'node:stream'
+import { pipeline } from 'node:stream'
 import { ERRORS, type DbError } from '../../base/errors.ts'
 import type { ErrorResponse } from '../../protocol/http-api.ts'
 import type { RouteName } from '../../protocol/routes.ts'
@@ -81,7 +81,7 @@ export class Exchange {
    * Sends `sizeBytes` bytes of a stream, as fast as the client takes them; `admit` may hold each
    * piece back. The connection breaks if the stream does, or ends too soon.
    */
-  stream(sizeBytes: number, source: Readable, admit: (sizeBytes: number) => Promise<void>): void {
+  stream(sizeBytes: number, pieces: AsyncIterable<Uint8Array>): void {
     const response = this.#response
     this.request.socket.setTimeout(this.#settings.sendTimeoutMs)
     response.writeHead(200, [
@@ -91,13 +91,7 @@ export class Exchange {
       String(sizeBytes),
       ...this.#settings.headers,
     ])
-    const admitted = async function* (pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-      for await (const piece of pieces) {
-        await admit(piece.length)
-        yield piece
-      }
-    }
-    pipeline(source, admitted, response, error => {
+    pipeline(pieces, response, error => {
       if (error !== undefined && error !== null) response.destroy()
       if (!this.#isEnded) this.#end(error === undefined || error === null ? 200 : 0)
     })

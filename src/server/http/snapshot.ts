@@ -1,11 +1,13 @@
 /** `GET /snapshot`: the manifest of a snapshot, or a part of a file of it, for another node. */
-import { createReadStream } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
 import { setTimeout as pause } from 'node:timers/promises'
+import { crc32 } from 'node:zlib'
 import { DbError } from '../../base/errors.ts'
-import type { Service, SnapshotWish } from '../service.ts'
+import type { Service, SnapshotAnswer, SnapshotWish } from '../service.ts'
 import type { Exchange } from './exchange.ts'
 
-const READ_BYTES = 256 * 1024
+/** What is let through at once: whoever reads slowly must not take the line for dead. */
+const PIECE_BYTES = 256 * 1024
 const FIELDS = ['atLeast', 'nonce', 'id', 'file', 'offset']
 
 /** Shares out what all snapshots of this node together may send in a second. */
@@ -47,9 +49,54 @@ export function snapshot(
     exchange.send(200, 'application/json', answer.text, ['lockstep-proof', answer.proof])
     return
   }
-  const { path, sizeBytes, offset } = answer
-  const file = createReadStream(path, { start: offset, highWaterMark: READ_BYTES })
-  exchange.stream(Math.max(0, sizeBytes - offset), file, bytes => rate.take(bytes))
+  exchange.stream(Math.max(0, answer.sizeBytes - answer.offset), checkedPieces(answer, rate))
+}
+
+/** The file from its offset on, each chunk checked before any of it is sent. */
+async function* checkedPieces(
+  file: SnapshotAnswer & { readonly type: 'file' },
+  rate: SendRate,
+): AsyncGenerator<Uint8Array> {
+  const { path, sizeBytes, offset, chunkSizeBytes, onDamaged } = file
+  let handle: FileHandle | undefined
+  try {
+    const first = Math.floor(offset / chunkSizeBytes)
+    for (let number = first; number * chunkSizeBytes < sizeBytes; number += 1) {
+      let chunk: Uint8Array
+      try {
+        handle ??= await open(path)
+        chunk = await readChunk(handle, file, number)
+      } catch (error) {
+        onDamaged(error instanceof Error ? error.message : String(error))
+        throw error
+      }
+      for (let at = Math.max(0, offset - number * chunkSizeBytes); at < chunk.length;) {
+        const piece = chunk.subarray(at, at + PIECE_BYTES)
+        await rate.take(piece.length)
+        yield piece
+        at += piece.length
+      }
+    }
+  } finally {
+    await handle?.close()
+  }
+}
+
+async function readChunk(
+  handle: FileHandle,
+  file: SnapshotAnswer & { readonly type: 'file' },
+  number: number,
+): Promise<Uint8Array> {
+  const { path, sizeBytes, chunks, chunkSizeBytes } = file
+  const start = number * chunkSizeBytes
+  const chunk = Buffer.allocUnsafe(Math.min(chunkSizeBytes, sizeBytes - start))
+  for (let length = 0; length < chunk.length;) {
+    const { bytesRead } = await handle.read(chunk, length, chunk.length - length, start + length)
+    if (bytesRead === 0) throw new DbError('CORRUPT', `${path} ends at byte ${start + length}`)
+    length += bytesRead
+  }
+  if (crc32(chunk) === chunks[number]) return chunk
+  throw new DbError('CORRUPT', `${path} has other bytes from ${start} on than were written`)
 }
 
 function parseWish(search: URLSearchParams): SnapshotWish {

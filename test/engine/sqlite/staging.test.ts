@@ -1,6 +1,6 @@
 /** A snapshot from elsewhere, staged and adopted, with the machine ending at every step. */
 import assert from 'node:assert/strict'
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { SNAPSHOT_FORMAT, type SnapshotManifest } from '../../../src/engine/snapshot.ts'
@@ -14,6 +14,7 @@ import {
   adoptStaged,
   beginStaging,
   finishStaging,
+  soundSnapshot,
   stagedSnapshot,
 } from '../../../src/engine/sqlite/staging.ts'
 import { Crash, CrashingFiles } from './crashing-files.ts'
@@ -106,6 +107,71 @@ test('after a power cut at any step the old data are there, or the new ones whol
       if (isOver) break
     }
     assert(hasStaged > 1 && hasAdopted > 1, `${hasStaged} staged, ${hasAdopted} adopted`)
+  })
+})
+
+/** What may become of a file on its way, or on a bad disk. */
+const DAMAGES: Readonly<Record<string, (path: string) => void>> = {
+  flipped: path => {
+    const bytes = readFileSync(path)
+    const middle = bytes.length >> 1
+    bytes.writeUInt8(bytes.readUInt8(middle) ^ 16, middle)
+    writeFileSync(path, bytes)
+  },
+  cut: path => truncateSync(path, 4096),
+  gone: path => rmSync(path),
+}
+
+test('a staged file that is not as it was announced is never taken over, before and after the mark', () => {
+  for (const [name, damage] of Object.entries(DAMAGES)) {
+    for (const isMarked of [false, true]) {
+      withDirectory(directory => {
+        const engine = join(directory, 'engine')
+        mkdirSync(engine)
+        const manifest = manifestOf(directory)
+        openGeneration(engine, nodeFileSystem, () => {})
+        const stage = (): string => {
+          const location = beginStaging(engine, manifest, nodeFileSystem)
+          for (const [file, bytes] of FILES) nodeFileSystem.write(join(location, file), bytes)
+          return location
+        }
+        const location = stage()
+        if (isMarked) finishStaging(engine, nodeFileSystem)
+        damage(join(location, 'db-3.sqlite'))
+
+        if (isMarked) assert.equal(soundSnapshot(engine, nodeFileSystem), undefined, name)
+        else assert.throws(() => finishStaging(engine, nodeFileSystem), /were announced/, name)
+        assert.equal(stagedSnapshot(engine, nodeFileSystem), undefined, name)
+        // The other file stays, and this one comes again.
+        assert(nodeFileSystem.sizeBytes(join(location, 'system.sqlite')) > 0)
+        assert.equal(nodeFileSystem.sizeBytes(join(location, 'db-3.sqlite')), 0)
+        stage()
+        finishStaging(engine, nodeFileSystem)
+        assert.equal(soundSnapshot(engine, nodeFileSystem)?.id, ID)
+      })
+    }
+  }
+})
+
+test('a snapshot that was given away unsound is told from one that came garbled', () => {
+  withDirectory(directory => {
+    const engine = join(directory, 'engine')
+    mkdirSync(engine)
+    const bytes = newDatabaseImage(3, 0).slice()
+    // What kind of page the first one is.
+    bytes[100] = 0
+    const path = join(directory, 'source-db-3.sqlite')
+    nodeFileSystem.write(path, bytes)
+    const announced = manifestOf(directory)
+    nodeFileSystem.write(path, bytes)
+    const files = announced.files.map(file =>
+      file.name === 'db-3.sqlite' ? describeFile(path, file.name) : file,
+    )
+    openGeneration(engine, nodeFileSystem, () => {})
+    const location = beginStaging(engine, { ...announced, files }, nodeFileSystem)
+    for (const [name, image] of FILES) nodeFileSystem.write(join(location, name), image)
+    nodeFileSystem.write(join(location, 'db-3.sqlite'), bytes)
+    assert.throws(() => finishStaging(engine, nodeFileSystem), { code: 'CORRUPT' })
   })
 })
 
