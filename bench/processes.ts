@@ -1,13 +1,14 @@
 /** What processes and their children have used, from /proc (Linux only: elsewhere all is 0). */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 
 const TICKS_PER_SECOND = 100
 const PAGE_SIZE_BYTES = 4096
+const SECTOR_SIZE_BYTES = 512
 
 export interface Usage {
   readonly cpuMicros: number
   readonly memoryBytes: number
-  /** Written to disks: what the kernel was given to store, not what `write` was called with. */
+  /** What the kernel was given to store. It counts whole large pages, however little is in them. */
   readonly writtenBytes: number
 }
 
@@ -65,6 +66,22 @@ export function parseStat(text: string): Stat {
 /** `write_bytes` of /proc/PID/io; 0 if it isn't there, as in a file that may not be read. */
 export function parseWrittenBytes(text: string): number {
   return Number(/^write_bytes: (\d+)$/m.exec(text)?.[1] ?? 0)
+}
+
+/**
+ * What all programs of this machine have written to the device on which a path is, by its own
+ * counter; undefined where it has none.
+ */
+export function deviceWrittenBytes(path: string): number | undefined {
+  const { dev } = statSync(path)
+  const [major, minor] = [(dev >> 8) & 0xfff, (dev & 0xff) | ((dev >> 12) & 0xfff00)]
+  const text = read(`/sys/dev/block/${major}:${minor}/stat`)
+  return text === undefined ? undefined : parseDeviceWrittenBytes(text)
+}
+
+/** The seventh number of a device's statistics is what was written, in sectors. */
+export function parseDeviceWrittenBytes(text: string): number {
+  return Number(text.trim().split(/\s+/)[6]) * SECTOR_SIZE_BYTES
 }
 
 function readAll(): Stat[] {

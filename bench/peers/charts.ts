@@ -81,7 +81,13 @@ function throughput(about: About, rows: readonly Summary[]): Picture | undefined
     }),
   )
   return draw(about, {
-    xAxis: { type: 'category', name: 'connections', data: connections.map(String) },
+    xAxis: {
+      type: 'category',
+      name: 'connections',
+      nameLocation: 'middle',
+      nameGap: 30,
+      data: connections.map(String),
+    },
     yAxis: { type: 'value', name: about.unit },
     series,
   })

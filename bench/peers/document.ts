@@ -53,9 +53,10 @@ export function page(
     ...made.flatMap(({ name, title }) => [`![${title}](performance/${name}.svg)`, '']),
     '## Figures',
     '',
-    'Server CPU is that of all processes of all nodes together, with what replicas do later; written is what',
-    'the kernel was given to store; memory is the sum of resident sizes at its highest. The generator is a',
-    'process of its own, bare sockets and prepared bytes for every system, one operation at a time on each connection.',
+    'Server CPU is that of all processes of all nodes together, with what replicas do later; disk is what the',
+    'device of the data was given to store meanwhile; memory is the sum of resident sizes at its highest. The',
+    'generator is a process of its own, bare sockets for every system, one operation at a time on each',
+    'connection. [How it is measured](internals/comparison.md) says more.',
     '',
     ...sections(comparison).flatMap(({ title, rows: cells }) => [
       `### ${title[0]?.toUpperCase()}${title.slice(1)}`,

@@ -71,7 +71,7 @@ function parse(): Options {
     .option('--workloads <names>', `of ${names(WORKLOADS)}; all if absent`)
     .option('--connections <counts>', 'instead of those of each workload, such as 1,64')
     .option('--seconds <count>', 'how long each case is measured', '3')
-    .option('--warm-up <seconds>', 'how long each case runs before that', '1')
+    .option('--warm-up <seconds>', 'how long each case runs before that', '0.5')
     .option('--repetitions <count>', 'rounds over all systems', '3')
     .option('--out <file>', 'for the results, as JSON', '.lockstep/peers.json')
     .option('--no-install', 'install nothing: what is missing is left out')

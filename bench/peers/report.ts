@@ -13,7 +13,7 @@ export const COLUMNS = [
   'p99 ms',
   'p99.9 ms',
   'server CPU µs/op',
-  'written/op',
+  'disk/op',
   'memory MB',
   'generator µs/op',
 ] as const
@@ -60,7 +60,7 @@ function cells(row: Summary, comparison: Comparison): string[] {
     row.p99Ms.toFixed(2),
     row.p999Ms.toFixed(2),
     count(row.serverCpuMicros),
-    bytes(row.writtenBytes),
+    bytes(row.diskBytes),
     count(row.memoryBytesMax / 1e6),
     row.generatorCpuMicros === 0 ? '–' : row.generatorCpuMicros.toFixed(1),
   ]

@@ -17,6 +17,9 @@ export interface Result {
   readonly p999Ms: number
   readonly maxMs: number
   readonly serverCpuMicros: number
+  /** Of an operation, by the counter of the device; by that of the processes where it has none. */
+  readonly diskBytes: number
+  /** Of an operation, by the counter of the processes, which counts whole large pages. */
   readonly writtenBytes: number
   readonly memoryBytesMax: number
   readonly generatorCpuMicros: number
@@ -76,6 +79,7 @@ export function summarise(results: readonly Result[]): Summary[] {
       p999Ms: middle(result => result.p999Ms),
       maxMs: Math.max(...repeated.map(result => result.maxMs)),
       serverCpuMicros: middle(result => result.serverCpuMicros),
+      diskBytes: middle(result => result.diskBytes),
       writtenBytes: middle(result => result.writtenBytes),
       memoryBytesMax: Math.max(...repeated.map(result => result.memoryBytesMax)),
       generatorCpuMicros: middle(result => result.generatorCpuMicros),

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { familyOf, sum, usageOf } from '../processes.ts'
+import { deviceWrittenBytes, familyOf, sum, usageOf } from '../processes.ts'
 import { audit } from './audit.ts'
 import type { Ledger, Verdict } from './audit.ts'
 import { Children } from './children.ts'
@@ -49,7 +49,7 @@ export async function runSystem(
       updatesAcknowledged: 0,
       updatesUnacknowledged: 0,
     }
-    const run = new Run(deployment, ledger, options)
+    const run = new Run(deployment, ledger, directory, options)
     await run.heatUp(cases)
     const results: Result[] = []
     for (const [at, one] of cases.entries()) {
@@ -69,11 +69,13 @@ export async function runSystem(
 class Run {
   readonly #deployment: Deployment
   readonly #ledger: Ledger
+  readonly #directory: string
   readonly #options: RunOptions
 
-  constructor(deployment: Deployment, ledger: Ledger, options: RunOptions) {
+  constructor(deployment: Deployment, ledger: Ledger, directory: string, options: RunOptions) {
     this.#deployment = deployment
     this.#ledger = ledger
+    this.#directory = directory
     this.#options = options
   }
 
@@ -90,6 +92,7 @@ class Run {
     const pids = this.#deployment.pids()
     await this.#deployment.settle()
     const before = usageOf(pids)
+    const diskBefore = deviceWrittenBytes(this.#directory)
     const { measured, memoryBytesMax } = await this.#generate(
       one,
       seed,
@@ -97,12 +100,16 @@ class Run {
     )
     await this.#deployment.settle()
     const after = usageOf(pids)
+    const diskAfter = deviceWrittenBytes(this.#directory)
     const isOwn = pids.length > 0
     const { operations, operationsInAll, seconds } = measured
     const perSecond = operations / seconds
     // What replicas do later is shared by all operations, and so are those of the warm-up.
     const share = Math.max(1, operationsInAll)
     const generatorCpuMicros = measured.cpuMicros / Math.max(1, operations)
+    const writtenBytes =
+      (isOwn ? after.writtenBytes - before.writtenBytes : measured.writtenBytes) / share
+    const hasDisk = diskBefore !== undefined && diskAfter !== undefined
     return {
       workload: one.workload.name,
       level: one.workload.hasLevels ? one.level : '',
@@ -115,8 +122,8 @@ class Run {
       p999Ms: measured.p999Ms,
       maxMs: measured.maxMs,
       serverCpuMicros: isOwn ? (after.cpuMicros - before.cpuMicros) / share : generatorCpuMicros,
-      writtenBytes:
-        (isOwn ? after.writtenBytes - before.writtenBytes : measured.writtenBytes) / share,
+      diskBytes: hasDisk ? (diskAfter - diskBefore) / share : writtenBytes,
+      writtenBytes,
       memoryBytesMax: isOwn ? memoryBytesMax : measured.memoryBytesMax,
       generatorCpuMicros: isOwn ? generatorCpuMicros : 0,
       conflicts: measured.conflicts,

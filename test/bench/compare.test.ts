@@ -1,9 +1,10 @@
 /** One whole comparison, of the one system that needs no installation and no server. */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import type { Comparison } from '../../bench/peers/results.ts'
 
@@ -40,4 +41,32 @@ test('an unknown system is named, and nothing is measured', () => {
   })
   assert.notEqual(run.status, 0)
   assert.match(run.stderr, /unknown: oracle/)
+})
+
+test('a comparison that is stopped leaves no data and says so', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'peers-test-'))
+  const data = join(directory, '.lockstep')
+  const options = ['--peers', '--no-install', '--systems', 'sqlite', '--seconds', '60']
+  const child = spawn(process.execPath, [resolve('bench/main.ts'), ...options], { cwd: directory })
+  try {
+    let said = ''
+    child.stderr.on('data', chunk => (said += String(chunk)))
+    const end = once(child, 'close')
+    const deadlineMs = performance.now() + 60_000
+    const isWriting = (): boolean =>
+      existsSync(data) &&
+      readdirSync(data, { recursive: true }).some(name => String(name).endsWith('-wal'))
+    while (!isWriting()) {
+      assert(performance.now() < deadlineMs && child.exitCode === null, said)
+      await new Promise(done => setTimeout(done, 20))
+    }
+    child.kill('SIGTERM')
+    const [code] = (await end) as [number | null]
+    assert.equal(code, 130)
+    assert.match(said, /stopped/)
+    assert.deepEqual(readdirSync(data), [])
+  } finally {
+    child.kill('SIGKILL')
+    rmSync(directory, { recursive: true })
+  }
 })

@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { parseStat, parseWrittenBytes, usageOf } from '../../bench/processes.ts'
+import {
+  parseDeviceWrittenBytes,
+  parseStat,
+  parseWrittenBytes,
+  usageOf,
+} from '../../bench/processes.ts'
 
 test('a line of stat is read, whatever the name of the command', () => {
   const rest = 'S 7 1 1 0 -1 4194304 100 0 0 0 30 12 5 3 20 0 7 0 1000 123456 2500 184467'
@@ -20,6 +25,11 @@ test('of the bytes of a process those given to the disk are taken', () => {
   const text = 'rchar: 9\nwchar: 8\nread_bytes: 7\nwrite_bytes: 4096\ncancelled_write_bytes: 5\n'
   assert.equal(parseWrittenBytes(text), 4096)
   assert.equal(parseWrittenBytes(''), 0)
+})
+
+test('of the statistics of a device the written sectors are taken', () => {
+  const text = '    1000        2    30000       40     5000        6     7000       80        0'
+  assert.equal(parseDeviceWrittenBytes(text), 7000 * 512)
 })
 
 test('a process that works is seen to work', { skip: process.platform !== 'linux' }, () => {

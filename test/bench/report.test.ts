@@ -22,6 +22,7 @@ function result(parts: Partial<Result>): Result {
     p999Ms: 3,
     maxMs: 4,
     serverCpuMicros: 50,
+    diskBytes: 4096,
     writtenBytes: 4096,
     memoryBytesMax: 1e8,
     generatorCpuMicros: 10,
