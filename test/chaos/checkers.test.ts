@@ -6,7 +6,14 @@ import { checkCounter, checkExactlyOnce } from './exactly-once.ts'
 import type { ToldFate } from './exactly-once.ts'
 import { Claims, Expectations } from './fault.ts'
 import { faultsNamed, planFaults } from './nemesis.ts'
-import { checkDigests, checkLag, checkLeaders, checkOrder, checkSessions } from './sights.ts'
+import {
+  checkDigests,
+  checkLag,
+  checkLeaders,
+  checkOrder,
+  checkProgress,
+  checkSessions,
+} from './sights.ts'
 
 const beginnings = (complaints: readonly string[]): string[] =>
   complaints.map(text => /^\w+/.exec(text)?.[0] ?? '')
@@ -83,6 +90,23 @@ test('two digests at one index must be equal, at two they may differ', () => {
   assert.deepEqual(checkDigests([sight('n1', 1, 'x'), sight('n2', 2, 'y')]), [])
   assert.deepEqual(checkDigests([sight('n1', 1, 'x'), sight('n2', 1, 'x')]), [])
   assert.equal(checkDigests([sight('n1', 1, 'x'), sight('n2', 1, 'y')]).length, 1)
+})
+
+test('a pause of all writes is wrong while a majority is well, and only then', () => {
+  const hurt = (beginMs: number, endMs: number, ...hurts: string[]) => {
+    return { beginMs, endMs, hurts, nodes: 3 }
+  }
+  const stalls = (...disturbances: Parameters<typeof checkProgress>[1]): number =>
+    checkProgress([0, 50, 250, 300], disturbances, 100).length
+  assert.equal(checkProgress([300, 0, 100, 200], [], 100).length, 0)
+  assert.equal(stalls(), 1)
+  assert.equal(stalls(hurt(40, 260, 'n1')), 1)
+  assert.equal(stalls(hurt(40, 260, 'n1'), hurt(60, 240, 'n1')), 1)
+  assert.equal(stalls(hurt(40, 260, 'n1'), hurt(60, 240, 'n2')), 0)
+  assert.equal(stalls({ beginMs: 60, endMs: 240, nodes: 3 }), 0)
+  assert.equal(stalls(hurt(60, 140, 'n1', 'n2')), 1, 'there was time enough after it')
+  assert.equal(stalls(hurt(60, 160, 'n1', 'n2')), 0)
+  assert.equal(stalls({ beginMs: 40, endMs: 260, hurts: ['n1'], nodes: 2 }), 0)
 })
 
 test('a seed plans the same faults each time, and every kind has its turn', () => {

@@ -85,6 +85,7 @@ export const DIVERGENCE: FaultKind = {
     const outcome = await outcomeOf(client.execute(sql, [], { database: ODD_DATABASE }))
     return {
       what: `a statement ${what} on ${victim}; its writer was told ${outcome}`,
+      hurts: [victim],
       undo: async () => {
         nodes.setFaults(victim, [])
         const isWell = await agrees(nodes, victim, id)

@@ -6,6 +6,8 @@ import type { Verdict } from './workload.ts'
 /** A fault under way. */
 export interface ActiveFault {
   readonly what: string
+  /** The nodes that can't do their part meanwhile; absent if it may be any number of them. */
+  readonly hurts?: readonly string[]
   undo(): Promise<void>
 }
 

@@ -12,6 +12,7 @@ const fullDisk: FaultKind = {
     nodes.fillDisk(victim, leftBytes)
     return {
       what: `filled the disk of ${victim} up to ${leftBytes} bytes`,
+      hurts: [victim],
       undo: async () => nodes.freeDisk(victim),
     }
   },
@@ -27,6 +28,7 @@ const clock: FaultKind = {
     nodes.setClock(victim, seconds * 1000)
     return {
       what: `moved the clock of ${victim} by ${seconds} s`,
+      hurts: [victim],
       undo: async () => nodes.setClock(victim, 0),
     }
   },

@@ -64,11 +64,21 @@ const demote = shared('demote', 2, async ({ nodes, learners }, random) => {
   }
 })
 
-const remove = shared('remove', 2, async ({ nodes, learners }, random) => {
+const remove = shared('remove', 2, async ({ nodes, learners, note }, random) => {
   const node = await victimOf(nodes, random)
   if (learners.has(node)) return undefined
   const answer = await change(nodes, { action: 'remove', node })
-  if (answer === undefined) return { what: `remove ${node}: failed`, undo: async () => {} }
+  if (answer === undefined) {
+    return {
+      what: `remove ${node}: failed`,
+      // Unless nobody heard that it was done: then somebody must come for it as well.
+      undo: async () => {
+        if ((await seeMembers(nodes))?.removed.includes(node) !== true) return
+        await nodes.retire(node)
+        note(`  ${node} was removed all the same; ${await nodes.join()} joins`)
+      },
+    }
+  }
   const joiner = await nodes.join()
   return {
     what: `remove ${node}: done; ${joiner} joins with an empty disk`,

@@ -5,6 +5,9 @@ import type { FaultKind } from './fault.ts'
 import { CLIENTS } from './network.ts'
 import type { ChaosNodes } from './nodes.ts'
 
+/** Shapes that may leave no majority. */
+const MANY: ReadonlySet<string> = new Set(['partition-halves', 'partition-random'])
+
 /** Ways to cut, by the shape of the cut. */
 const SHAPES: Readonly<
   Record<string, (nodes: ChaosNodes, victim: string, random: SimRandom) => [string, string][]>
@@ -60,7 +63,9 @@ const partitions = Object.entries(SHAPES).map(([name, shape]): FaultKind => ({
     const undo = async (): Promise<void> => {
       for (const [from, to] of ways) await nodes.network.open(from, to)
     }
-    return { what: `cut ${shown}`, undo }
+    // Whatever its shape, a cut that has one victim leaves the others to themselves.
+    const hurts = MANY.has(name) ? {} : { hurts: [victim] }
+    return { what: `cut ${shown}`, undo, ...hurts }
   },
 }))
 
@@ -92,7 +97,11 @@ const resets: FaultKind = {
   async begin({ nodes }, random) {
     const victim = await victimOf(nodes, random)
     nodes.network.reset(victim)
-    return { what: `broke all connections to ${victim}`, undo: async () => {} }
+    return {
+      what: `broke all connections to ${victim}`,
+      hurts: [victim],
+      undo: async () => {},
+    }
   },
 }
 

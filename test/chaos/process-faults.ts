@@ -12,7 +12,11 @@ const kill: FaultKind = {
     const victim = await victimOf(nodes, random)
     const signal = random.chance(0.8) ? 'SIGKILL' : 'SIGTERM'
     await nodes.kill(victim, signal)
-    return { what: `${signal} ${victim}`, undo: async () => nodes.start(victim) }
+    return {
+      what: `${signal} ${victim}`,
+      hurts: [victim],
+      undo: async () => nodes.start(victim),
+    }
   },
 }
 
@@ -40,6 +44,7 @@ const pauseNode: FaultKind = {
     for (const each of pids) signalTo(each, 'SIGSTOP')
     return {
       what: `SIGSTOP ${victim} (${pids.length} processes)`,
+      hurts: [victim],
       undo: async () => pids.forEach(each => signalTo(each, 'SIGCONT')),
     }
   },
@@ -58,6 +63,7 @@ const killEngine: FaultKind = {
     signalTo(pid, signal)
     return {
       what: `${signal} one of ${pids.length} SQL processes of ${victim}`,
+      hurts: [victim],
       undo: async () => signalTo(pid, 'SIGCONT'),
     }
   },

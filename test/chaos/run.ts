@@ -22,6 +22,8 @@ import type { ChaosNetwork } from './network.ts'
 import { expectVoters } from './member-changes.ts'
 import { ChaosNodes } from './nodes.ts'
 import { Observer } from './observer.ts'
+import { checkProgress } from './sights.ts'
+import type { Disturbance } from './sights.ts'
 import { ProxyNetwork } from './proxy-network.ts'
 import { RegisterWorkload } from './register-workload.ts'
 import { findWallClocks } from './wall-clocks.ts'
@@ -70,6 +72,8 @@ const REQUEST_MS_MAX = 5000
 const PINNED_REQUEST_MS_MAX = 1500
 const RECOVERY_MS_MAX = 60_000
 const RECOVERY_SLOWNESS = 8
+/** Far above an election and the start of a node, for machines that do ten things at once. */
+const STALL_MS_MAX = 15_000
 
 /** Options of all nodes, drawn for each run: whole classes of bugs show only beside the defaults. */
 function drawOptions(random: SimRandom): string[] {
@@ -163,6 +167,7 @@ class Run {
   readonly #admin: Client
   readonly #faults = new Map<string, number>()
   readonly #notRun: string[] = []
+  readonly #disturbances: Disturbance[] = []
   readonly #startedMs = performance.now()
 
   constructor(options: ChaosOptions, nodes: ChaosNodes, random: SimRandom, directory: string) {
@@ -208,7 +213,11 @@ class Run {
     await observer.stop()
     const verdicts = [recovered, settled, ...(await this.#judge(observer)), ...this.#judgeNodes()]
     await this.#history.close()
-    const gap = longestGap([beganMs, ...this.#history.acknowledgedAtMs, endedMs])
+    const acknowledged = [beganMs, ...this.#history.acknowledgedAtMs, endedMs]
+    const gap = longestGap(acknowledged)
+    const stalls = checkProgress(acknowledged, this.#disturbances, STALL_MS_MAX)
+    const checked = acknowledged.length
+    verdicts.push({ checker: 'progress', checked, complaints: stalls, undecided: 0 })
     return {
       verdicts,
       faults: this.#faults,
@@ -236,19 +245,24 @@ class Run {
     const running: Promise<void>[] = []
     for (const planned of plan) {
       await pause(Math.max(0, beganMs + planned.atMs - performance.now()))
+      const startedMs = performance.now()
       const fault = await planned.kind.begin(this.#scene, planned.random)
-      if (fault !== undefined) running.push(this.#during(planned, fault))
+      if (fault !== undefined) running.push(this.#during(planned, fault, startedMs))
     }
     await pause(Math.max(0, beganMs + durationMs - performance.now()))
     await Promise.all(running)
   }
 
-  async #during({ kind, lastsMs }: PlannedFault, fault: ActiveFault): Promise<void> {
+  async #during(planned: PlannedFault, fault: ActiveFault, beginMs: number): Promise<void> {
+    const { kind, lastsMs } = planned
+    const nodes = this.#nodes.nodeIds.length
     this.#faults.set(kind.name, (this.#faults.get(kind.name) ?? 0) + 1)
     this.#note(`${kind.name}: ${fault.what}, for ${Math.round(lastsMs)} ms`)
     await pause(lastsMs)
     await fault.undo()
     this.#note(`  ${kind.name} is over`)
+    const hurts = fault.hurts === undefined ? {} : { hurts: fault.hurts }
+    this.#disturbances.push({ beginMs, endMs: performance.now(), nodes, ...hurts })
   }
 
   /** Ends all faults; then every node must serve again within a time. */

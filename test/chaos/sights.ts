@@ -109,3 +109,57 @@ export function checkDigests(sights: readonly DigestSight[]): string[] {
     return [`${first.nodeId} and ${other.nodeId} hold different data in ${moment}`]
   })
 }
+
+/** A time in which something was wrong. */
+export interface Disturbance {
+  readonly beginMs: number
+  readonly endMs: number
+  /** The nodes that can't do their part meanwhile; absent if it may be any number of them. */
+  readonly hurts?: readonly string[]
+  /** How many nodes there were. */
+  readonly nodes: number
+}
+
+/**
+ * Says where nobody's write was acknowledged for longer than `maxMs` although a majority of the
+ * nodes was well all that time. `acknowledgedAtMs` begins and ends with the time looked at.
+ */
+export function checkProgress(
+  acknowledgedAtMs: readonly number[],
+  disturbances: readonly Disturbance[],
+  maxMs: number,
+): string[] {
+  const sorted = acknowledgedAtMs.toSorted((left, right) => left - right)
+  const complaints: string[] = []
+  for (const [at, fromMs] of sorted.entries()) {
+    const toMs = sorted[at + 1] ?? fromMs
+    if (toMs - fromMs <= maxMs) continue
+    const during = disturbances.filter(each => each.beginMs < toMs && each.endMs > fromMs)
+    // The longest part of the gap with one set of disturbances or better decides.
+    const edges = during.flatMap(({ beginMs, endMs }) => [beginMs, endMs])
+    const moments = [fromMs, ...edges.filter(edge => edge > fromMs && edge < toMs), toMs]
+    moments.sort((left, right) => left - right)
+    let wellSinceMs = fromMs
+    for (const [index, beginMs] of moments.entries()) {
+      const endMs = moments[index + 1]
+      if (endMs === undefined) break
+      const isWell = hasMajority(
+        during.filter(each => each.beginMs < endMs && each.endMs > beginMs),
+      )
+      if (!isWell) wellSinceMs = endMs
+      else if (endMs - wellSinceMs > maxMs) {
+        const length = `${Math.round(toMs - fromMs)} ms without a write from ${Math.round(fromMs)} ms on`
+        complaints.push(`${length}, with a majority from ${Math.round(wellSinceMs)} ms on`)
+        break
+      }
+    }
+  }
+  return complaints
+}
+
+function hasMajority(disturbances: readonly Disturbance[]): boolean {
+  if (disturbances.some(({ hurts }) => hurts === undefined)) return false
+  const hurt = new Set(disturbances.flatMap(({ hurts }) => hurts ?? []))
+  const nodes = Math.min(...disturbances.map(each => each.nodes))
+  return hurt.size <= Math.floor((nodes - 1) / 2)
+}
