@@ -2,7 +2,8 @@
  * `npm run mutants -- [--only TEXT] [--seconds N] [--jobs N] [--first] [--write]`: puts each
  * mutation into a copy of the product and asks every layer of tests whether it notices: the
  * scenario scripts, the unit tests of its folder, and the simulation. Prints what survived;
- * `--write` puts the table into docs/internals/testing.md.
+ * `--write` puts the table into docs/internals/testing.md, where the rows of mutations that were
+ * not chosen stay.
  */
 import { spawn } from 'node:child_process'
 import {
@@ -217,7 +218,12 @@ function writeTable(all: readonly Judged[]): void {
   const begin = page.indexOf(TABLE_BEGIN)
   const end = page.indexOf(TABLE_END)
   assert(begin >= 0 && end > begin, `${PAGE} has no place for the table`)
-  const table = [...HEAD, ...all.map(row)].join('\n')
+  const rows = new Map(all.map(judged => [judged.mutation.name, row(judged)]))
+  for (const line of page.slice(begin, end).split('\n')) {
+    const name = /^\| (.*?) \|/.exec(line)?.[1] ?? ''
+    if (!rows.has(name)) rows.set(name, line)
+  }
+  const table = [...HEAD, ...MUTATIONS.flatMap(({ name }) => rows.get(name) ?? [])].join('\n')
   writeFileSync(path, `${page.slice(0, begin)}${TABLE_BEGIN}\n\n${table}\n\n${page.slice(end)}`)
 }
 
