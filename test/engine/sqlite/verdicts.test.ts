@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
-import type { Divergence } from '../../../src/engine/engine.ts'
+import type { Divergence, RequestId, WriteRequest } from '../../../src/engine/engine.ts'
 import { Verdicts } from '../../../src/engine/sqlite/verdicts.ts'
 import { createDatabase, dropDatabase, on, Replica, request } from './replica.ts'
 
@@ -78,6 +78,75 @@ test('a request that fails here is left out, and its neighbours of the entry tak
   follower.send({ type: 'accept', ...divergence }, 'accepted')
   assert.equal(follower.follow(leader).divergence, undefined)
   assert.deepEqual(follower.query('SELECT n FROM t ORDER BY n'), [[7n], [50n], [90n]])
+})
+
+test('the id of a request that fails under an accepted entry is free: it may run again, everywhere', () => {
+  const ids: readonly RequestId[] = [
+    { type: 'session', session: { birth: 1, name: 7 }, sequence: 2 },
+    { type: 'key', key: 'once' },
+  ]
+  for (const id of ids) {
+    using leader = Replica.withDatabase({
+      alterSqlForTests: sql => sql.replace('VALUES (1, 7)', 'VALUES (1, 8)'),
+    })
+    leader.run(TABLE)
+    leader.run('INSERT INTO t VALUES (1, 7)')
+    const beside: RequestId = { type: 'key', key: 'beside' }
+    const failing = { ...request('INSERT INTO t (n) VALUES (7)'), id }
+    leader.write(failing, { ...request('INSERT INTO t VALUES (9, 90)'), id: beside })
+    using next = new Replica()
+    using other = new Replica()
+    for (const replica of [next, other]) {
+      const { divergence } = replica.follow(leader)
+      assert(divergence !== undefined)
+      replica.send({ type: 'accept', ...divergence }, 'accepted')
+      replica.index = divergence.index - 1
+      assert.equal(replica.follow(leader).divergence, undefined)
+    }
+    const codes = (replica: Replica, ...requests: readonly WriteRequest[]): string[] =>
+      replica
+        .write(...requests)
+        .map(result =>
+          result.type === 'failed' ? result.error.code : `ok ${result.isRepeat === true}`,
+        )
+    // One of those who agreed leads now, and the other follows it.
+    assert.deepEqual(codes(next, failing), ['SQL_CONSTRAINT'], 'as everybody but the leader found')
+    const again = { ...request('INSERT INTO t VALUES (9, 90)'), id: beside }
+    assert.deepEqual(codes(next, again), ['ok true'], 'its neighbour took effect')
+    next.run('DELETE FROM t WHERE n = 7')
+    assert.deepEqual(codes(next, failing, failing), ['ok false', 'ok true'])
+    const reused = { ...request('DELETE FROM t'), id }
+    assert.deepEqual(codes(next, reused), ['REQUEST_ID_REUSED'])
+    assert.equal(other.follow(next).divergence, undefined)
+    assert.deepEqual(other.digest(), next.digest())
+    assert.deepEqual(codes(other, failing), ['ok true'], 'whoever leads after it')
+    using killed = other.crash()
+    killed.follow(leader)
+    killed.follow(next)
+    assert.deepEqual(killed.digest(), next.digest())
+  }
+})
+
+test('what failed under an accepted entry can be said never to take effect', () => {
+  using leader = Replica.withDatabase({
+    alterSqlForTests: sql => sql.replace('VALUES (1, 7)', 'VALUES (1, 8)'),
+  })
+  leader.run(TABLE)
+  leader.run('INSERT INTO t VALUES (1, 7)')
+  const id: RequestId = { type: 'key', key: 'once' }
+  const failing = { ...request('INSERT INTO t (n) VALUES (7)'), id }
+  leader.write(failing)
+  using next = new Replica()
+  const { divergence } = next.follow(leader)
+  assert(divergence !== undefined)
+  next.send({ type: 'accept', ...divergence }, 'accepted')
+  next.index = divergence.index - 1
+  next.follow(leader)
+  for (const asked of [{ type: 'cancel', database: 'd', id } as const, failing]) {
+    const [result] = next.write(asked)
+    assert(result?.type === 'failed')
+    assert.equal(result.error.code, 'REQUEST_CANCELLED')
+  }
 })
 
 test('another digest than was agreed on is a divergence again, and changes nothing', () => {
