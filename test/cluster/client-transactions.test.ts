@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createClient, sql, type Client } from '../../src/client/index.ts'
-import { startCluster, until } from './kit.ts'
+import { createClient, sql, type Client, type Transaction } from '../../src/client/index.ts'
+import { SimRandom } from '../../sim/sim-random.ts'
+import { checkListAppend, type ListAction, type ListTransaction } from '../chaos/list-append.ts'
+import { get, startCluster, until } from './kit.ts'
 
 const ACCOUNTS = 6
 const START = 100
@@ -24,6 +26,35 @@ async function move(db: Client, from: number, to: number, amount: number): Promi
   })
 }
 
+const LISTS = 8
+
+/** Reads lists and appends to them, with pauses in which others get their turn. */
+async function runSteps(
+  tx: Transaction,
+  steps: readonly { readonly key: number; readonly append: number | undefined }[],
+  random: SimRandom,
+): Promise<ListAction[]> {
+  const actions: ListAction[] = []
+  for (const { key, append } of steps) {
+    if (random.chance(0.3)) await new Promise(resolve => setTimeout(resolve, random.below(10)))
+    if (append === undefined) {
+      const { rows } = await tx.query(sql`SELECT v FROM lists WHERE key = ${key}`)
+      actions.push({ type: 'read', key, values: numbersIn(rows[0]?.['v']) })
+    } else {
+      await tx.execute(
+        sql`INSERT INTO lists VALUES (${key}, ${String(append)})
+            ON CONFLICT DO UPDATE SET v = v || ',' || excluded.v`,
+      )
+      actions.push({ type: 'append', key, value: append })
+    }
+  }
+  return actions
+}
+
+function numbersIn(text: unknown): number[] {
+  return typeof text === 'string' ? text.split(',').map(Number) : []
+}
+
 test('transactions of many clients', async t => {
   const cluster = await startCluster(t)
   const leader = await cluster.ready()
@@ -38,6 +69,10 @@ test('transactions of many clients', async t => {
       (_, id) => sql`INSERT INTO accounts VALUES (${id}, ${START})`,
     ),
   ])
+  const leaderAddress = async (): Promise<string> => {
+    const { json } = await get(cluster.addresses[0] ?? '', '/nodes')
+    return (json['leader'] as { readonly address: string }).address
+  }
   const one = async (statement: string): Promise<unknown> =>
     Object.values((await db.query(statement)).rows[0] ?? {})[0]
 
@@ -78,6 +113,37 @@ test('transactions of many clients', async t => {
       await db.execute('DELETE FROM moves')
     },
   )
+
+  await t.test('64 at once of five statements all end, and are serializable', async () => {
+    await db.execute('CREATE TABLE lists (key INTEGER PRIMARY KEY, v TEXT NOT NULL)')
+    const transactions: ListTransaction[] = []
+    const workers = Array.from({ length: 64 }, async (_, worker) => {
+      const own = createClient({ ...options, nodes: [cluster.addresses[worker % 3] ?? ''] })
+      const random = new SimRandom(worker, 'lists')
+      for (let round = 1; round <= 2; round += 1) {
+        const steps = Array.from({ length: 5 }, (__, at) => ({
+          key: random.below(LISTS),
+          append: random.chance(0.4) ? worker * 100 + round * 10 + at : undefined,
+        }))
+        const startMs = performance.now()
+        const actions = await own.transaction(tx => runSteps(tx, steps, random))
+        transactions.push({ actions, outcome: 'ok', startMs, endMs: performance.now() })
+      }
+    })
+    await Promise.all(workers)
+    const startMs = performance.now()
+    const { rows } = await db.query('SELECT key, v FROM lists')
+    const all = rows.map((row): ListAction => {
+      return { type: 'read', key: Number(row['key']), values: numbersIn(row['v']) }
+    })
+    transactions.push({ actions: all, outcome: 'ok', startMs, endMs: performance.now() })
+
+    assert.equal(transactions.length, 129)
+    assert.deepEqual(checkListAppend(transactions, 'strict-serializable'), [])
+    const metrics = await (await fetch(`http://${await leaderAddress()}/metrics`)).text()
+    const replays = Number(/^lockstep_transaction_replays_total (\d+)/m.exec(metrics)?.[1])
+    assert(replays > 64, `only ${replays} were repeated, so that they hardly met each other`)
+  })
 
   await t.test('money is neither made nor lost, while their leader is killed', async () => {
     const stop = new AbortController()
