@@ -1,7 +1,8 @@
 /**
  * `node bench/transactions.ts`: what interactive transactions cost. First writers alone and writers
- * beside transactions that are open and idle, by turns, and the ratio of both; then transactions of
- * five statements at once, each on rows of its own, and all on the same rows.
+ * beside transactions that are open and idle, in short windows by turns, and the ratio of both with
+ * its spread; then transactions of five statements at once, each on rows of its own, and all on the
+ * same rows.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,34 +11,47 @@ import { must } from '../src/base/assert.ts'
 import { LocalCluster } from '../src/cli/local-cluster.ts'
 import { createClient } from '../src/client/client.ts'
 import { latencies } from './latencies.ts'
+import { usageOf } from './processes.ts'
 import { SteadyLoad } from './steady-load.ts'
 
 const DATABASE = 'bench'
 const WARM_UP_MS = 2000
+/** What opens and ends transactions is no part of a window. */
+const SETTLE_MS = 100
 
 type Client = ReturnType<typeof createClient>
+
+interface Leader {
+  readonly address: string
+  readonly pid: number
+}
 
 interface Settings {
   readonly transactions: number
   readonly writers: number
+  readonly windows: number
+  readonly windowMs: number
   readonly rounds: number
-  readonly roundMs: number
 }
 
 async function main(): Promise<void> {
   const options = new Command('node bench/transactions.ts')
     .option('--transactions <count>', 'open transactions', '64')
     .option('--writers <count>', 'writers beside them', '16')
-    .option('--rounds <count>', 'measurements of each kind', '5')
-    .option('--seconds <count>', 'length of a measurement', '3')
+    .option('--windows <count>', 'windows beside idle transactions, each after one without', '12')
+    .option('--window-ms <count>', 'length of a window', '500')
+    .option('--rounds <count>', 'active transactions, one after another, of each worker', '5')
     .option('--nodes <count>', 'how many nodes', '3')
     .parse()
-    .opts<Record<'transactions' | 'writers' | 'rounds' | 'seconds' | 'nodes', string>>()
+    .opts<
+      Record<'transactions' | 'writers' | 'windows' | 'windowMs' | 'rounds' | 'nodes', string>
+    >()
   const settings = {
     transactions: Number(options.transactions),
     writers: Number(options.writers),
+    windows: Number(options.windows),
+    windowMs: Number(options.windowMs),
     rounds: Number(options.rounds),
-    roundMs: Number(options.seconds) * 1000,
   }
   mkdirSync('.lockstep', { recursive: true })
   const directory = mkdtempSync(join('.lockstep', 'bench-'))
@@ -45,7 +59,8 @@ async function main(): Promise<void> {
   try {
     const client = createClient({ nodes: cluster.addresses, database: DATABASE, timeoutMs: 60_000 })
     const leaderId = must(await cluster.leader(), 'a leader')
-    const leader = must(cluster.nodes.find(({ nodeId }) => nodeId === leaderId)).address
+    const { address } = must(cluster.nodes.find(({ nodeId }) => nodeId === leaderId))
+    const leader = { address, pid: must(cluster.pid(leaderId), 'the process of the leader') }
     await besideIdle(leader, client, settings)
     await active(client, settings, 'on rows of their own', worker => worker)
     await active(client, settings, 'all on the same rows', () => 0)
@@ -55,42 +70,77 @@ async function main(): Promise<void> {
   }
 }
 
-/** Writers alone and beside idle transactions, by turns, since the machine has its moods. */
-async function besideIdle(leader: string, client: Client, settings: Settings): Promise<void> {
-  const load = new SteadyLoad({
-    database: DATABASE,
-    addresses: [leader],
-    writers: settings.writers,
-  })
+/** What writers got in one window. */
+interface Window {
+  readonly writesPerSecond: number
+  /** Of the leader's processes, which a machine with other work to do changes least. */
+  readonly cpuMicrosPerWrite: number
+}
+
+/**
+ * Writers alone and beside idle transactions, in short windows by turns, beginning and ending alone.
+ * Each window beside them is compared with the two around it, since the machine has its moods; how
+ * much two windows alone differ tells what the figure is worth.
+ */
+async function besideIdle(leader: Leader, client: Client, settings: Settings): Promise<void> {
+  const { transactions, writers, windows } = settings
+  const load = new SteadyLoad({ database: DATABASE, addresses: [leader.address], writers })
   await load.start()
   await client.execute('CREATE TABLE counters (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)')
-  const rows = Array.from({ length: settings.transactions }, (_, id) => `(${id}, 0)`)
+  const rows = Array.from({ length: transactions }, (_, id) => `(${id}, 0)`)
   await client.execute(`INSERT INTO counters VALUES ${rows.join()}`)
   await pause(WARM_UP_MS)
-  const rates: Record<'alone' | 'beside', number[]> = { alone: [], beside: [] }
-  for (let round = 0; round < settings.rounds; round += 1) {
-    rates.alone.push(await rateOf(load, settings.roundMs))
-    const names = await openIdle(leader, settings.transactions)
-    rates.beside.push(await rateOf(load, settings.roundMs))
-    await Promise.all(names.map(name => post(leader, `/transactions/${name}/rollback`, {})))
+  const alone = [await measure(load, leader, settings.windowMs)]
+  const beside: Window[] = []
+  for (let round = 0; round < windows; round += 1) {
+    const names = await openIdle(leader.address, transactions)
+    await pause(SETTLE_MS)
+    beside.push(await measure(load, leader, settings.windowMs))
+    const end = (name: string): Promise<unknown> =>
+      post(leader.address, `/transactions/${name}/rollback`, {})
+    await Promise.all(names.map(end))
+    await pause(SETTLE_MS)
+    alone.push(await measure(load, leader, settings.windowMs))
   }
   await load.stop()
-  // Round by round: the machine is the same for both of one round, if for any.
-  const ratios = rates.alone.map((alone, round) => must(rates.beside[round]) / alone)
-  const [alone, beside] = [median(rates.alone), median(rates.beside)]
-  console.log(`${settings.writers} writers alone: ${alone.toFixed(0)} writes/s (median)`)
-  console.log(
-    `beside ${settings.transactions} idle transactions: ${beside.toFixed(0)} writes/s; ` +
-      `${(median(ratios) * 100).toFixed(1)} % (median of the rounds)`,
-  )
+  const compare = (what: string, unit: string, of: (window: Window) => number): void => {
+    const [without, withThem] = [alone.map(of), beside.map(of)]
+    const around = withThem.map((_, at) => (must(without[at]) + must(without[at + 1])) / 2)
+    const ratios = withThem.map((value, at) => value / must(around[at]))
+    const noise = without.slice(1).map((value, at) => value / must(without[at]))
+    const [a, b] = [quantile(without, 0.5).toFixed(0), quantile(withThem, 0.5).toFixed(0)]
+    console.log(`${what}: ${a} ${unit} alone, ${b} beside ${transactions} idle transactions`)
+    console.log(`  of the windows around: ${spread(ratios)}`)
+    console.log(`  of a window alone and the one before: ${spread(noise)}`)
+  }
+  compare(`${writers} writers`, 'writes/s', window => window.writesPerSecond)
+  compare('processor time of the leader', 'µs for a write', window => window.cpuMicrosPerWrite)
   if (load.failures.length > 0) console.log(`${load.failures.length} writes failed`)
 }
 
-async function rateOf(load: SteadyLoad, forMs: number): Promise<number> {
+async function measure(load: SteadyLoad, leader: Leader, forMs: number): Promise<Window> {
   const before = load.acknowledged.length
+  const { cpuMicros } = usageOf([leader.pid])
   const fromMs = performance.now()
   await pause(forMs)
-  return ((load.acknowledged.length - before) / (performance.now() - fromMs)) * 1000
+  const writes = load.acknowledged.length - before
+  const writesPerSecond = (writes / (performance.now() - fromMs)) * 1000
+  return {
+    writesPerSecond,
+    cpuMicrosPerWrite: (usageOf([leader.pid]).cpuMicros - cpuMicros) / writes,
+  }
+}
+
+function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((left, right) => left - right)
+  return must(sorted[Math.round(share * (sorted.length - 1))])
+}
+
+/** Median, the middle half, and the ends. */
+function spread(ratios: readonly number[]): string {
+  const at = (share: number): string => `${(quantile(ratios, share) * 100).toFixed(1)} %`
+  const half = `half of them ${at(0.25)} to ${at(0.75)}`
+  return `${at(0.5)} (median of ${ratios.length}; ${half}, all ${at(0)} to ${at(1)})`
 }
 
 /** Opens transactions that have read and written, and leaves them. */
@@ -154,11 +204,6 @@ async function post(
   const json = (await answer.json()) as Readonly<Record<string, unknown>>
   if (!answer.ok) throw new Error(`${path}: ${JSON.stringify(json)}`)
   return json
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return must(sorted[Math.floor(sorted.length / 2)])
 }
 
 async function pause(ms: number): Promise<void> {
