@@ -292,7 +292,8 @@ export class Cluster implements NodeSurroundings {
       if (!node.isRunning) return false
       const { appliedIndex, divergence, snapshot } = node.replica.status()
       const isComplete = node.view.lastIndex() === last && appliedIndex === last
-      return isComplete && divergence === undefined && snapshot.step === 'none'
+      const isWell = isComplete && divergence === undefined && snapshot.step === 'none'
+      return isWell && node.isSound
     })
   }
 

@@ -9,6 +9,7 @@
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 
 import { type FileSystem, nodeFileSystem } from '../src/engine/sqlite/file-system.ts'
 import type { SimRandom } from './sim-random.ts'
@@ -62,6 +63,25 @@ export class EngineDisk {
     const wal = nodeFileSystem.read(`${path}-wal`)
     if (wal === undefined) this.#flushedWals.delete(path)
     else this.#flushedWals.set(path, wal)
+  }
+
+  /** Changes rows of a database behind its owner's back; false if it is in use, or has none. */
+  tamper(path: string, sql: string): boolean {
+    const database = new DatabaseSync(path, { timeout: 0 })
+    try {
+      return Number(database.prepare(sql).run().changes) > 0
+    } catch {
+      // Its writer has it, or it has no such table yet.
+      return false
+    } finally {
+      database.close()
+      this.noteClosed()
+    }
+  }
+
+  /** Files of databases that are there. */
+  databases(): string[] {
+    return listFiles(this.root).filter(path => /gen-\d+\/db-\d+\.sqlite$/.test(path))
   }
 
   /**

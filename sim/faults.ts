@@ -92,6 +92,8 @@ export class Faults {
         return node.killEngine()
       case 'miscompute':
         return this.#miscompute(node)
+      case 'rot':
+        return this.#rot(node)
       case 'transfer':
         return this.#transfer(node)
       case 'members':
@@ -121,6 +123,11 @@ export class Faults {
     const voterCount = leader?.log.status().voters.length ?? 0
     if (voterCount < votersMin || nodes.some(({ isWrong }) => isWrong)) return
     node.miscompute(this.#random.exponential(MISCOMPUTE_MS_MEAN))
+  }
+
+  /** One at a time, so that a majority stays right. */
+  #rot(node: SimNode): void {
+    if (!this.#parts.nodes.some(({ isWrong }) => isWrong)) node.rot()
   }
 
   #stickDisk(node: SimNode): void {

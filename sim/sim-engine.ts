@@ -56,6 +56,8 @@ export interface SimEngineParts {
   readonly clock: Clock
   /** An entry took effect in the engine's files. */
   readonly onApplied: (index: number, data: Uint8Array) => void
+  /** The replica was found wrong. */
+  readonly onCondemned: () => void
   /** Makes this replica compute something else. */
   readonly alterSql: AlterSql | undefined
 }
@@ -214,6 +216,7 @@ class SimWriter implements Writer {
 
   send(message: WriterMessage): void {
     if (this.#isGone) return
+    if (message.type === 'condemn') this.#parts.onCondemned()
     // Pipes keep their order; so does a constant delay.
     this.#process.after(this.#parts.options().pipeMs, () => {
       this.#messages.push(message)

@@ -32,6 +32,11 @@ const GROUP_ID = 1
 /** What an UPDATE of the workload says, and what a replica that miscomputes makes of it. */
 const RIGHT = 'version + 1'
 const WRONG = 'version + 2'
+/** What changes silently: something that outcomes may tell, and something that they never do. */
+const ROTTING = [
+  'UPDATE registers SET writer = writer + 1000000 WHERE key = 0',
+  'UPDATE marks SET chance = 0 WHERE id = 1',
+]
 const FRAME_HEAD_BYTES = 6
 const RAFT_KIND = 0
 
@@ -86,6 +91,8 @@ export class SimNode {
   /** Since when its data, or its answers, may be wrong; and until when they were, if no more. */
   #wrongFromMs: number | undefined
   #wrongUntilMs = -Infinity
+  /** What was committed when a row was changed silently, until the data are right again. */
+  #rotIndex: number | undefined
 
   constructor(id: number, around: NodeSurroundings) {
     const { world, swarm, directory } = around
@@ -240,6 +247,32 @@ export class SimNode {
     })
   }
 
+  /** A row of one of its databases is another from now on; false if none could be changed. */
+  rot(): boolean {
+    const { world, invariants } = this.#around
+    if (!this.isRunning) return false
+    const databases = this.#engineDisk.databases()
+    if (databases.length === 0) return false
+    const path = this.#random.pick(databases)
+    if (!this.#engineDisk.tamper(path, this.#random.pick(ROTTING))) return false
+    world.note('rot', this.id, invariants.commitIndex)
+    this.#wrongFromMs ??= world.nowMs
+    this.#rotIndex = invariants.commitIndex
+    return true
+  }
+
+  /**
+   * A later digest may have found nothing: because power was lost before the row was on disk, or
+   * because somebody has written it anew. The last comparison shows whether that is so.
+   */
+  get isSound(): boolean {
+    const index = this.#rotIndex
+    if (index !== undefined && this.replica.status().dataDigest.verifiedIndex > index) {
+      this.#healed()
+    }
+    return this.#rotIndex === undefined
+  }
+
   /** Its data may be wrong. */
   get isWrong(): boolean {
     return this.#isMiscomputing || this.#wrongFromMs !== undefined
@@ -261,6 +294,7 @@ export class SimNode {
   #healed(): void {
     if (this.#wrongFromMs === undefined) return
     this.#wrongFromMs = undefined
+    this.#rotIndex = undefined
     this.#wrongUntilMs = this.#around.world.nowMs
     this.#around.world.note('healed', this.id)
   }
@@ -332,6 +366,7 @@ export class SimNode {
         this.#around.isCalm ? { ...swarm.engine, deathProbability: 0 } : swarm.engine,
       onApplied: (index, data) => this.#around.onEngineApplied(this, index, data),
       alterSql: sql => this.#alter(sql),
+      onCondemned: () => check(this.isWrong, () => `node ${this.id} is right and was condemned`),
     })
     const adopt = engine.snapshots.adopt.bind(engine.snapshots)
     engine.snapshots.adopt = (id, done): void =>

@@ -59,6 +59,8 @@ export interface FaultWeights {
   readonly members: number
   /** One node computes something else for a while. */
   readonly miscompute: number
+  /** A row of one node is another, and nobody has changed it. */
+  readonly rot: number
 }
 
 /** Sessions are forgotten all the time, and so are names; keys never, or they would act twice. */
@@ -113,6 +115,7 @@ export const PLAIN: Swarm = {
     maxTransactions: 1000,
     maxTransactionsBytes: 1 << 24,
     reportMs: 50,
+    digestIntervalMs: 0,
   },
   engine: {
     writerMsMean: 0.1,
@@ -149,6 +152,7 @@ export const PLAIN: Swarm = {
     transfer: 0,
     members: 0,
     miscompute: 0,
+    rot: 0,
   },
   spareCount: 0,
   clientCount: 3,
@@ -159,6 +163,28 @@ export const PLAIN: Swarm = {
 
 /** `nodes` fixes the number of nodes; otherwise it is drawn too. */
 export function drawSwarm(random: SimRandom, nodes?: number): Swarm {
+  return withDigests(drawWithoutDigests(random, nodes), random)
+}
+
+/**
+ * Rows are changed silently only where nobody can take them over before they are found: of a copied
+ * error two know nothing, and then the majority may be wrong.
+ */
+function withDigests(swarm: Swarm, random: SimRandom): Swarm {
+  const { nodeCount, replica, weights } = swarm
+  const isLogShort = replica.maxLogBytes < 1 << 30
+  // Every digest is an entry: with hardly a log at all, who fetches a snapshot would never catch up.
+  const digestIntervalMs = random.pick(isLogShort ? [0, 0, 20_000] : [0, 300, 2000])
+  const isCopied = weights.members > 0 || weights.miscompute > 0 || isLogShort
+  const rot = digestIntervalMs === 0 || isCopied || nodeCount < 3 ? 0 : random.pick([0, 6, 6])
+  return {
+    ...swarm,
+    replica: { ...replica, digestIntervalMs },
+    weights: { ...weights, rot },
+  }
+}
+
+function drawWithoutDigests(random: SimRandom, nodes?: number): Swarm {
   return {
     nodeCount: nodes ?? random.pick([1, 3, 3, 3, 3, 5, 5]),
     clockSkew: random.pick([0, 0, 0.02, 0.2]),
@@ -250,6 +276,7 @@ function drawReplica(random: SimRandom): ReplicaOptions {
     maxTransactions: random.pick([2, 1000]),
     maxTransactionsBytes: random.pick([2000, 1 << 24]),
     reportMs: random.pick([20, 100]),
+    digestIntervalMs: 0,
   }
 }
 
@@ -273,5 +300,6 @@ function drawWeights(random: SimRandom): FaultWeights {
     transfer: often(0, 1),
     members: often(0, 0, 3, 12),
     miscompute: often(0, 0, 6),
+    rot: 0,
   }
 }

@@ -277,7 +277,8 @@ export class Workload {
   }
 
   #refuseOddErrors(error: DbError): void {
-    const mayDiverge = this.#parts.swarm.weights.miscompute > 0
+    const { miscompute, rot } = this.#parts.swarm.weights
+    const mayDiverge = miscompute > 0 || rot > 0
     const isDiverged = error.code === 'DIVERGED' && !mayDiverge
     const isOdd = isDiverged || error.code === 'CORRUPT' || error.code === 'INTERNAL'
     if (isOdd) throw new Violation(`${error.code}: ${error.message}`)

@@ -111,8 +111,8 @@ function lagText(member: MemberStatus | undefined): string {
 
 function errorText(status: StatusResponse, member: MemberStatus | undefined): string {
   if (status.divergence !== null) {
-    const { index, sql } = status.divergence
-    return `diverged at entry ${index}: ${sql}`
+    const { index, sql, database, actual } = status.divergence
+    return `diverged at entry ${index}: ${sql || `${actual}${database && ` in ${database}`}`}`
   }
   if (status.dispute?.isTie === true) {
     return `nodes disagree about entry ${status.dispute.index}: see lockstep trust`

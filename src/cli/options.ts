@@ -73,6 +73,7 @@ export const OPTIONS = {
   maxTransactions:      { type: 'whole', unit: 'count', default: 1000, min: 1, max: 100_000, scope: 'node', about: 'Open transactions on the leader; more are OVERLOADED.' },
   maxTransactionsBytes: { type: 'whole', unit: 'bytes', default: 256 * MIB, min: MIB, max: 16 * GIB, scope: 'node', about: 'Bytes of the statements of all open transactions; more are OVERLOADED.' },
   reportMs:             { type: 'whole', unit: 'ms', default: 100, min: 10, max: 10_000, scope: 'node', about: 'How often a node tells the others how far it is.' },
+  digestIntervalMs:     { type: 'whole', unit: 'ms', default: 3_600_000, min: 0, max: 604_800_000, scope: 'node', about: 'How often the leader has all members take a digest of all their data and compare them; 0 is never. Reading takes at most half an hour.' },
   // Reads.
   readTimeoutMs:        { type: 'whole', unit: 'ms', default: 10_000, min: 10, max: 600_000, scope: 'node', about: 'Deadline of a read that names none.' },
   maxReaders:           { type: 'whole', unit: 'count', default: 4, min: 1, max: 64, scope: 'node', about: 'Processes that run reads. One is started, more as they are needed.' },

@@ -16,6 +16,8 @@ const HAS_ROWS = 2
 
 /** Bytes of a seed. */
 export const SEED_BYTES = 16
+/** Version, the longest moment, a seed and a count. */
+const DIGEST_POINT_BYTES_MAX = 1 + 8 + SEED_BYTES + 4
 
 /** What one statement gave, small enough to be in every entry and enough to be compared. */
 export interface StatementOutcome {
@@ -86,6 +88,25 @@ export class EntryBuilder {
     this.#writer.setU32(this.#countOffset, this.#count)
     return this.#writer.finish()
   }
+}
+
+/**
+ * An entry without requests. It changes nothing, in any release, and marks a place in the log:
+ * every node takes a digest of its data right after it.
+ */
+export function encodeDigestPoint(nowMs: number): Uint8Array {
+  const builder = new EntryBuilder()
+  builder.begin(nowMs, new Uint8Array(SEED_BYTES))
+  return builder.finish()
+}
+
+/** Whether an entry is a digest point. Asked of every entry, so that only its ends are looked at. */
+export function isDigestPoint(data: Uint8Array): boolean {
+  if (data.length > DIGEST_POINT_BYTES_MAX || data[0] !== VERSION) return false
+  let at = 1
+  while ((data[at] ?? 0) >= 0x80) at++
+  const countAt = at + 1 + SEED_BYTES
+  return data.length === countAt + 4 && data.subarray(countAt).every(byte => byte === 0)
 }
 
 /** Layout: as in an entry. */

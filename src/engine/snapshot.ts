@@ -61,6 +61,29 @@ export interface SnapshotTask {
   cancel(): void
 }
 
+/** A digest of all data of a node as of one entry. Equal on all nodes that are right. */
+export interface DataDigest {
+  /** Sixteen hexadecimal digits, over all parts. */
+  readonly digest: string
+  /** The catalogue, whose name is empty, and every database, by name. */
+  readonly parts: readonly { readonly name: string; readonly digest: string }[]
+}
+
+export interface DigestHandler {
+  /** All files are open: `begin` may be called. */
+  onReady(): void
+  /** All files are read as of the entry given: writers may go on. */
+  onBegun(): void
+  /** The last that is heard of it. CORRUPT: SQLite met something in the files that can't be. */
+  onDone(outcome: Done<{ readonly digest: DataDigest }>): void
+}
+
+/** A digest that is being taken. `begin` and `cancel` are as for a snapshot. */
+export interface DigestTask {
+  begin(index: number): void
+  cancel(): void
+}
+
 /** What was asked for is done, with what came of it, or why it isn't. */
 export type Done<Result> =
   | ({ readonly type: 'ok' } & Result)
@@ -70,6 +93,8 @@ export type Done<Result> =
 export interface SnapshotStore {
   /** Makes a snapshot of this name, sixteen hexadecimal digits, in files of its own. */
   take(id: string, handler: SnapshotHandler): SnapshotTask
+  /** Takes a digest of all data, beside whatever else goes on and without loading the node. */
+  digest(handler: DigestHandler): DigestTask
   /** Removes the files of a snapshot that was made. */
   drop(id: string): void
   /**

@@ -405,10 +405,28 @@ export interface StatusResponse {
   /** The others computed that entry otherwise: this node is wrong, and takes another's data. */
   readonly isCondemned: boolean
   /**
-   * The oldest entry that members computed differently without a majority yet; with `isTie` none
-   * can come about, writes are stopped, and `POST /trust` decides. Null if there is none.
+   * The oldest entry that members computed differently without a majority yet, or after which they
+   * have different `data`; with `isTie` none can come about, writes are stopped, and `POST /trust`
+   * decides. Null if there is none.
    */
-  readonly dispute: { readonly index: number; readonly isTie: boolean } | null
+  readonly dispute: {
+    readonly index: number
+    readonly isTie: boolean
+    readonly subject: 'outcome' | 'data'
+  } | null
+  /** The regular comparison of all data with the other nodes'; null before the node began. */
+  readonly dataDigest: {
+    /** A digest is being taken here. */
+    readonly isRunning: boolean
+    /** The last entry after which this node had the data of a majority; 0 if none was found yet. */
+    readonly verifiedIndex: number
+    /** How long ago that was found. */
+    readonly verifiedAgoMs: number | null
+    /** How long the last digest took, 0 if none was taken. */
+    readonly durationMs: number
+    /** Why the last one that came to nothing did. */
+    readonly lastError: string
+  } | null
   /** A snapshot of another node that this one takes over, or has; null if it never needed one. */
   readonly snapshot: {
     /** `none` when it is over, otherwise what is being done. */

@@ -5,6 +5,7 @@
  */
 import { assert, must } from '../base/assert.ts'
 import type { EngineEntry, WriterReply } from '../engine/engine.ts'
+import { isDigestPoint } from '../engine/entry.ts'
 import type { ReplicatedLog } from '../log/log.ts'
 import type { Opened } from './writer.ts'
 
@@ -24,6 +25,11 @@ export interface ApplierParts {
   readonly apply: (entries: readonly EngineEntry[]) => void
   /** `applied` rose. */
   readonly onAdvanced: () => void
+  /**
+   * The engine has applied the log up to a digest point, and was not handed anything after it. What
+   * keeps it from that must begin within this call.
+   */
+  readonly onDigestPoint: (index: number) => void
 }
 
 export class Applier {
@@ -36,6 +42,8 @@ export class Applier {
   #applications: Application[] = []
   /** `commit` messages that this writer has not answered. */
   #commitsUnderWay = 0
+  /** A digest point that was handed over and is not applied yet: nothing follows it until then. */
+  #digestPoint: number | undefined
 
   constructor(parts: ApplierParts) {
     this.#parts = parts
@@ -81,6 +89,7 @@ export class Applier {
     const hasAll = opened.appliedIndex === this.#commitIndex && isCommitCurrent
     this.#dispatchedTerm = hasAll ? term : 0
     this.#applied = opened.appliedIndex
+    this.#digestPoint = undefined
   }
 
   /** The writer died, with all that it was told to apply. */
@@ -116,6 +125,7 @@ export class Applier {
   /** The engine has applied entries up to here and none of those that it was handed after it. */
   stoppedAt(index: number): void {
     this.#applications = []
+    this.#digestPoint = undefined
     this.#applied = index
     this.#dispatched = index
     this.#dispatchedTerm = 0
@@ -134,9 +144,10 @@ export class Applier {
     const { log, maxApplyBytes } = this.#parts
     while (
       this.#dispatched < this.#commitIndex &&
-      this.#applications.length < APPLICATIONS_IN_FLIGHT_MAX
+      this.#applications.length < APPLICATIONS_IN_FLIGHT_MAX &&
+      this.#digestPoint === undefined
     ) {
-      const entries = log.read(this.#dispatched + 1, maxApplyBytes)
+      const entries = this.#upToDigestPoint(log.read(this.#dispatched + 1, maxApplyBytes))
       const last = must(entries.at(-1), `entry ${this.#dispatched + 1}`)
       const data = entries.filter(({ type }) => type === 'data')
       this.#dispatched = last.index
@@ -152,6 +163,13 @@ export class Applier {
     }
   }
 
+  #upToDigestPoint(entries: ReturnType<ReplicatedLog['read']>): ReturnType<ReplicatedLog['read']> {
+    const at = entries.findIndex(({ type, data }) => type === 'data' && isDigestPoint(data))
+    if (at < 0) return entries
+    this.#digestPoint = entries[at]?.index
+    return entries.slice(0, at + 1)
+  }
+
   /** Entries that the engine isn't asked to apply count once all before them are applied. */
   #advanceOverEmpty(): void {
     while (this.#applications[0]?.dataIndex === 0) {
@@ -162,5 +180,8 @@ export class Applier {
   #advance(index: number): void {
     this.#applied = index
     this.#parts.onAdvanced()
+    if (index !== this.#digestPoint) return
+    this.#parts.onDigestPoint(index)
+    this.#digestPoint = undefined
   }
 }

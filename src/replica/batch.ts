@@ -28,6 +28,8 @@ export interface Batch {
   sizeBytes: number
   /** If it is an interactive transaction that ends. */
   readonly commit?: TransactionCommit
+  /** If it only marks a place for digests: nothing was executed, and nobody waits for it. */
+  readonly isDigestPoint?: boolean
 }
 
 /** A frame between nodes holds 32 MiB: a larger entry would stay in the leader's log for ever. */

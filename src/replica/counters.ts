@@ -17,5 +17,7 @@ export function newCounters(): ReplicaCounters {
     transactionReplays: 0,
     divergences: 0,
     heals: 0,
+    digests: 0,
+    digestFailures: 0,
   }
 }

@@ -3,11 +3,20 @@
  * entry: the second guard, against data that differs although no outcome ever did. The majority is
  * counted as it is for outcomes.
  */
+import type { DataDigest } from '../engine/snapshot.ts'
 import { type Electorate, judge, type Opinion, SILENT, type Value } from './divergence.ts'
 
+/** What this replica can say of its data right after an entry. */
+export interface Taken {
+  readonly opinion: Opinion
+  readonly digest: DataDigest | undefined
+}
+
 export type DataVerdict =
-  /** Who has not said anything yet may still decide it, or too few took a digest at all. */
+  /** Too few took a digest, or have said so, and nobody says anything else than the others. */
   | { readonly type: 'wait' }
+  /** Members have different data, and who has not said anything yet may still decide it. */
+  | { readonly type: 'open' }
   /** A majority has these data; this member too, or it says nothing about them. */
   | { readonly type: 'verified'; readonly value: Value }
   /** A majority has other data than this member. */
@@ -29,6 +38,9 @@ export function judgeData(
   raftId: number,
   opinionOf: (raftId: number) => Opinion,
 ): DataVerdict {
+  const { voters, votersOutgoing } = electorate
+  // A voter alone agrees with nobody but itself, which proves nothing.
+  if (voters.length < 2 && votersOutgoing.length < 2) return { type: 'wait' }
   const judgement = judge(electorate, opinionOf)
   if (judgement.type === 'decided') {
     const own = opinionOf(raftId)
@@ -36,8 +48,8 @@ export function judgeData(
     return { type: isWrong ? 'wrong' : 'verified', value: judgement.value }
   }
   // Silence alone, of members that were away or took a snapshot, is no disagreement.
-  if (judgement.type === 'open' || valuesOf(electorate, opinionOf).size < 2) return { type: 'wait' }
-  return { type: 'tie' }
+  if (valuesOf(electorate, opinionOf).size < 2) return { type: 'wait' }
+  return { type: judgement.type }
 }
 
 function valuesOf(electorate: Electorate, opinionOf: (raftId: number) => Opinion): Set<Value> {

@@ -6,19 +6,23 @@
  * passed on as such, so that who comes later need not count again.
  */
 import { DbError } from '../base/errors.ts'
-import type { Logger } from '../base/ports.ts'
-import type { AcceptedEntry, Divergence, EnginePast } from '../engine/engine.ts'
+import type { Clock, Logger } from '../base/ports.ts'
+import type { AcceptedEntry, Divergence } from '../engine/engine.ts'
 import type { LogStatus } from '../log/log.ts'
 import type { Peers } from '../log/peers.ts'
+import { DataOpinions } from './data-opinions.ts'
+import type { Taken } from './data-digest.ts'
 import {
   agree,
   type Agreement,
   AS_WRITTEN,
+  type Dispute,
   type Electorate,
   joined,
   judgeEntry,
   NO_AGREEMENT,
   type Opinion,
+  type OwnState,
   PENDING,
   SILENT,
   type Value,
@@ -36,18 +40,9 @@ const ACCEPTED_TOLD_MAX = 16
 /** Verdicts that are remembered. */
 const VERDICTS_MAX = 1000
 
-/** How this replica stands to the log. */
-export interface OwnState {
-  readonly appliedIndex: number
-  readonly past: EnginePast
-  readonly divergence: Divergence | undefined
-  readonly isCondemned: boolean
-  /** The entries after the applied ones are not to be had any more: only a snapshot helps. */
-  readonly isStranded: boolean
-}
-
 export interface DisputesParts {
   readonly raftId: number
+  readonly clock: Clock
   readonly peers: Peers
   readonly logger: Logger
   readonly logStatus: () => LogStatus
@@ -56,13 +51,12 @@ export interface DisputesParts {
   readonly accept: (entry: AcceptedEntry) => void
   /** This replica is wrong. */
   readonly condemn: (divergence: Divergence) => void
-}
-
-/** The oldest entry about which the members do not agree. */
-export interface Dispute {
-  readonly index: number
-  /** No majority can come about: only an operator can say who is right. */
-  readonly isTie: boolean
+  /** Digests that this replica took of its data. */
+  readonly taken: () => ReadonlyMap<number, Taken>
+  /** This replica is about to mark a place in the log at which all take a digest. */
+  readonly isPreparing: () => boolean
+  /** The leader is about to. */
+  readonly onPreparing: () => void
 }
 
 export class Disputes {
@@ -71,6 +65,8 @@ export class Disputes {
   /** Where others stopped, until they are past it: a restart takes back nobody's word. */
   readonly #questions = new Map<number, Divergence>()
   readonly #verdicts = new Map<number, Value>()
+  /** The same for digests of all data. */
+  readonly data: DataOpinions
   #agreement: Agreement = NO_AGREEMENT
   #trust: Trust | undefined
   #dispute: Dispute | undefined
@@ -78,17 +74,18 @@ export class Disputes {
 
   constructor(parts: DisputesParts) {
     this.#parts = parts
+    this.data = new DataOpinions(parts)
     parts.peers.on('testimony', decodeTestimony, (from, heard) => this.#receive(from, heard))
   }
 
   get dispute(): Dispute | undefined {
-    return this.#dispute
+    return this.#dispute ?? this.data.dispute
   }
 
   /** Whether the data of a member, or of this one, may be wrong for all that is known here. */
   isSuspect(raftId: number): boolean {
     // As long as it is open who is right, it may be anybody.
-    if (this.#dispute !== undefined) return true
+    if (this.dispute !== undefined || this.data.isSuspect(raftId)) return true
     if (raftId === this.#parts.raftId) return this.#parts.self().divergence !== undefined
     const heard = this.#heard.get(raftId)
     if (heard === undefined || heard.isCondemned || heard.question !== undefined) return true
@@ -112,6 +109,12 @@ export class Disputes {
     if (encodeKey(this.#testimony()) !== this.#lastSaid) this.#say()
   }
 
+  /** A digest was taken, or given up. */
+  dataChanged(): void {
+    this.#evaluate()
+    this.#say()
+  }
+
   /** An operator decides that `nodeId` is right in all that is in dispute now. */
   trust(nodeId: string): DbError | undefined {
     const { members } = this.#parts.logStatus().membership
@@ -120,7 +123,7 @@ export class Disputes {
       return new DbError('UNKNOWN_NODE', `there is no member ${nodeId}`)
     }
     this.#evaluate()
-    if (this.#dispute === undefined) {
+    if (this.dispute === undefined) {
       const message = 'the members do not disagree about anything now: there is nothing to decide'
       return new DbError('MEMBERS_REFUSED', message)
     }
@@ -143,6 +146,10 @@ export class Disputes {
     }
     this.#agreement = joined(this.#agreement, testimony.agreement)
     if (trust !== undefined && trust.upTo > (this.#trust?.upTo ?? 0)) this.#trust = trust
+    this.data.receive(from, testimony)
+    if (testimony.data?.isPreparing === true && from === this.#parts.logStatus().leader) {
+      this.#parts.onPreparing()
+    }
     this.#evaluate()
     if (encodeKey(this.#testimony()) !== this.#lastSaid) this.#say()
   }
@@ -211,11 +218,13 @@ export class Disputes {
       else if (trusted?.type === 'value') this.#decide(index, trusted.value)
       // A learner that waits for the voters' word keeps nobody from writing.
       else if (isVoter(raftId) && index <= (dispute?.index ?? Infinity)) {
-        dispute = { index, isTie: judgement.type === 'tie' && trusted === undefined }
+        const isTie = judgement.type === 'tie' && trusted === undefined
+        dispute = { index, isTie, subject: 'outcome' }
       }
     }
     this.#note(dispute)
     this.#act()
+    this.data.evaluate(this.#trust)
   }
 
   #renewAgreement(): void {
@@ -301,6 +310,7 @@ export class Disputes {
       isCondemned,
       statements: this.#statements(self),
       trust: this.#trust,
+      data: { isPreparing: this.#parts.isPreparing(), words: this.data.words() },
     }
   }
 
@@ -344,6 +354,6 @@ function ownOpinion(self: OwnState, index: number): Opinion {
 }
 
 /** What others must hear at once if it changed; how far this one has come is no such thing. */
-function encodeKey({ question, isCondemned, statements, trust }: Testimony): string {
-  return JSON.stringify([question, isCondemned, statements, trust])
+function encodeKey({ question, isCondemned, statements, trust, data }: Testimony): string {
+  return JSON.stringify([question, isCondemned, statements, trust, data])
 }

@@ -5,6 +5,8 @@
  * believed for its role, and nobody counts who has its data from another.
  */
 
+import type { Divergence, EnginePast } from '../engine/engine.ts'
+
 /** Who counts. While the members change jointly, both sets must agree. */
 export interface Electorate {
   readonly voters: readonly number[]
@@ -28,6 +30,25 @@ export type Opinion =
 
 export const PENDING: Opinion = { type: 'pending' }
 export const SILENT: Opinion = { type: 'silent' }
+
+/** How this replica stands to the log. */
+export interface OwnState {
+  readonly appliedIndex: number
+  readonly past: EnginePast
+  readonly divergence: Divergence | undefined
+  readonly isCondemned: boolean
+  /** The entries after the applied ones are not to be had any more: only a snapshot helps. */
+  readonly isStranded: boolean
+}
+
+/** The oldest entry about which the members do not agree. */
+export interface Dispute {
+  readonly index: number
+  /** No majority can come about: only an operator can say who is right. */
+  readonly isTie: boolean
+  /** What an entry gave, or the data right after it. */
+  readonly subject: 'outcome' | 'data'
+}
 
 export type Judgement =
   | { readonly type: 'decided'; readonly value: Value }

@@ -46,6 +46,8 @@ export interface ExecutorParts {
   readonly onOwnCommit: (index: number, sizeBytes: number) => void
   /** `applied` rose, or fell because the engine was restarted. */
   readonly onApplied: () => void
+  /** The engine has applied up to here, where all take a digest, and was handed nothing more. */
+  readonly onDigestPoint: (index: number) => void
   readonly onDiverged: (divergence: Divergence) => void
   /** SQLite met something in this node's files that can't be. */
   readonly onCorrupt: (reason: string) => void
@@ -88,6 +90,7 @@ export class Executor {
       maxApplyBytes: parts.options.maxApplyBytes,
       apply: entries => this.#session.send({ type: 'apply', entries }),
       onAdvanced: () => this.#onAdvanced(),
+      onDigestPoint: index => parts.onDigestPoint(index),
     })
     this.#leading = new Leading({
       ...parts,
@@ -239,6 +242,11 @@ export class Executor {
     const error = new DbError('LEADERSHIP_LOST', 'this node stopped before the write was settled')
     this.#leading.stop(error)
     this.#answers.stop(error)
+  }
+
+  /** Marks a place in the log at which all members take a digest of their data. */
+  proposeDigestPoint(): void {
+    this.#leading.proposeDigestPoint()
   }
 
   /** For whoever has the engine's files stand still, made durable or replaced. */

@@ -11,6 +11,7 @@ import { assert, must } from '../base/assert.ts'
 import type { DbError } from '../base/errors.ts'
 import type { Clock, Random } from '../base/ports.ts'
 import type { RequestResult, WriterMessage, WriterReply } from '../engine/engine.ts'
+import { encodeDigestPoint } from '../engine/entry.ts'
 import { takesRoom } from '../engine/request.ts'
 import type { ProposalNumber, ReplicatedLog, Role } from '../log/log.ts'
 import type { Answers } from './answering.ts'
@@ -65,6 +66,8 @@ export class Leading {
   #open: Batch | undefined
   /** Writes and transactions take turns: whose is the next, if both wait. */
   #isTransactionNext = false
+  /** A place for digests is to be marked in the log. */
+  #wantsDigestPoint = false
   /** Numbers of batches and turns that were given up while the engine ran them. */
   readonly #abandoned = new Set<number>()
 
@@ -126,6 +129,12 @@ export class Leading {
     this.#transactions.call(call, timeoutMs, done)
   }
 
+  /** Marks a place for digests, in the next gap between batches. */
+  proposeDigestPoint(): void {
+    this.#wantsDigestPoint = true
+    this.#parts.pump()
+  }
+
   /** Ends what waited past its deadline, and what runs past its limit. */
   sweep(now: number): void {
     this.#waiting.sweep(now)
@@ -183,6 +192,7 @@ export class Leading {
   changeReign(role: Role, term: number, lost: DbError): void {
     this.#role = role
     this.#term = term
+    this.#wantsDigestPoint = false
     // A transaction is known to nobody but its leader, and rests on what that one had applied.
     this.#endTransactions(transactionLost('the leader has changed since it began'))
     this.endReign(notLeader(), lost)
@@ -205,6 +215,11 @@ export class Leading {
     const open = this.#open
     if (open?.proposal !== proposal) return undefined
     assert(open.state === 'replicating', `batch ${open.number} was committed while ${open.state}`)
+    if (open.isDigestPoint === true) {
+      // Nobody has executed it here: it is applied as on every other node.
+      this.#open = undefined
+      return undefined
+    }
     this.#parts.applier.commitsOwn(index, open.term)
     this.#parts.session.send({ type: 'commit', batch: open.number, index })
     this.#open = undefined
@@ -316,13 +331,16 @@ export class Leading {
   makeWay(): boolean {
     if (this.#open !== undefined) return false
     const mustFollow = !this.#parts.applier.isDispatched
-    const isFree = this.#transactions.makeWay({ mustFollow, writesWait: this.#waiting.count > 0 })
+    const writesWait = this.#waiting.count > 0 || this.#wantsDigestPoint
+    const isFree = this.#transactions.makeWay({ mustFollow, writesWait })
     // It may have made way by beginning to commit.
     return isFree && this.isDrained
   }
 
   /** Gives the writer the next batch or transaction. */
   lead(): void {
+    // Not paused with the rest: it may be what ends the pause, and changes nothing.
+    if (this.#wantsDigestPoint) return this.#markDigestPoint()
     const isTransactionReady = this.#transactions.hasReady
     const hasWork = isTransactionReady || this.#waiting.count > 0
     if (!hasWork || this.#parts.isPaused()) return
@@ -346,6 +364,15 @@ export class Leading {
       commitIndex: this.#parts.applier.commitIndex,
       requests: requests.map(({ body }) => body),
     })
+  }
+
+  #markDigestPoint(): void {
+    this.#wantsDigestPoint = false
+    const batch = this.#newBatch([], this.#nextNumber())
+    const proposal = this.#parts.log.nextProposal
+    const entry = encodeDigestPoint(this.#readClock())
+    this.#open = { ...batch, state: 'replicating', isDigestPoint: true, proposal }
+    if (this.#parts.log.append(this.#term, entry) === undefined) this.#open = undefined
   }
 
   /** From here on a transaction is as a batch of one request. */

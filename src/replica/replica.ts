@@ -11,6 +11,7 @@ import type { LogEvent, Membership, ReplicatedLog } from '../log/log.ts'
 import type { Peers } from '../log/peers.ts'
 import { ApplyLag } from './apply-lag.ts'
 import { CallRouter } from './call-router.ts'
+import { DigestTaker } from './digest-taker.ts'
 import { Disputes } from './disputes.ts'
 import { compactionTarget } from './compaction.ts'
 import { newCounters } from './counters.ts'
@@ -68,6 +69,7 @@ export class Replica {
   readonly #reports: Reports
   readonly #snapshots: Snapshots
   readonly #disputes: Disputes
+  readonly #digests: DigestTaker
   readonly #handOver: HandOver
   readonly #room: Room
   readonly #source: SnapshotSource
@@ -109,8 +111,10 @@ export class Replica {
         this.transferLeadership()
         // What was made of these files may be wrong as well, and must not outlive them.
         this.#source.discard()
+        this.#digests.cancel()
         this.#disputes.changed()
       },
+      onDigestPoint: index => this.#digests.reached(index),
       onCorrupt: reason => this.#onCorrupt(reason),
       onGap: () => this.#snapshots.gap(),
       onDiskFault: () => this.transferLeadership(),
@@ -161,7 +165,10 @@ export class Replica {
       suspend: done => this.#executor.session.suspend(done),
       restart: () => this.#executor.session.start(),
       abdicate: () => this.transferLeadership(),
-      onNeeded: () => this.#reads.fail(needsSnapshot()),
+      onNeeded: () => {
+        this.#reads.fail(needsSnapshot())
+        this.#digests.cancel()
+      },
       onInstalled: () => {},
     })
     this.#router = new CallRouter({
@@ -173,6 +180,7 @@ export class Replica {
     this.#disputes = new Disputes({
       raftId: parts.raftId,
       peers,
+      clock,
       logger,
       logStatus: () => log.status(),
       self: () => {
@@ -182,6 +190,25 @@ export class Replica {
       },
       accept: entry => this.#executor.accept(entry),
       condemn: divergence => this.#executor.condemn(divergence),
+      taken: () => this.#digests.taken,
+      isPreparing: () => this.#digests.isPreparing,
+      onPreparing: () => this.#digests.prepare(),
+    })
+    this.#digests = new DigestTaker({
+      store: engine.snapshots,
+      clock,
+      logger,
+      counters: this.#counters,
+      intervalMs: options.digestIntervalMs,
+      isLeader: () => this.#isLeader,
+      mayPropose: () => this.#mayMarkDigestPoint(),
+      wantsAnother: () => this.#disputes.data.wantsAnother,
+      propose: () => this.#executor.proposeDigestPoint(),
+      pause: pause => this.#executor.session.pause(pause),
+      resume: () => this.#executor.session.resume(),
+      isUnfit: () => this.#executor.divergence !== undefined || this.#snapshots.isHealing,
+      onTaken: () => this.#disputes.dataChanged(),
+      onCorrupt: reason => this.#onCorrupt(reason),
     })
     this.#reports = new Reports({
       raftId: parts.raftId,
@@ -340,6 +367,13 @@ export class Replica {
       isCondemned: executor.isCondemned,
       dispute: this.#disputes.dispute,
       snapshot: this.#snapshots.status(),
+      dataDigest: {
+        isRunning: this.#digests.isRunning,
+        verifiedIndex: this.#disputes.data.verifiedIndex,
+        verifiedAgoMs: this.#disputes.data.verifiedAgoMs,
+        durationMs: this.#digests.durationMs,
+        lastError: this.#digests.lastError,
+      },
       lastError: executor.lastError,
       queuedRequests: executor.queuedRequests,
       queuedBytes: executor.queuedBytes,
@@ -388,6 +422,7 @@ export class Replica {
     for (const timer of this.#timers) timer.cancel()
     this.#snapshots.stop()
     this.#source.discard()
+    this.#digests.cancel()
     this.#executor.stop()
     this.#leaderCalls.fail()
     this.#reads.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
@@ -435,6 +470,7 @@ export class Replica {
     this.#reports.send()
     this.#disputes.tick()
     this.#healIfWrong()
+    this.#digests.tick()
     this.#applyLag.applied(this.#reports.quorumApplied())
     this.#source.sweep()
     this.#snapshots.sweep()
@@ -483,6 +519,14 @@ export class Replica {
     })
   }
 
+  /** A digest is for quiet times; only a dispute about data is itself a reason for one. */
+  #mayMarkDigestPoint(): boolean {
+    const isBusy = this.#source.isMaking || this.#snapshots.isHealing || this.#handOver.isHolding
+    if (isBusy || this.#isAdmissionPaused() || this.#room.refusal() !== undefined) return false
+    if (!this.#executor.isReadyToWrite) return false
+    return this.#disputes.dispute?.subject !== 'outcome' && this.#disputes.data.isAnswered
+  }
+
   #isAdmissionPaused(): boolean {
     const { maxApplyLagMs, maxApplyLagBytes } = this.#parts.options
     const lagMs = this.#applyLag.lagMs(this.#parts.clock.monotonicMs())
@@ -516,9 +560,11 @@ export class Replica {
   #disputedError(): DbError | undefined {
     const { dispute } = this.#disputes
     if (dispute?.isTie !== true) return undefined
-    const message =
-      `replicas computed different things at entry ${dispute.index} and no majority agrees; ` +
-      'an operator must decide which node is right'
+    const what =
+      dispute.subject === 'data'
+        ? `replicas have different data as of entry ${dispute.index}`
+        : `replicas computed different things at entry ${dispute.index}`
+    const message = `${what} and no majority agrees; an operator must decide which node is right`
     return new DbError('DISPUTED', message, { details: { index: dispute.index } })
   }
 

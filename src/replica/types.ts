@@ -3,7 +3,7 @@ import type { DbError } from '../base/errors.ts'
 import type { StatementResult } from '../base/sql.ts'
 import type { Divergence } from '../engine/engine.ts'
 import type { LogStatus } from '../log/log.ts'
-import type { Dispute } from './disputes.ts'
+import type { Dispute } from './divergence.ts'
 
 /** Which requests a node passes on to the leader: all, only data (no schema changes), or none. */
 export type ForwardRule = 'all' | 'data' | 'none'
@@ -46,6 +46,8 @@ export interface ReplicaOptions {
   readonly maxTransactions: number
   readonly maxTransactionsBytes: number
   readonly reportMs: number
+  /** How often the leader has all members compare digests of all their data; 0 is never. */
+  readonly digestIntervalMs: number
 }
 
 /** What became of a write. */
@@ -115,6 +117,20 @@ export interface SnapshotStatus {
   readonly installed: number
 }
 
+/** The comparison of all data with the others'. */
+export interface DataDigestStatus {
+  /** One is being taken here. */
+  readonly isRunning: boolean
+  /** The last entry after which this replica had the data of a majority; 0 if none yet. */
+  readonly verifiedIndex: number
+  /** When that was found; undefined if not yet. */
+  readonly verifiedAgoMs: number | undefined
+  /** How long the last digest took, 0 if none was taken. */
+  readonly durationMs: number
+  /** Why the last one that came to nothing did. */
+  readonly lastError: string
+}
+
 export interface ReplicaStatus {
   readonly log: LogStatus
   readonly appliedIndex: number
@@ -128,6 +144,7 @@ export interface ReplicaStatus {
   readonly isCondemned: boolean
   readonly dispute: Dispute | undefined
   readonly snapshot: SnapshotStatus
+  readonly dataDigest: DataDigestStatus
   readonly lastError: string
   readonly queuedRequests: number
   readonly queuedBytes: number
@@ -169,4 +186,7 @@ export interface ReplicaCounters {
   divergences: number
   /** Times that it took another's data because of that. */
   heals: number
+  /** Digests of all data taken, and those that came to nothing. */
+  digests: number
+  digestFailures: number
 }

@@ -49,6 +49,8 @@ export class WriterSession {
   /** Messages that the writer has not answered yet. */
   #unanswered = 0
   #pause: Pause | undefined
+  /** Who asked for the pause was told that it has come. */
+  #isStill = false
   /** What waits for the end of the pause. */
   #heldBack: WriterMessage[] = []
   #onSuspended: (() => void) | undefined
@@ -115,7 +117,8 @@ export class WriterSession {
   pause(pause: Pause): void {
     if (this.#pause !== undefined || this.#state !== 'ready') return pause.onBroken()
     this.#pause = pause
-    if (this.#unanswered === 0) pause.onStill()
+    this.#isStill = false
+    this.#stillIfAnswered()
   }
 
   resume(): void {
@@ -170,7 +173,14 @@ export class WriterSession {
       return
     }
     this.#handler.onReply(reply)
-    if (this.#unanswered === 0) this.#pause?.onStill()
+    this.#stillIfAnswered()
+  }
+
+  /** Told once of each pause. */
+  #stillIfAnswered(): void {
+    if (this.#unanswered > 0 || this.#isStill || this.#pause === undefined) return
+    this.#isStill = true
+    this.#pause.onStill()
   }
 
   #onExit(reason: string): void {

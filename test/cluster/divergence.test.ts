@@ -121,7 +121,7 @@ test('two nodes that differ write nothing until an operator trusts one', async t
   )
   assert.deepEqual([refused.status, refused.json.error?.fate], [503, 'not-applied'])
   const { dispute } = await statusOf(leader)
-  assert.deepEqual(dispute, { index: written.json.index, isTie: true })
+  assert.deepEqual(dispute, { index: written.json.index, isTie: true, subject: 'outcome' })
   const metrics = await (await fetch(`http://${leader}/metrics`)).text()
   assert.match(metrics, /^lockstep_is_disputed 1$/m)
   const local = { database: 'app', sql: 'SELECT 1', consistency: 'local' }

@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { decodeEntry, EntryBuilder } from '../../src/engine/entry.ts'
+import {
+  decodeEntry,
+  encodeDigestPoint,
+  EntryBuilder,
+  isDigestPoint,
+} from '../../src/engine/entry.ts'
 import { decodeRequest, encodeRequest } from '../../src/engine/request.ts'
 import { writeRequest } from './arbitraries.ts'
 
@@ -60,4 +65,24 @@ test('an entry that was cut, has a tail or is of a newer version is corrupt', ()
   assert.throws(() => decodeEntry(new Uint8Array([...bytes, 0])), { code: 'CORRUPT' })
   bytes[0] = 9
   assert.throws(() => decodeEntry(bytes), { code: 'WRONG_DATA', message: /newer release/ })
+})
+
+test('a digest point is told from all other entries, and is an entry that changes nothing', () => {
+  const builder = new EntryBuilder()
+  for (const nowMs of [0, 127, 128, 1_763_700_000_000, Number.MAX_SAFE_INTEGER]) {
+    const point = encodeDigestPoint(nowMs)
+    assert(isDigestPoint(point))
+    const { requests: none, ...rest } = decodeEntry(point)
+    assert.deepEqual([none, rest], [[], { nowMs, seed: new Uint8Array(16) }])
+    for (let length = 0; length < point.length; length++) {
+      assert(!isDigestPoint(point.subarray(0, length)))
+    }
+    assert(!isDigestPoint(new Uint8Array([...point, 0])))
+    assert(!isDigestPoint(new Uint8Array([9, ...point.subarray(1)])))
+
+    builder.begin(nowMs, new Uint8Array(16))
+    builder.add(encodeRequest({ type: 'drop-database', database: '' }), [])
+    assert(!isDigestPoint(builder.finish()))
+  }
+  assert(!isDigestPoint(new Uint8Array(26).fill(255)))
 })

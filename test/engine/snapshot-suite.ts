@@ -12,7 +12,12 @@ import { basename, dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { inspect } from 'node:util'
 import type { Engine } from '../../src/engine/engine.ts'
-import type { Done, SnapshotManifest, SnapshotOutcome } from '../../src/engine/snapshot.ts'
+import type {
+  DataDigest,
+  Done,
+  SnapshotManifest,
+  SnapshotOutcome,
+} from '../../src/engine/snapshot.ts'
 import { EngineHarness, type OpenEngine, statements } from './harness.ts'
 import { temporaryDirectory } from './sqlite/support.ts'
 
@@ -226,4 +231,71 @@ export function testSnapshots(kind: string, open: OpenEngine): void {
     while (!isGone() && performance.now() < deadline) await new Promise(setImmediate)
     assert(isGone())
   })
+
+  test(`${kind}: a digest is of just what was there when it began`, async () => {
+    using here = temporaryDirectory()
+    await using source = await EngineHarness.open(open, here.path)
+    await fill(source)
+    const before = await takeDigest(source)
+    let writes: Promise<unknown> | undefined
+    const during = await takeDigest(source, () => {
+      writes = insert(source, 100)
+    })
+    await writes
+
+    assert.deepEqual(during, before)
+    assert.deepEqual(
+      before.parts.map(({ name }) => name),
+      ['', 'a', 'b'],
+    )
+    assert.notEqual((await takeDigest(source)).digest, before.digest)
+  })
+
+  test(`${kind}: nothing is heard of a digest that was cancelled, and another can be taken`, async () => {
+    using here = temporaryDirectory()
+    await using source = await EngineHarness.open(open, here.path)
+    await fill(source)
+    await new Promise<void>(resolve => {
+      const task = source.engine.snapshots.digest({
+        onReady: () => task.begin(source.index),
+        onBegun: () => {
+          task.cancel()
+          resolve()
+        },
+        onDone: () => assert.fail('nothing is told of what was cancelled'),
+      })
+    })
+    await takeDigest(source)
+  })
+
+  test(`${kind}: a digest of files that are ahead is refused`, async () => {
+    using here = temporaryDirectory()
+    await using source = await EngineHarness.open(open, here.path)
+    await fill(source)
+    const outcome = await new Promise<Done<object>>(resolve => {
+      const task = source.engine.snapshots.digest({
+        onReady: () => task.begin(source.index - 1),
+        onBegun: () => assert.fail('it began'),
+        onDone: resolve,
+      })
+    })
+    assert(outcome.type === 'failed')
+    assert.equal(outcome.error.code, 'NOT_READY')
+  })
+}
+
+/** Digests all data; `afterBegin` is called once the writer may go on. */
+async function takeDigest(
+  harness: EngineHarness,
+  afterBegin: () => void = () => {},
+): Promise<DataDigest> {
+  const outcome = await new Promise<Done<{ readonly digest: DataDigest }>>(resolve => {
+    const task = harness.engine.snapshots.digest({
+      onReady: () => task.begin(harness.index),
+      onBegun: afterBegin,
+      onDone: resolve,
+    })
+  })
+  assert(outcome.type === 'ok', inspect(outcome))
+  return outcome.digest
 }

@@ -40,8 +40,12 @@ test('members that split without a majority are in a tie', () => {
 })
 
 test('who has not spoken yet may still decide, so nobody is wrong before', () => {
-  assert.deepEqual(verdictOf(1, 'ab?'), { type: 'wait' })
+  assert.deepEqual(verdictOf(1, 'ab?'), { type: 'open' })
   assert.deepEqual(verdictOf(1, 'a??'), { type: 'wait' })
+})
+
+test('a voter alone proves nothing, and is not proved wrong', () => {
+  assert.deepEqual(verdictOf(1, 'a'), { type: 'wait' })
 })
 
 test('a majority needs no word of members that are away', () => {

@@ -2,7 +2,9 @@
 import { must } from '../../src/base/assert.ts'
 import type { AcceptedEntry, Divergence, EnginePast } from '../../src/engine/engine.ts'
 import { Peers } from '../../src/log/peers.ts'
-import { Disputes, type OwnState } from '../../src/replica/disputes.ts'
+import type { Taken } from '../../src/replica/data-digest.ts'
+import { Disputes } from '../../src/replica/disputes.ts'
+import type { OwnState } from '../../src/replica/divergence.ts'
 import { ManualClock, ManualLog, ManualNetwork, SILENT } from './doubles.ts'
 
 /** What an entry gives on a state: `right`, or something else on a state that is wrong. */
@@ -20,6 +22,8 @@ export class Member implements OwnState {
   isCondemned = false
   isDown = false
   isStranded = false
+  /** Digests of its data, by entry. */
+  readonly taken = new Map<number, Taken>()
   /** Entries that were condemned, and how often. */
   readonly condemnations: number[] = []
 
@@ -35,7 +39,11 @@ export class Member implements OwnState {
     const disputes = new Disputes({
       raftId: this.raftId,
       peers,
+      clock,
       logger: SILENT,
+      taken: () => this.taken,
+      isPreparing: () => false,
+      onPreparing: () => {},
       logStatus: () => this.#court.log(this.raftId),
       self: () => this,
       accept: entry => this.#accept(entry),

@@ -23,6 +23,8 @@ import type {
   WriterReply,
 } from '../../src/engine/engine.ts'
 import type {
+  DigestHandler,
+  DigestTask,
   Done,
   SnapshotHandler,
   SnapshotManifest,
@@ -67,6 +69,7 @@ export const OPTIONS: ReplicaOptions = {
   maxTransactions: 4,
   maxTransactionsBytes: 1 << 20,
   reportMs: 100,
+  digestIntervalMs: 0,
 }
 
 export class ManualClock implements Clock {
@@ -116,6 +119,7 @@ export function executorParts(clock: Clock, options: Partial<ReplicaOptions>) {
     options: { ...OPTIONS, ...options },
     counters: newCounters(),
     onGap: () => {},
+    onDigestPoint: () => {},
     onOwnCommit: () => {},
     onApplied: () => {},
   }
@@ -273,6 +277,9 @@ export class ManualSnapshots implements SnapshotStore {
   task: { readonly id: string; readonly handler: SnapshotHandler } | undefined
   begun: { readonly index: number; readonly context: string } | undefined
   isCancelled = false
+  /** Whoever waits for a digest that is being taken. */
+  digesting: DigestHandler | undefined
+  digestsBegun: number[] = []
   readonly dropped: string[] = []
   readonly asked: string[] = []
   stagedManifest: SnapshotManifest | undefined
@@ -285,6 +292,17 @@ export class ManualSnapshots implements SnapshotStore {
     return {
       begin: (index, context) => (this.begun = { index, context }),
       cancel: () => (this.isCancelled = true),
+    }
+  }
+
+  digest(handler: DigestHandler): DigestTask {
+    this.digesting = handler
+    this.digestsBegun = []
+    return {
+      begin: index => this.digestsBegun.push(index),
+      cancel: () => {
+        if (this.digesting === handler) this.digesting = undefined
+      },
     }
   }
 

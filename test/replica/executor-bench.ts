@@ -22,6 +22,8 @@ export class Bench {
   refusal: DbError | undefined
   noRoom: DbError | undefined
   readonly corrupt: string[] = []
+  readonly digestPoints: number[] = []
+  onDigestPoint: () => void = () => {}
 
   constructor(options: Partial<ReplicaOptions> = {}) {
     this.executor = new Executor({
@@ -32,6 +34,10 @@ export class Bench {
       refusal: () => this.refusal,
       noRoom: () => this.noRoom,
       onDiskFault: () => this.log.transferLeadership(),
+      onDigestPoint: index => {
+        this.digestPoints.push(index)
+        this.onDigestPoint()
+      },
       onDiverged: ({ index }) => this.diverged.push(index),
       onCorrupt: reason => this.corrupt.push(reason),
       onFatal: reason => this.fatal.push(reason),

@@ -12,12 +12,14 @@ const FIRST = 'first'
 class Divided implements Disposable {
   readonly cluster: Cluster
 
-  constructor(nodeCount: number) {
+  constructor(nodeCount: number, digestIntervalMs = 0) {
     const weights = { ...PLAIN.weights, miscompute: 1 }
+    const replica = { ...PLAIN.replica, digestIntervalMs }
     this.cluster = new Cluster(new World(1, { keptCount: 100, isVerbose: false }), {
       ...PLAIN,
       nodeCount,
       weights,
+      replica,
     })
     this.cluster.start()
     this.cluster.makeDatabase(FIRST)
@@ -141,4 +143,61 @@ test('with the third node away nobody writes, and when it is back the odd one he
   divided.until('healing', () => wrong.replica.status().counters.heals === 1)
   cluster.recover()
   assert.equal(divided.version(wrong), 2)
+})
+
+test('a row that changed silently is found by the digests, on a follower and on a leader', () => {
+  for (const isLeaderWrong of [true, false]) {
+    using divided = new Divided(3, 1000)
+    const { cluster } = divided
+    const leader = cluster.runUntilLeader()
+    const [follower] = divided.others(leader)
+    assert(follower !== undefined)
+    const wrong = isLeaderWrong ? leader : follower
+    divided.bump(leader)
+    // What changes before the follower has applied that would be written anew.
+    cluster.runFor(300)
+    divided.until('the row', () => wrong.rot())
+    divided.until('healing', () => wrong.replica.status().counters.heals === 1)
+    for (const node of divided.others(wrong)) {
+      assert.equal(node.replica.status().counters.divergences, 0, `${node.id} was condemned`)
+    }
+    cluster.recover()
+    divided.until('its verification', () => wrong.replica.status().dataDigest.verifiedIndex > 0)
+  }
+})
+
+test('two of which one has changed silently stop writing until an operator says who is right', () => {
+  using divided = new Divided(2, 1000)
+  const { cluster } = divided
+  const leader = cluster.runUntilLeader()
+  const [wrong] = divided.others(leader)
+  assert(wrong !== undefined)
+  divided.bump(leader)
+  cluster.runFor(300)
+  divided.until('the row', () => wrong.rot())
+  divided.until('the tie', () => leader.replica.status().dispute?.isTie === true)
+  assert.equal(leader.replica.status().dispute?.subject, 'data')
+  assert.equal(divided.bump(leader), 0)
+  cluster.runFor(5000)
+  assert.equal(divided.bump(leader), 0)
+  for (const node of cluster.nodes) assert.equal(node.replica.status().counters.heals, 0)
+  assert.equal(leader.replica.trust(`n${leader.id}`), undefined)
+  divided.until('healing', () => wrong.replica.status().counters.heals === 1)
+  cluster.recover()
+})
+
+test('digests of members that agree harm nobody, whatever they write meanwhile', () => {
+  using divided = new Divided(5, 700)
+  const { cluster } = divided
+  const leader = cluster.runUntilLeader()
+  for (let times = 0; times < 40; times++) {
+    divided.bump(leader)
+    cluster.runFor(100)
+  }
+  for (const node of cluster.nodes) {
+    const { counters, dataDigest } = node.replica.status()
+    assert(dataDigest.verifiedIndex > 0, `${node.id} has verified nothing`)
+    assert.deepEqual([counters.divergences, counters.digestFailures], [0, 0])
+  }
+  cluster.recover()
 })

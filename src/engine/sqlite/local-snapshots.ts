@@ -2,8 +2,12 @@
  * Snapshots of an engine in this process: the same steps as in a process of their own, each given
  * to a scheduler. For tests and the simulator.
  */
+import { must } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
 import type {
+  DataDigest,
+  DigestHandler,
+  DigestTask,
   Done,
   SnapshotHandler,
   SnapshotManifest,
@@ -11,7 +15,9 @@ import type {
   SnapshotStore,
   SnapshotTask,
 } from '../snapshot.ts'
+import { digestFiles } from './data-digest.ts'
 import type { FileSystem } from './file-system.ts'
+import { ReadTransactions } from './read-transactions.ts'
 import { type OpenCopy, snapshotDirectory, SnapshotTaker } from './snapshot-taker.ts'
 import { localFaultOf } from './sql-errors.ts'
 import {
@@ -33,13 +39,13 @@ export interface LocalSnapshotsOptions {
 
 export class LocalSnapshots implements SnapshotStore {
   readonly #options: LocalSnapshotsOptions
-  readonly #takers = new Set<SnapshotTaker>()
+  readonly #takers = new Set<{ close(): void }>()
 
   constructor(options: LocalSnapshotsOptions) {
     this.#options = options
   }
 
-  /** A snapshot is being made: files are open. */
+  /** A snapshot is being made, or a digest: files are open. */
   get isTaking(): boolean {
     return this.#takers.size > 0
   }
@@ -94,6 +100,50 @@ export class LocalSnapshots implements SnapshotStore {
         if (isOver) return
         end()
         this.drop(id)
+      },
+    }
+  }
+
+  digest(handler: DigestHandler): DigestTask {
+    const { directory, fileSystem, later } = this.#options
+    let isOver = false
+    let files: ReadTransactions | undefined
+    const end = (): void => {
+      isOver = true
+      files?.close()
+      if (files !== undefined) this.#takers.delete(files)
+    }
+    const step = (work: () => void): void =>
+      later(() => {
+        if (isOver) return
+        try {
+          work()
+        } catch (thrown) {
+          end()
+          handler.onDone({ type: 'failed', error: toFault(thrown) })
+        }
+      })
+    const goOn = (steps: Generator<number, DataDigest>): void => {
+      const next = steps.next()
+      if (next.done !== true) return step(() => goOn(steps))
+      end()
+      handler.onDone({ type: 'ok', digest: next.value })
+    }
+    step(() => {
+      files = new ReadTransactions(directory, fileSystem)
+      this.#takers.add(files)
+      handler.onReady()
+    })
+    return {
+      begin: index =>
+        step(() => {
+          const open = must(files, 'the files of a digest')
+          open.begin(index)
+          handler.onBegun()
+          step(() => goOn(digestFiles(open)))
+        }),
+      cancel: () => {
+        if (!isOver) end()
       },
     }
   }

@@ -3,13 +3,15 @@
  * JSON. One process does one task and ends.
  */
 import type { RequestError } from '../engine.ts'
-import type { SnapshotManifest } from '../snapshot.ts'
+import type { DataDigest, SnapshotManifest } from '../snapshot.ts'
 
 export type SnapshotMessage =
   /** Open all files for a snapshot of this name. Answered by `ready`. */
   | { readonly type: 'open'; readonly id: string }
   /** Read all files as of now. Answered by `begun`, `progress` now and then, and `made`. */
   | { readonly type: 'begin'; readonly index: number; readonly context: string }
+  /** Open all files for a digest. Answered by `ready`; then `begin`, as for a snapshot. */
+  | { readonly type: 'digest' }
   | { readonly type: 'stage'; readonly manifest: SnapshotManifest }
   | { readonly type: 'finish' }
   | { readonly type: 'look' }
@@ -21,6 +23,7 @@ export type SnapshotReply =
   | { readonly type: 'begun' }
   | { readonly type: 'progress' }
   | { readonly type: 'made'; readonly manifest: SnapshotManifest; readonly location: string }
+  | { readonly type: 'digested'; readonly digest: DataDigest }
   | { readonly type: 'staged'; readonly location: string }
   | { readonly type: 'finished'; readonly manifest: SnapshotManifest }
   | { readonly type: 'looked'; readonly manifest?: SnapshotManifest }

@@ -3,6 +3,8 @@ import { rm } from 'node:fs'
 import { DbError } from '../../base/errors.ts'
 import type { Clock, Logger, Timer } from '../../base/ports.ts'
 import type {
+  DigestHandler,
+  DigestTask,
   Done,
   SnapshotHandler,
   SnapshotManifest,
@@ -72,6 +74,27 @@ export class SnapshotProcesses implements SnapshotStore {
         isOver = true
         child.kill()
         this.drop(id)
+      },
+    }
+  }
+
+  /** Takes a digest of all data. */
+  digest(handler: DigestHandler): DigestTask {
+    let isOver = false
+    const child = this.#start({ type: 'digest' }, reply => {
+      if (isOver) return
+      if (reply.type === 'ready') return handler.onReady()
+      if (reply.type === 'begun') return handler.onBegun()
+      if (reply.type !== 'digested' && reply.type !== 'failed') return
+      isOver = true
+      handler.onDone(reply.type === 'failed' ? failed(reply) : { type: 'ok', digest: reply.digest })
+    })
+    return {
+      begin: index => child.send(encodeSnapshotMessage({ type: 'begin', index, context: '' })),
+      cancel: () => {
+        if (isOver) return
+        isOver = true
+        child.kill()
       },
     }
   }

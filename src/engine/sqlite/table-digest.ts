@@ -8,6 +8,11 @@ import type { SqlValue } from '../../base/sql.ts'
 import { formatDigest, RowHash } from './hash.ts'
 import { isReservedName } from './scan.ts'
 
+/** What is read of a table before whoever reads it may pause. */
+const STEP_BYTES = 256 * 1024
+/** What a row takes beside its values. */
+const ROW_BYTES = 8
+
 export interface RowsAndDigest {
   readonly rows: number
   /** Sixteen hexadecimal digits. */
@@ -16,18 +21,33 @@ export interface RowsAndDigest {
 
 /** Digests one table, or the whole database with its schema. Throws `DbError` UNKNOWN_TABLE. */
 export function digestDatabase(database: DatabaseSync, table: string | undefined): RowsAndDigest {
-  const sum = new Sum()
+  const sum = new RowSum()
   const tables = listTables(database)
   if (table === undefined) {
     addSchema(database, sum)
-    for (const each of tables) addTable(database, each, sum)
+    for (const each of tables) addWhole(database, each, sum)
     return { rows: sum.rows, digest: sum.digest() }
   }
   const lower = table.toLowerCase()
   const found = tables.find(({ name }) => name.toLowerCase() === lower)
   if (found === undefined) throw new DbError('UNKNOWN_TABLE', `there is no table ${table}`)
-  addTable(database, found, sum)
+  addWhole(database, found, sum)
   return { rows: sum.rows, digest: sum.digest() }
+}
+
+/**
+ * Adds all tables and the schema of a database to `sum`, in steps: yields after every few hundred
+ * kilobytes how many bytes of values it has read. The tables in which FTS5 and R*Tree keep their
+ * indexes count, too: they are made of the same steps on every node.
+ */
+export function* addDatabase(database: DatabaseSync, sum: RowSum): Generator<number, void> {
+  addSchema(database, sum)
+  for (const table of listTables(database)) yield* addTable(database, table, sum)
+}
+
+function addWhole(database: DatabaseSync, table: Table, sum: RowSum): void {
+  const steps = addTable(database, table, sum)
+  while (steps.next().done !== true);
 }
 
 interface Table {
@@ -52,7 +72,7 @@ function listTables(database: DatabaseSync): readonly Table[] {
 }
 
 /** What tables, indexes, views and triggers there are, and the numbers a client may set. */
-function addSchema(database: DatabaseSync, sum: Sum): void {
+function addSchema(database: DatabaseSync, sum: RowSum): void {
   for (const row of all(database, 'SELECT type, name, tbl_name, sql FROM sqlite_schema')) {
     if (!isReservedName(String(row[2]))) sum.add('sqlite_schema', row)
   }
@@ -63,23 +83,39 @@ function addSchema(database: DatabaseSync, sum: Sum): void {
   sum.rows = 0
 }
 
-function addTable(database: DatabaseSync, table: Table, sum: Sum): void {
+function* addTable(database: DatabaseSync, table: Table, sum: RowSum): Generator<number, void> {
   const columns = all(database, `SELECT name FROM pragma_table_info(${quoteText(table.name)})`)
   const taken = new Set(columns.map(([name]) => String(name).toLowerCase()))
   const rowid = ['rowid', '_rowid_', 'oid'].find(alias => !taken.has(alias))
   const shown = table.hasRowid && rowid !== undefined ? `${rowid}, *` : '*'
   const statement = database.prepare(`SELECT ${shown} FROM main.${quoteName(table.name)}`)
+  let sizeBytes = 0
   try {
     for (const row of statement.iterate()) {
-      sum.add(table.name, row as unknown as readonly SqlValue[])
+      const values = row as unknown as readonly SqlValue[]
+      sum.add(table.name, values)
+      sizeBytes += sizeOfRow(values)
+      if (sizeBytes < STEP_BYTES) continue
+      yield sizeBytes
+      sizeBytes = 0
     }
   } finally {
     statement.close()
   }
+  yield sizeBytes
+}
+
+/** About what a row takes in its file. */
+function sizeOfRow(row: readonly SqlValue[]): number {
+  let sizeBytes = ROW_BYTES
+  for (const value of row) {
+    sizeBytes += typeof value === 'string' || value instanceof Uint8Array ? value.length : 4
+  }
+  return sizeBytes
 }
 
 /** Adds up the hashes of rows in two lanes, so that their order doesn't matter. */
-class Sum {
+export class RowSum {
   rows = 0
   #low = 0
   #high = 0

@@ -32,7 +32,9 @@ export const STATUS_METRICS = {
   },
   lockstep_is_disputed: {
     type: 'gauge',
-    about: '1 while nodes computed different things, no majority agrees, and writes are stopped.',
+    about:
+      '1 while nodes computed different things, or have different data, no majority agrees, and ' +
+      'writes are stopped.',
     read: status => Number(status.dispute?.isTie === true),
   },
   lockstep_term: {
@@ -154,6 +156,27 @@ export const STATUS_METRICS = {
     type: 'counter',
     about: 'Times that this node took the data of another because its own was wrong.',
     read: status => status.counters.heals,
+  },
+  lockstep_digests_total: {
+    type: 'counter',
+    about: 'Digests of all data that this node took to compare them with the others.',
+    read: status => status.counters.digests,
+  },
+  lockstep_digest_failures_total: {
+    type: 'counter',
+    about:
+      'Digests of all data that came to nothing: busy, interrupted, or longer than half an hour.',
+    read: status => status.counters.digestFailures,
+  },
+  lockstep_digest_duration_seconds: {
+    type: 'gauge',
+    about: 'How long the last digest of all data took.',
+    read: status => status.dataDigest.durationMs / 1000,
+  },
+  lockstep_digest_verified_index: {
+    type: 'gauge',
+    about: 'The last entry after which this node had the same data as a majority.',
+    read: status => status.dataDigest.verifiedIndex,
   },
   lockstep_role_changes_total: {
     type: 'counter',

@@ -111,12 +111,19 @@ export function statusJson(
     divergence: status?.divergence ?? null,
     isCondemned: status?.isCondemned ?? false,
     dispute: status?.dispute ?? null,
+    dataDigest: dataDigestJson(status),
     snapshot: snapshotJson(status),
     lastError: service.refusal()?.message ?? status?.lastError ?? '',
     counters: { ...status?.counters },
     databases,
     connections,
   }
+}
+
+function dataDigestJson(status: ReplicaStatus | undefined): StatusResponse['dataDigest'] {
+  if (status === undefined) return null
+  const { verifiedAgoMs, ...rest } = status.dataDigest
+  return { ...rest, verifiedAgoMs: verifiedAgoMs === undefined ? null : Math.round(verifiedAgoMs) }
 }
 
 /** Null unless this node needs the data of another one, or had to take them over. */

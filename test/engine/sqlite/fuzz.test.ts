@@ -63,6 +63,7 @@ function assertSame(replica: Replica, leader: Replica, what: string): void {
     names,
     what,
   )
+  assert.deepEqual(replica.dataDigest(), leader.dataDigest(), what)
   for (const name of names) {
     assert.deepEqual(replica.digest(name), leader.digest(name), `${what}: ${name}`)
     assert.deepEqual(replica.query('PRAGMA integrity_check', name), [['ok']], `${what}: ${name}`)

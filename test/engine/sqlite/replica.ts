@@ -24,6 +24,10 @@ import type {
   WriterReply,
   WriteRequest,
 } from '../../../src/engine/engine.ts'
+import type { DataDigest } from '../../../src/engine/snapshot.ts'
+import { digestFiles } from '../../../src/engine/sqlite/data-digest.ts'
+import { nodeFileSystem } from '../../../src/engine/sqlite/file-system.ts'
+import { ReadTransactions } from '../../../src/engine/sqlite/read-transactions.ts'
 import { encodeRequest } from '../../../src/engine/request.ts'
 import { SqliteReader } from '../../../src/engine/sqlite/sqlite-reader.ts'
 import type { SqliteWriterOptions } from '../../../src/engine/sqlite/sqlite-writer.ts'
@@ -188,6 +192,21 @@ export class Replica implements Disposable {
     return this.withReader(reader =>
       reader.digest(table === undefined ? { database } : { database, table }),
     )
+  }
+
+  /** A digest of everything as of now, and of each part. */
+  dataDigest(): DataDigest {
+    const files = new ReadTransactions(this.directory, nodeFileSystem)
+    try {
+      files.begin(this.index)
+      const steps = digestFiles(files)
+      for (;;) {
+        const step = steps.next()
+        if (step.done === true) return step.value
+      }
+    } finally {
+      files.close()
+    }
   }
 
   withReader<T>(act: (reader: SqliteReader) => T): T {

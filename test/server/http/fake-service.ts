@@ -107,6 +107,13 @@ export const STATUS: ReplicaStatus = {
     lastError: '',
     installed: 0,
   },
+  dataDigest: {
+    isRunning: false,
+    verifiedIndex: 35,
+    verifiedAgoMs: 1000.4,
+    durationMs: 250,
+    lastError: '',
+  },
   lastError: '',
   queuedRequests: 0,
   queuedBytes: 0,
@@ -145,6 +152,8 @@ export const STATUS: ReplicaStatus = {
     transactionReplays: 2,
     divergences: 0,
     heals: 0,
+    digests: 3,
+    digestFailures: 1,
   },
 }
 
