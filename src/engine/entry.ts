@@ -100,7 +100,7 @@ export function encodeDigestPoint(nowMs: number): Uint8Array {
   return builder.finish()
 }
 
-/** Whether an entry is a digest point. Asked of every entry, so that only its ends are looked at. */
+/** Whether an entry is a digest point. Asked of every entry, so that it is not decoded. */
 export function isDigestPoint(data: Uint8Array): boolean {
   if (data.length > DIGEST_POINT_BYTES_MAX || data[0] !== VERSION) return false
   let at = 1
