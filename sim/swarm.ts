@@ -173,7 +173,7 @@ export function drawSwarm(random: SimRandom, nodes?: number): Swarm {
 function withDigests(swarm: Swarm, random: SimRandom): Swarm {
   const { nodeCount, replica, weights } = swarm
   const isLogShort = replica.maxLogBytes < 1 << 30
-  // Every digest is an entry: with hardly a log at all, who fetches a snapshot would never catch up.
+  // Every digest is an entry: with hardly a log, who fetches a snapshot would never catch up.
   const digestIntervalMs = random.pick(isLogShort ? [0, 0, 20_000] : [0, 300, 2000])
   const isCopied = weights.members > 0 || weights.miscompute > 0 || isLogShort
   const rot = digestIntervalMs === 0 || isCopied || nodeCount < 3 ? 0 : random.pick([0, 6, 6])

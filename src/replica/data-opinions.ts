@@ -199,7 +199,7 @@ export class DataOpinions {
     this.#parts.logger.error({ index: dispute.index }, message)
   }
 
-  /** One voter is no majority: what learners have proves nothing against it, nor it against them. */
+  /** One voter is no majority: what it has proves nothing against learners, nor they against it. */
   #warnOfLearners(index: number): void {
     const { raftId, logStatus, logger } = this.#parts
     const own = valueOf(this.#opinionOf(raftId, index))

@@ -125,7 +125,7 @@ export class DigestTaker {
     this.#start()
   }
 
-  /** The engine has applied the log up to `index`, where a place is marked, and nothing after it. */
+  /** The engine has applied all up to `index`, where a place is marked, and nothing after it. */
   reached(index: number): void {
     const { clock, isUnfit, pause } = this.#parts
     this.#reachedMs = clock.monotonicMs()

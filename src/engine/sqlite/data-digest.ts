@@ -14,8 +14,8 @@ import type { ReadTransactions } from './read-transactions.ts'
 import { addDatabase, RowSum } from './table-digest.ts'
 
 /**
- * What every node's file says of itself alike. Left out is `schema`, which also counts attempts that
- * only the leader saw.
+ * What every node's file says of itself alike. Left out is `schema`, which also counts attempts
+ * that only the leader saw.
  */
 const OF_DATABASE = [
   'SELECT applied, now_ms, request_floor, request_row, request_ids FROM lockstep_meta',

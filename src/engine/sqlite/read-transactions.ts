@@ -1,7 +1,7 @@
 /**
- * Read transactions on all files of an engine at once, on connections of their own: opened while the
- * writer goes on, begun while it stands still between two entries, and read afterwards for as long
- * as it takes. Whatever is made of all data as of one entry begins here.
+ * Read transactions on all files of an engine at once, on connections of their own: opened while
+ * the writer goes on, begun while it stands still between two entries, and read afterwards for as
+ * long as it takes. Whatever is made of all data as of one entry begins here.
  */
 import type { DatabaseSync } from 'node:sqlite'
 import { join } from 'node:path'
