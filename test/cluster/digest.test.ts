@@ -86,9 +86,9 @@ test('a row of one node that nobody touches is found wrong, and healed, while cl
   await restartWithRot(cluster, odd.nodeId)
 
   const address = (await rolesOf(cluster)).leader
-  let isHealed = false
+  const over = new AbortController()
   const writing = (async () => {
-    for (let n = 0; !isHealed; n++) {
+    for (let n = 0; !over.signal.aborted; n++) {
       const sql = `INSERT INTO busy (n) VALUES (${n})`
       const { status, json } = await post(address, '/execute', { database: 'app', sql })
       assert.equal(status, 200, JSON.stringify(json))
@@ -99,7 +99,7 @@ test('a row of one node that nobody touches is found wrong, and healed, while cl
     ({ counters, state }) => (counters['heals'] ?? 0) > 0 && state === 'ready',
     HEAL_MS,
   )
-  isHealed = true
+  over.abort()
   await writing
   assert.deepEqual([healed.divergence, healed.counters['divergences']], [null, 1])
   for (const { nodeId, address: other } of cluster.nodes) {
