@@ -73,7 +73,7 @@ const PINNED_REQUEST_MS_MAX = 1500
 const RECOVERY_MS_MAX = 60_000
 const RECOVERY_SLOWNESS = 8
 /** Far above an election and the start of a node, for machines that do ten things at once. */
-const STALL_MS_MAX = 15_000
+const STALL_MS_MAX = 30_000
 
 /** Options of all nodes, drawn for each run: whole classes of bugs show only beside the defaults. */
 function drawOptions(random: SimRandom): string[] {
