@@ -112,7 +112,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const nodeOptions = drawOptions(random.stream('options'))
   options.log(`seed ${options.seed}, ${options.nodes} nodes, network of ${network.name}`)
   options.log(`options: ${nodeOptions.join(' ')}`)
-  const clocks = findWallClocks()
+  const [clocks] = findWallClocks()
   options.log(`clocks are moved by ${clocks.name}; delay and loss: ${weatherOf(network)}`)
   const nodes = await ChaosNodes.start({
     nodes: options.nodes,
