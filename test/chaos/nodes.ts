@@ -22,6 +22,7 @@ import { fileURLToPath } from 'node:url'
 import { must } from '../../src/base/assert.ts'
 import { programPath } from '../../src/cli/program.ts'
 import type { NodesResponse, StatusResponse } from '../../src/protocol/http-api.ts'
+import { lockstep } from '../cluster/kit.ts'
 import { writeFaults } from '../cluster/faulty-nodes.ts'
 import type { Fault } from '../cluster/faulty-nodes.ts'
 import type { ChaosNetwork, Place } from './network.ts'
@@ -105,7 +106,7 @@ export class ChaosNodes {
       for (let at = 1; at <= options.nodes; at += 1) await nodes.#place(undefined)
       const { directory, nodeId } = must(nodes.#nodes[0])
       const init = ['init', '--data', directory, '--node-id', nodeId]
-      const made = await nodes.#run(...init, '--voters', String(options.nodes))
+      const made = await lockstep([...init, '--voters', String(options.nodes)])
       if (made.code !== 0) throw new Error(`lockstep init failed: ${made.output}`)
       nodes.#secret = readFileSync(join(directory, 'secret'), 'utf8').trim()
       for (const node of nodes.#nodes) nodes.start(node.nodeId)
@@ -387,17 +388,6 @@ export class ChaosNodes {
       // It does not run, or can't be reached.
       return undefined
     }
-  }
-
-  async #run(...args: string[]): Promise<{ code: number | null; output: string }> {
-    const child = spawn(process.execPath, [programPath('main'), ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    let output = ''
-    child.stdout.on('data', chunk => (output += String(chunk)))
-    child.stderr.on('data', chunk => (output += String(chunk)))
-    const [code] = (await once(child, 'close')) as [number | null]
-    return { code, output }
   }
 
   #node(nodeId: string): Running {
