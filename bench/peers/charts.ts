@@ -10,8 +10,19 @@ import { titleOf } from './report.ts'
 use([BarChart, LineChart, GridComponent, LegendComponent, TitleComponent, SVGRenderer])
 
 const WIDTH = 860
-const HEIGHT = 460
+const HEIGHT = 500
 const FONT = { fontFamily: 'sans-serif', fontSize: 13 }
+/** A system has the same colour in every picture; Lockstep, the first, has the strongest. */
+const COLOURS = [
+  '#d9480f',
+  '#1971c2',
+  '#2f9e44',
+  '#94d82d',
+  '#9c36b5',
+  '#495057',
+  '#f2b705',
+  '#0c8599',
+] as const
 /** Writes that can be set beside each other; etcd has no SQL and stores bytes instead. */
 const INSERTS = ['insert', 'put-200']
 
@@ -74,6 +85,7 @@ function throughput(about: About, rows: readonly Summary[]): Picture | undefined
     ([name, own]) => ({
       type: 'line',
       name,
+      color: own[0] === undefined ? undefined : colourOf(about.comparison, own[0]),
       symbolSize: 7,
       data: connections.map(
         count => own.find(row => row.connections === count)?.operationsPerSecond ?? null,
@@ -103,11 +115,14 @@ function latencies(
   const series = rows.map(row => ({
     type: 'bar',
     name: labelOf(comparison, row),
+    color: colourOf(comparison, row),
     data: [row.p50Ms, row.p99Ms, row.p999Ms].map(ms => Number(ms.toFixed(2))),
   }))
+  const lowestMs = Math.min(...rows.map(row => row.p50Ms))
+  const min = 10 ** Math.floor(Math.log10(Math.max(lowestMs, 0.001)))
   return draw(about, {
     xAxis: { type: 'category', data: ['p50', 'p99', 'p99.9'] },
-    yAxis: { type: 'log', name: about.unit, min: 0.1 },
+    yAxis: { type: 'log', name: about.unit, min, startValue: min },
     series,
   })
 }
@@ -127,11 +142,19 @@ function bars(
     series: [
       {
         type: 'bar',
-        data: sorted.map(row => Math.round(figure(row))),
+        data: sorted.map(row => ({
+          value: Math.round(figure(row)),
+          itemStyle: { color: colourOf(about.comparison, row) },
+        })),
         label: { show: true, position: 'right' },
       },
     ],
   })
+}
+
+function colourOf({ systems }: Comparison, { system }: Summary): string {
+  const at = systems.findIndex(({ name }) => name === system)
+  return COLOURS[Math.max(0, at) % COLOURS.length] ?? COLOURS[0]
 }
 
 function labelOf(comparison: Comparison, { system, level, workload }: Summary): string {
@@ -146,8 +169,9 @@ function draw({ name, title }: About, option: object): Picture {
     backgroundColor: '#fff',
     textStyle: FONT,
     title: { text: title, left: 'center', textStyle: { ...FONT, fontSize: 15 } },
-    legend: { bottom: 0 },
-    grid: { left: 80, right: 60, top: 60, bottom: 90 },
+    // Widths of texts are guessed where there is no browser: a wide gap keeps names apart.
+    legend: { bottom: 0, itemGap: 36, textStyle: { ...FONT, fontSize: 12 } },
+    grid: { left: 80, right: 60, top: 60, bottom: 130 },
     ...option,
   })
   const svg = chart.renderToSVGString()

@@ -35,6 +35,40 @@ test('a comparison of two rounds has a figure of each and has checked what was w
   }
 })
 
+test('Lockstep does every workload, at each of its read levels, without an error', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'peers-test-'))
+  try {
+    const out = join(directory, 'results.json')
+    const options = '--systems lockstep --connections 4 --seconds 0.3 --warm-up 0 --repetitions 1'
+    const run = spawnSync(
+      process.execPath,
+      ['bench/main.ts', '--peers', '--no-install', '--out', out, ...options.split(' ')],
+      { encoding: 'utf8' },
+    )
+    assert.equal(run.status, 0, run.stderr)
+    const { results, verdicts } = JSON.parse(readFileSync(out, 'utf8')) as Comparison
+    const names = results.map(({ workload, level }) => `${workload} ${level}`.trim())
+    const reads = ['linearizable', 'session', 'local']
+    assert.deepEqual(names, [
+      'insert',
+      'update',
+      'bulk',
+      ...reads.map(level => `point-read ${level}`),
+      ...reads.map(level => `range-read ${level}`),
+      'mixed',
+      'transaction',
+    ])
+    assert.deepEqual(
+      results.flatMap(({ samples }) => samples),
+      [],
+    )
+    assert(results.every(({ operations }) => operations > 0))
+    assert(verdicts.every(({ acknowledgedUpdates }) => acknowledgedUpdates > 0))
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+})
+
 test('an unknown system is named, and nothing is measured', () => {
   const run = spawnSync(process.execPath, ['bench/main.ts', '--peers', '--systems', 'oracle'], {
     encoding: 'utf8',
