@@ -87,7 +87,8 @@ export class IdentifiedClient {
 
   #newId(node: SimNode): RequestId {
     if (this.#random.chance(0.1)) {
-      return { type: 'key', key: `key ${this.#random.below(2 ** 32)}` }
+      const birth = node.replica.status().log.commitIndex
+      return { type: 'key', key: `key ${this.#random.below(2 ** 32)}`, birth }
     }
     if (this.#session === undefined || this.#random.chance(0.02)) {
       const birth = node.replica.status().log.commitIndex

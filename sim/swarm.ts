@@ -63,10 +63,10 @@ export interface FaultWeights {
   readonly rot: number
 }
 
-/** Sessions are forgotten all the time, and so are names; keys never, or they would act twice. */
+/** Sessions, keys and names are forgotten all the time. */
 const FEW_SESSIONS: RequestLimits = {
   sessionsMax: 2,
-  keysMax: 100_000,
+  keysMax: 5,
   droppedNamesMax: 1,
   openRowBytesMax: 100,
 }

@@ -46,8 +46,12 @@ export type WriteRequest =
 export type RequestId =
   /** `sequence` counts from 1 and is unique in the session, whatever database it goes to. */
   | { readonly type: 'session'; readonly session: SessionId; readonly sequence: number }
-  /** A text that the client chose; remembered among the newest keys of the database. */
-  | { readonly type: 'key'; readonly key: string }
+  /**
+   * A text that the client chose; remembered among the newest keys of the database. `birth`: an
+   * index of the log that was committed before the request was first sent. Without it nobody knows
+   * how old the request is.
+   */
+  | { readonly type: 'key'; readonly key: string; readonly birth?: number }
 
 export interface SessionId {
   /** An index of the log that was committed somewhere when the session began. */

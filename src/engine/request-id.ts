@@ -9,6 +9,7 @@ import type { RequestId } from './engine.ts'
 const NONE = 0
 const SESSION = 1
 const KEY = 2
+const KEY_WITH_BIRTH = 3
 
 const NAME_MAX = 2 ** 48 - 1
 /** Visible ASCII and spaces: what an HTTP header carries unchanged. */
@@ -17,7 +18,8 @@ const KEY_TEXT = /^[\x20-\x7e]{1,255}$/
 /** Why this can't be a request's id, undefined if it can. */
 export function refuseRequestId(id: RequestId): string | undefined {
   if (id.type === 'key') {
-    return KEY_TEXT.test(id.key) ? undefined : 'a key has 1 to 255 printable ASCII characters'
+    if (!KEY_TEXT.test(id.key)) return 'a key has 1 to 255 printable ASCII characters'
+    return isCount(id.birth ?? 0) ? undefined : `${id.birth} is no birth of a key`
   }
   const { session, sequence } = id
   if (!isCount(session.birth)) return `${session.birth} is no birth of a session`
@@ -28,14 +30,15 @@ export function refuseRequestId(id: RequestId): string | undefined {
 }
 
 /**
- * Layout: u8 kind (0 none, 1 session, 2 key) · of a session: birth varint, name varint, sequence
- * varint · of a key: utf8.
+ * Layout: u8 kind (0 none, 1 session, 2 key, 3 key with a birth) · of a session: birth varint, name
+ * varint, sequence varint · of a key: utf8, and its birth varint if it has one.
  */
 export function encodeRequestId(writer: ByteWriter, id: RequestId | undefined): void {
   if (id === undefined) return writer.u8(NONE)
   if (id.type === 'key') {
-    writer.u8(KEY)
-    return writer.utf8(id.key)
+    writer.u8(id.birth === undefined ? KEY : KEY_WITH_BIRTH)
+    writer.utf8(id.key)
+    return id.birth === undefined ? undefined : writer.varint(id.birth)
   }
   writer.u8(SESSION)
   writer.varint(id.session.birth)
@@ -55,6 +58,8 @@ export function decodeRequestId(reader: ByteReader): RequestId | undefined {
     }
     case KEY:
       return { type: 'key', key: reader.utf8() }
+    case KEY_WITH_BIRTH:
+      return { type: 'key', key: reader.utf8(), birth: reader.varint() }
     default:
       throw new DbError('CORRUPT', `a request id of kind ${kind} is not known here`)
   }
@@ -63,8 +68,9 @@ export function decodeRequestId(reader: ByteReader): RequestId | undefined {
 /** Passes over what {@link encodeRequestId} wrote, without the price of making it. */
 export function skipRequestId(reader: ByteReader): void {
   const kind = reader.u8()
-  if (kind === KEY) reader.bytes()
-  for (let left = kind === SESSION ? 3 : 0; left > 0; left--) reader.varint()
+  if (kind === KEY || kind === KEY_WITH_BIRTH) reader.bytes()
+  const numbers = kind === SESSION ? 3 : kind === KEY_WITH_BIRTH ? 1 : 0
+  for (let left = numbers; left > 0; left--) reader.varint()
 }
 
 function isCount(value: number): boolean {

@@ -8,7 +8,7 @@ import { DbError } from '../base/errors.ts'
 /** By what a write is known when it comes again. It has the shape of the engine's. */
 export type RequestId =
   | { readonly type: 'session'; readonly session: SessionId; readonly sequence: number }
-  | { readonly type: 'key'; readonly key: string }
+  | { readonly type: 'key'; readonly key: string; readonly birth?: number }
 
 interface SessionId {
   readonly birth: number
@@ -20,11 +20,15 @@ export const REQUEST_HEADER = 'lockstep-request'
 /** Header of a write of anybody, after the draft of the IETF. */
 export const KEY_HEADER = 'idempotency-key'
 
+/** Header beside a key: a session that was opened before the write was first sent. */
+export const SINCE_HEADER = 'lockstep-since'
+
 /** Writes of one session that may be without an answer at the same time. */
 export const SESSION_WINDOW = 64
 
 const HISTORY_LENGTH = 8
-const REQUEST = /^([A-Za-z0-9_-]{1,8})-(\d{1,16})-([0-9a-f]{1,12})\/([1-9]\d{0,15})$/
+const SESSION = /^([A-Za-z0-9_-]{1,8})-(\d{1,16})-([0-9a-f]{1,12})$/
+const REQUEST = /^([^/]{1,40})\/([1-9]\d{0,15})$/
 const KEY = /^[\x20-\x7e]{1,255}$/
 
 /** The text of a session. Clients carry it and never look inside. */
@@ -34,25 +38,37 @@ export function encodeSession(historyId: string, session: SessionId): string {
 
 /** Reads the value of {@link REQUEST_HEADER}. Throws INVALID_REQUEST, or WRONG_HISTORY. */
 export function decodeRequest(text: string, historyId: string): RequestId {
-  const [, history, birth, name, sequence] = REQUEST.exec(text) ?? []
+  const [, name = '', sequence] = REQUEST.exec(text) ?? []
+  const session = decodeSession(name, historyId)
+  if (session !== undefined && Number.isSafeInteger(Number(sequence))) {
+    return { type: 'session', session, sequence: Number(sequence) }
+  }
+  const message = `${REQUEST_HEADER} must be the session that POST /sessions gave, /, a sequence`
+  throw new DbError('INVALID_REQUEST', message)
+}
+
+/** Reads the value of {@link SINCE_HEADER}: the entry that it speaks of. Throws as the other. */
+export function decodeSince(text: string, historyId: string): number {
+  const session = decodeSession(text, historyId)
+  if (session !== undefined) return session.birth
+  throw new DbError('INVALID_REQUEST', `${SINCE_HEADER} must be what POST /sessions gave`)
+}
+
+/** Undefined if the text is no session. Throws WRONG_HISTORY. */
+function decodeSession(text: string, historyId: string): SessionId | undefined {
+  const [, history, birth, name] = SESSION.exec(text) ?? []
   const session = { birth: Number(birth), name: Number.parseInt(name ?? '', 16) }
-  const isValid = [session.birth, session.name, Number(sequence)].every(Number.isSafeInteger)
-  if (!isValid) {
-    const message = `${REQUEST_HEADER} must be the session that POST /sessions gave, /, a sequence`
-    throw new DbError('INVALID_REQUEST', message)
-  }
-  if (history !== historyId.slice(0, HISTORY_LENGTH)) {
-    const message = 'the session is of another cluster or of an earlier history of this one'
-    throw new DbError('WRONG_HISTORY', `${message}; open a new one`)
-  }
-  return { type: 'session', session, sequence: Number(sequence) }
+  if (![session.birth, session.name].every(Number.isSafeInteger)) return undefined
+  if (history === historyId.slice(0, HISTORY_LENGTH)) return session
+  const message = 'the session is of another cluster or of an earlier history of this one'
+  throw new DbError('WRONG_HISTORY', `${message}; open a new one`)
 }
 
 /**
  * Reads the value of {@link KEY_HEADER}: bare, or in quotes as the draft has it, which mean the
  * same key. Throws INVALID_REQUEST.
  */
-export function decodeKey(text: string): RequestId {
+export function decodeKey(text: string): RequestId & { readonly type: 'key' } {
   const isQuoted = text.length >= 2 && text.startsWith('"') && text.endsWith('"')
   const key = isQuoted ? text.slice(1, -1).replaceAll(/\\(["\\])/g, '$1') : text
   if (KEY.test(key)) return { type: 'key', key }

@@ -227,7 +227,8 @@ export const ROUTES = {
     guarantee:
       'Applied, with its first answer; or not applied, and then it never will be, even if it ' +
       'still arrives: it is then refused as REQUEST_CANCELLED. It needs no body of the write, ' +
-      'which its client may not have any more, and tells of whatever had the id.',
+      'which its client may not have any more, and tells of whatever had the id. REQUEST_EXPIRED ' +
+      'where the id is not known and may have been forgotten; a key then needs `Lockstep-Since`.',
     request: 'cancel',
     response: 'FateResponse',
     errors: [

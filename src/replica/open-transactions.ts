@@ -77,6 +77,7 @@ export interface OpenTransactionsParts {
   readonly random: Random
   readonly options: ReplicaOptions
   readonly counters: ReplicaCounters
+  readonly commitIndex: () => number
 }
 
 export class OpenTransactions {
@@ -108,7 +109,7 @@ export class OpenTransactions {
 
   /** Begins one, in the reign of `term`. The error if there are too many. */
   begin(database: string, maxMs: number | undefined, term: number): OpenTransaction | DbError {
-    const { raftId, clock, random, options, counters } = this.#parts
+    const { raftId, clock, random, options, counters, commitIndex } = this.#parts
     const { maxTransactions, maxTransactionMs } = options
     if (this.#open.size >= maxTransactions) {
       const message = `${maxTransactions} transactions are open already; back off and begin again`
@@ -119,8 +120,9 @@ export class OpenTransactions {
     this.#nextNumber += 1
     counters.transactions += 1
     const secret = toHex(random.bytes(SECRET_BYTES))
+    const facts = { leader: raftId(), term, number, birth: commitIndex(), secret, database }
     const transaction: OpenTransaction = {
-      name: formatTransactionId({ leader: raftId(), term, number, secret, database }),
+      name: formatTransactionId(facts),
       number,
       database,
       seed: random.bytes(16),

@@ -236,14 +236,16 @@ export class Transactions {
    */
   #askFate(
     transaction: string,
-    [id, ...otherIds]: readonly RequestId[],
+    [asked, ...otherIds]: readonly RequestId[],
     timeoutMs: number,
     done: TransactionCallback,
   ): void {
-    if (id === undefined) {
+    if (asked === undefined) {
       return done({ type: 'failed', error: transactionLost('it was not committed') })
     }
-    const { database } = parseTransactionId(transaction)
+    const { database, birth } = parseTransactionId(transaction)
+    // What was forgotten since it began is not taken for something that never was.
+    const id = asked.type === 'key' ? { ...asked, birth } : asked
     this.#parts.submit(encodeRequest({ type: 'cancel', database, id }), timeoutMs, outcome => {
       if (outcome.type === 'ok') {
         if (isOfWrite(outcome)) return done({ type: 'failed', error: reused() })
@@ -266,14 +268,16 @@ export class Transactions {
   }
 
   #commit({ transaction, call, number, ...started }: CommitTurn): void {
-    const id = call.id ?? keyOf(transaction.name)
+    const commitIndex = this.#parts.commitIndex()
+    // While it is open here, nobody can have committed it, or have asked what became of it.
+    const id = call.id ?? { ...keyOf(transaction.name), birth: commitIndex }
     this.#open.committing(transaction, id)
     this.#parts.commit(this.#commitOf(transaction, call), {
       type: 'finish',
       batch: number,
       ...started,
       id,
-      commitIndex: this.#parts.commitIndex(),
+      commitIndex,
     })
   }
 

@@ -37,8 +37,9 @@ export const requestId: fc.Arbitrary<RequestId> = fc.oneof(
     {
       type: fc.constant('key' as const),
       key: fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: 255 }),
+      birth: fc.maxSafeNat(),
     },
-    plain,
+    { ...plain, requiredKeys: ['type', 'key'] },
   ),
 )
 

@@ -14,7 +14,14 @@ import {
 } from '../../src/replica/transaction-call.ts'
 import { formatTransactionId, parseTransactionId } from '../../src/replica/transaction-id.ts'
 
-const ID = { leader: 2, term: 7, number: 31, secret: '0f'.repeat(16), database: 'my-shop' }
+const ID = {
+  leader: 2,
+  term: 7,
+  number: 31,
+  birth: 40,
+  secret: '0f'.repeat(16),
+  database: 'my-shop',
+}
 
 test('every call is the same on the other side of the wire', () => {
   const transaction = formatTransactionId(ID)
@@ -63,7 +70,7 @@ test('every answer is the same on the other side of the wire', () => {
 
 test('the name of a transaction says who led and for which database, and nothing else is one', () => {
   assert.deepEqual(parseTransactionId(formatTransactionId(ID)), ID)
-  for (const text of ['', '1', '1.2.3.4.main', `1.2.3.${'0f'.repeat(16)}.1a`, 'x'.repeat(300)]) {
+  for (const text of ['', '1', '1.2.3.4.main', `1.2.3.4.${'0f'.repeat(16)}.1a`, 'x'.repeat(300)]) {
     assert.throws(() => parseTransactionId(text), { code: 'INVALID_REQUEST' })
   }
 })

@@ -7,6 +7,7 @@ import { DbError } from '../../src/base/errors.ts'
 import type { SqlValue, Statement } from '../../src/base/sql.ts'
 import type { WriteRequest } from '../../src/engine/engine.ts'
 import { encodeRequest } from '../../src/engine/request.ts'
+import { REQUEST_LIMITS } from '../../src/engine/sqlite/limits.ts'
 import { LocalEngine } from '../../src/engine/sqlite/local-engine.ts'
 import { newCounters } from '../../src/replica/counters.ts'
 import { Executor } from '../../src/replica/executor.ts'
@@ -55,9 +56,10 @@ export class TransactionsBench implements Disposable {
   noRoom: DbError | undefined
 
   /** A leader of term 2 with a database `d` and a table `t`, whose row 1 has a = 0. */
-  constructor(options: Partial<ReplicaOptions> = {}) {
+  constructor(options: Partial<ReplicaOptions> = {}, requestLimits = REQUEST_LIMITS) {
     this.#engine = new LocalEngine({
       directory: this.#directory,
+      requestLimits,
       later: callback => this.#later.push(callback),
     })
     this.executor = new Executor({

@@ -249,6 +249,36 @@ test('a second commit that comes while the first waits or is under way hears of 
   assert.deepEqual(bench.rows('SELECT a FROM t'), [[5n]])
 })
 
+test('of a commit that is forgotten nobody says that it was not', () => {
+  const oneKey = { sessionsMax: 9, keysMax: 1, droppedNamesMax: 9, openRowBytesMax: 1 }
+  for (const key of [undefined, 'mine']) {
+    using bench = new TransactionsBench({}, oneKey)
+    const client = bench.begin()
+    client.execute('UPDATE t SET a = 5')
+    bench.settle()
+    const first = client.commit(key)
+    bench.settle()
+    const other = bench.begin()
+    other.execute('UPDATE t SET a = 6')
+    bench.settle()
+    const later = other.commit()
+    bench.settle()
+    const again = [client.commit(key), other.commit()]
+    bench.settle()
+
+    assert.deepEqual([first.code, later.code], ['ok', 'ok'])
+    assert.deepEqual(
+      again.map(({ code }) => code),
+      ['REQUEST_EXPIRED', 'ok'],
+    )
+    // What began after all that was forgotten can still be told.
+    const unheard = bench.begin()
+    unheard.rollback()
+    bench.settle()
+    assert.equal(unheard.commit().code, 'TRANSACTION_LOST')
+  }
+})
+
 test('after a change of leader a commit learns from the log whether the first one counted', () => {
   for (const survives of [true, false]) {
     using bench = new TransactionsBench()
@@ -484,7 +514,7 @@ test('a failure that undoes everything ends the transaction and says so', () => 
 
 test('a name that no node gave is none, and one that was not begun is not open', () => {
   using bench = new TransactionsBench()
-  const foreign = `9.1.1.${'ab'.repeat(16)}.d`
+  const foreign = `9.1.1.0.${'ab'.repeat(16)}.d`
   const call = { transaction: foreign, database: 'd', statements: [] } as const
   assert.equal(bench.call({ type: 'query', ...call }).code, 'TRANSACTION_LOST')
   const commit = bench.call({ type: 'commit', transaction: foreign, id: undefined })

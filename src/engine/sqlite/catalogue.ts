@@ -16,13 +16,21 @@ import {
 } from './connection.ts'
 import type { RequestLimits } from './limits.ts'
 import { REQUEST_LIMITS } from './limits.ts'
-import { BOOK_COLUMNS, BOOK_TABLE, emptyBook, readBookState, RequestBook } from './request-book.ts'
+import {
+  BOOK_CHANGES,
+  BOOK_COLUMNS,
+  BOOK_NAMES,
+  BOOK_TABLE,
+  emptyBook,
+  readBookState,
+  RequestBook,
+} from './request-book.ts'
 import type { RecordsBuilder } from './request-records.ts'
 import { Verdicts, VERDICTS_SCHEMA } from './verdicts.ts'
 
 /** File name of the catalogue. */
 export const SYSTEM_FILE = 'system.sqlite'
-const FORMAT = 2
+const FORMAT = 3
 /** Changes after which the catalogue is flushed, whatever else happens. */
 const UNFLUSHED_CHANGES_MAX = 1000
 
@@ -46,7 +54,7 @@ const SCHEMA = `
     dropped_floor INTEGER NOT NULL, ${BOOK_COLUMNS}
   ) STRICT;
   ${BOOK_TABLE};
-  INSERT INTO lockstep_state VALUES (1, 0, 0, 0, ${FORMAT}, 0, ${emptyBook(-1)})`
+  INSERT INTO lockstep_state VALUES (1, 0, 0, 0, ${FORMAT}, 0, ${emptyBook(0)})`
 
 /** Bytes of the catalogue of a node that has no database yet. */
 export function newCatalogueImage(): Uint8Array {
@@ -148,8 +156,7 @@ export class Catalogue {
       'UPDATE lockstep_state SET applied = ? WHERE id = 1 AND applied = ? AND applied < ?',
     )
     this.#setBook = database.prepare(
-      'UPDATE lockstep_state SET dropped_floor = ?, request_floor = ?, request_row = ?, ' +
-        'request_ids = ? WHERE id = 1',
+      `UPDATE lockstep_state SET dropped_floor = ?, ${BOOK_CHANGES} WHERE id = 1`,
     )
     this.#setFloor = database.prepare(
       'UPDATE lockstep_state SET floor = ?, now_ms = ? WHERE id = 1 AND floor = ?',
@@ -186,8 +193,8 @@ export class Catalogue {
   }
 
   /**
-   * The entry that last dropped a database of this name, or a later one: sessions born before it
-   * may have written to that database. 0 if there was none.
+   * The entry that last dropped a database of this name, or a later one: sessions and keys born
+   * before it may have written to that database. 0 if there was none.
    */
   droppedAt(name: string): number {
     return this.#dropped.get(name) ?? this.#droppedFloor
@@ -275,8 +282,7 @@ function readState(database: DatabaseSync): readonly unknown[] {
   format.close()
   expectVersion('the catalogue of the databases', Number(found), FORMAT)
   const state = database.prepare(
-    'SELECT applied, floor, now_ms, dropped_floor, request_floor, request_row, request_ids ' +
-      'FROM lockstep_state',
+    `SELECT applied, floor, now_ms, dropped_floor, ${BOOK_NAMES} FROM lockstep_state`,
   )
   try {
     return state.get() as unknown as readonly unknown[]

@@ -20,11 +20,19 @@ import { LastRowid } from './last-rowid.ts'
 import type { RequestLimits } from './limits.ts'
 import { REQUEST_LIMITS } from './limits.ts'
 import type { BookState } from './request-book.ts'
-import { BOOK_COLUMNS, BOOK_TABLE, emptyBook, readBookState, RequestBook } from './request-book.ts'
+import {
+  BOOK_CHANGES,
+  BOOK_COLUMNS,
+  BOOK_NAMES,
+  BOOK_TABLE,
+  emptyBook,
+  readBookState,
+  RequestBook,
+} from './request-book.ts'
 import type { RecordsBuilder } from './request-records.ts'
 import { StatementCache } from './statement-cache.ts'
 
-const FORMAT = 2
+const FORMAT = 3
 
 /**
  * One row. `applied`: index of the last entry in this file. `now_ms`: newest moment of an entry.
@@ -44,11 +52,11 @@ const IF_APPLIED = 'WHERE id = 1 AND applied = ? AND applied < ?'
 export const NO_ROWID = -7_046_029_254_386_353_131n
 
 /**
- * Bytes of a new database's file, made by the entry at `index`. `requestFloor`: sessions born up to
- * there may have written to another database of its name.
+ * Bytes of a new database's file, made by the entry at `index`. `droppedBy`: the entry that last
+ * dropped a database of its name; who was born before it may have written to that one.
  */
-export function newDatabaseImage(index: number, requestFloor: number): Uint8Array {
-  const values = `1, ${index}, 0, 0, ${FORMAT}, ${emptyBook(requestFloor)}`
+export function newDatabaseImage(index: number, droppedBy: number): Uint8Array {
+  const values = `1, ${index}, 0, 0, ${FORMAT}, ${emptyBook(droppedBy)}`
   return databaseImage(`${META}; ${BOOK_TABLE}; INSERT INTO lockstep_meta VALUES (${values})`)
 }
 
@@ -237,10 +245,7 @@ export class DatabaseFile {
 function readFileState(database: DatabaseSync): FileState {
   const [format] = readMeta(database, 'format')
   expectVersion('the file of a database', Number(format), FORMAT)
-  const [applied, nowMs, ...book] = readMeta(
-    database,
-    'applied, now_ms, request_floor, request_row, request_ids',
-  )
+  const [applied, nowMs, ...book] = readMeta(database, `applied, now_ms, ${BOOK_NAMES}`)
   return { applied: Number(applied), nowMs: Number(nowMs), book: readBookState(book) }
 }
 
@@ -280,9 +285,7 @@ function prepareOwn(database: DatabaseSync): OwnStatements {
     release: database.prepare('RELEASE lockstep_request'),
     rollbackTo: database.prepare('ROLLBACK TO lockstep_request'),
     setApplied: database.prepare(`${SET_APPLIED} ${IF_APPLIED}`),
-    setAppliedAndBook: database.prepare(
-      `${SET_APPLIED}, request_floor = ?, request_row = ?, request_ids = ? ${IF_APPLIED}`,
-    ),
+    setAppliedAndBook: database.prepare(`${SET_APPLIED}, ${BOOK_CHANGES} ${IF_APPLIED}`),
     setLastRowid: database.prepare('INSERT OR REPLACE INTO temp.lockstep_last (id) VALUES (?)'),
     changeNothing: database.prepare('DELETE FROM temp.lockstep_last WHERE 0'),
     connectionState: database.prepare('SELECT changes(), last_insert_rowid()'),

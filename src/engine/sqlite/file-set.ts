@@ -148,7 +148,7 @@ export class FileSet {
     const path = this.#path(index)
     // A crash may have left a WAL beside a file that it had not named yet; it must not be replayed.
     this.#removeFiles(index)
-    fileSystem.write(path, newDatabaseImage(index, this.#catalogue.droppedAt(name) - 1))
+    fileSystem.write(path, newDatabaseImage(index, this.#catalogue.droppedAt(name)))
     fileSystem.sync(path)
     fileSystem.syncDirectory(directory)
     onFlushed(path)

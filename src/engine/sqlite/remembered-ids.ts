@@ -32,6 +32,16 @@ interface Session {
 interface RowCount {
   live: number
   total: number
+  /** The last entry that has ids in it; undefined while more may come. */
+  last: number | undefined
+}
+
+/** Who was born up to there may have been forgotten. */
+export interface Floors {
+  /** Sessions whose birth is at most this. */
+  readonly sessions: number
+  /** Keys whose birth is below this. */
+  readonly keys: number
 }
 
 export class RememberedIds {
@@ -46,15 +56,16 @@ export class RememberedIds {
   /** Rows of which something was forgotten. */
   readonly #thinned = new Set<number>()
   #floor: number
+  #keyFloor: number
 
-  constructor(limits: RequestLimits, floor: number) {
+  constructor(limits: RequestLimits, floors: Floors) {
     this.#limits = limits
-    this.#floor = floor
+    this.#floor = floors.sessions
+    this.#keyFloor = floors.keys
   }
 
-  /** A session that isn't known and was born up to here may have been forgotten. */
-  get floor(): number {
-    return this.#floor
+  get floors(): Floors {
+    return { sessions: this.#floor, keys: this.#keyFloor }
   }
 
   /** How much memory it takes, in units of about 100 bytes. */
@@ -64,7 +75,7 @@ export class RememberedIds {
 
   /** The row that has this id, or `FRESH`, or `EXPIRED`. */
   locate(id: RequestId): number {
-    if (id.type === 'key') return this.#keys.get(id.key) ?? FRESH
+    if (id.type === 'key') return this.#keys.get(id.key) ?? this.#unknownKey(id.birth)
     const { session: wanted, sequence } = id
     const session = this.#sessions.get(wanted.name)
     if (session === undefined) return wanted.birth > this.#floor ? FRESH : EXPIRED
@@ -74,6 +85,11 @@ export class RememberedIds {
     if (sequence <= session.last - SESSION_WINDOW) return EXPIRED
     const slot = sequence % SESSION_WINDOW
     return session.sequences[slot] === sequence ? must(session.rows[slot]) : FRESH
+  }
+
+  /** What was forgotten took effect, or was cancelled, by an entry up to the floor. */
+  #unknownKey(birth = 0): number {
+    return birth >= this.#keyFloor ? FRESH : EXPIRED
   }
 
   /** Whether what is remembered of this id is in the row of this row. */
@@ -87,8 +103,9 @@ export class RememberedIds {
   /** Remembers ids that were added to a row, newer than all before. */
   add(row: number, ids: readonly RequestId[]): void {
     const count = this.#rows.get(row)
-    if (count === undefined) this.#rows.set(row, { live: ids.length, total: ids.length })
-    else {
+    if (count === undefined) {
+      this.#rows.set(row, { live: ids.length, total: ids.length, last: undefined })
+    } else {
       count.live += ids.length
       count.total += ids.length
     }
@@ -98,8 +115,13 @@ export class RememberedIds {
     }
   }
 
-  /** Forgets what is over the limits. */
-  trim(): void {
+  /** No more ids come to a row; those of entry `last` were the last. */
+  close(row: number, last: number): void {
+    this.countOf(row).last = last
+  }
+
+  /** Forgets what is over the limits, now that entry `entry` is added. */
+  trim(entry: number): void {
     const { sessionsMax, keysMax } = this.#limits
     while (this.#sessions.size > sessionsMax) {
       const session = must(this.#oldest)
@@ -110,9 +132,18 @@ export class RememberedIds {
     }
     for (const [key, row] of this.#keys) {
       if (this.#keys.size <= keysMax) break
+      this.#keyFloor = Math.max(this.#keyFloor, this.countOf(row).last ?? entry)
       this.#keys.delete(key)
       this.#release(row)
     }
+  }
+
+  /** The same for what was read: the floors are above all that was forgotten before. */
+  trimAsBefore(): void {
+    const [floor, keyFloor] = [this.#floor, this.#keyFloor]
+    this.trim(0)
+    this.#floor = floor
+    this.#keyFloor = keyFloor
   }
 
   /** Rows of which something was forgotten since this was last asked. */

@@ -12,35 +12,47 @@ import { must } from '../../base/assert.ts'
 import { ByteWriter } from '../../base/bytes.ts'
 import type { RequestId } from '../engine.ts'
 import type { RequestLimits } from './limits.ts'
-import { EXPIRED, FRESH, RememberedIds } from './remembered-ids.ts'
+import { EXPIRED, type Floors, FRESH, RememberedIds } from './remembered-ids.ts'
 import type { RecordsBuilder, RequestFate } from './request-records.ts'
 import { findFate, readRecords } from './request-records.ts'
 
-/** The table of a book. `entry`: the first of the log in this row. `ids`: request-records.ts. */
+/**
+ * The table of a book. `entry` and `last`: the first and the last of the log in this row. `ids`:
+ * request-records.ts.
+ */
 export const BOOK_TABLE =
-  'CREATE TABLE lockstep_request (entry INTEGER PRIMARY KEY, ids BLOB NOT NULL) STRICT'
+  'CREATE TABLE lockstep_request (entry INTEGER PRIMARY KEY, last INTEGER NOT NULL, ' +
+  'ids BLOB NOT NULL) STRICT'
 
 /**
  * Columns of the table that holds the file's applied index. `request_floor`: sessions born up to
- * there may have been forgotten. `request_row` and `request_ids`: the open row.
+ * there may have been forgotten. `request_key_floor`: keys born before it may have been.
+ * `request_row` and `request_ids`: the open row.
  */
 export const BOOK_COLUMNS =
-  'request_floor INTEGER NOT NULL, request_row INTEGER NOT NULL, request_ids BLOB NOT NULL'
-/** Their values in a book that is empty; a floor of -1 is below every session. */
-export function emptyBook(floor: number): string {
-  return `${floor}, 0, x''`
+  'request_floor INTEGER NOT NULL, request_key_floor INTEGER NOT NULL, ' +
+  'request_row INTEGER NOT NULL, request_ids BLOB NOT NULL'
+/** Their names in a SELECT, and with their values in an UPDATE. */
+export const BOOK_NAMES = 'request_floor, request_key_floor, request_row, request_ids'
+export const BOOK_CHANGES =
+  'request_floor = ?, request_key_floor = ?, request_row = ?, request_ids = ?'
+/** Their values in a book that is empty and begins after entry `begin`. */
+export function emptyBook(begin: number): string {
+  // A floor of -1 is below every session, one of 0 below every key.
+  return `${begin - 1}, ${begin}, 0, x''`
 }
 
 /** What the columns hold. */
 export interface BookState {
-  readonly floor: number
+  readonly floors: Floors
   readonly row: number
   readonly ids: Uint8Array
 }
 
-/** Reads the columns `request_floor, request_row, request_ids`. */
-export function readBookState([floor, row, ids]: readonly unknown[]): BookState {
-  return { floor: Number(floor), row: Number(row), ids: ids as Uint8Array }
+/** Reads the columns {@link BOOK_NAMES}. */
+export function readBookState([sessions, keys, row, ids]: readonly unknown[]): BookState {
+  const floors = { sessions: Number(sessions), keys: Number(keys) }
+  return { floors, row: Number(row), ids: ids as Uint8Array }
 }
 
 /** A row is written anew when so many of its ids are forgotten: all but one of four. */
@@ -72,7 +84,7 @@ export class RequestBook {
   /** Undefined until it is needed: most files that are opened are asked for no id. */
   #remembered: RememberedIds | undefined
   #statements: Statements | undefined
-  #floor: number
+  #floors: Floors
   /** The first entry in the open row, 0 if it is empty. */
   #openRow: number
   readonly #openIds = new ByteWriter(256)
@@ -80,14 +92,15 @@ export class RequestBook {
   constructor(database: DatabaseSync, limits: RequestLimits, state: BookState) {
     this.#database = database
     this.#limits = limits
-    this.#floor = state.floor
+    this.#floors = state.floors
     this.#openRow = state.row
     this.#openIds.raw(state.ids)
   }
 
-  /** Values for `request_floor, request_row, request_ids`, after something was added. */
+  /** Values for {@link BOOK_NAMES}, after something was added. */
   get columns(): readonly SQLInputValue[] {
-    return [BigInt(this.#floor), BigInt(this.#openRow), this.#openIds.view()]
+    const { sessions, keys } = this.#floors
+    return [BigInt(sessions), BigInt(keys), BigInt(this.#openRow), this.#openIds.view()]
   }
 
   /** How much memory it takes, in units of about 100 bytes. */
@@ -116,19 +129,20 @@ export class RequestBook {
     if (this.#openRow === 0) this.#openRow = entry
     this.#openIds.raw(records.bytes())
     ids.add(this.#openRow, records.ids)
-    ids.trim()
-    this.#floor = ids.floor
+    ids.trim(entry)
+    this.#floors = ids.floors
     for (const row of ids.takeThinned()) this.#thin(ids, row)
-    if (this.#openIds.length > this.#limits.openRowBytesMax) this.#closeRow(ids)
+    if (this.#openIds.length > this.#limits.openRowBytesMax) this.#closeRow(ids, entry)
   }
 
-  /** The open row becomes one of the table. */
-  #closeRow(ids: RememberedIds): void {
+  /** The open row becomes one of the table; entry `last` is the last in it. */
+  #closeRow(ids: RememberedIds, last: number): void {
     const row = this.#openRow
     const records = this.#openIds.finish()
     this.#openRow = 0
     this.#openIds.reset()
-    this.#prepared().add.run(BigInt(row), records)
+    this.#prepared().add.run(BigInt(row), BigInt(last), records)
+    ids.close(row, last)
     this.#thin(ids, row)
   }
 
@@ -167,19 +181,21 @@ export class RequestBook {
   }
 
   #load(): RememberedIds {
-    const ids = new RememberedIds(this.#limits, this.#floor)
-    const rows = this.#database.prepare('SELECT entry, ids FROM main.lockstep_request ORDER BY 1')
+    const ids = new RememberedIds(this.#limits, this.#floors)
+    const sql = 'SELECT entry, last, ids FROM main.lockstep_request ORDER BY 1'
+    const rows = this.#database.prepare(sql)
     try {
       for (const row of rows.iterate()) {
-        const [entry, records] = row as unknown as readonly [bigint, Uint8Array]
+        const [entry, last, records] = row as unknown as readonly [bigint, bigint, Uint8Array]
         ids.add(Number(entry), idsOf(records))
+        ids.close(Number(entry), Number(last))
       }
     } finally {
       rows.close()
     }
     if (this.#openRow !== 0) ids.add(this.#openRow, idsOf(this.#openIds.view()))
     // What was forgotten may still be in rows that are kept for others.
-    ids.trim()
+    ids.trimAsBefore()
     ids.takeThinned()
     return ids
   }
@@ -188,7 +204,7 @@ export class RequestBook {
     const database = this.#database
     this.#statements ??= {
       read: database.prepare('SELECT ids FROM main.lockstep_request WHERE entry = ?'),
-      add: database.prepare('INSERT INTO main.lockstep_request VALUES (?, ?)'),
+      add: database.prepare('INSERT INTO main.lockstep_request VALUES (?, ?, ?)'),
       rewrite: database.prepare('UPDATE main.lockstep_request SET ids = ? WHERE entry = ?'),
       remove: database.prepare('DELETE FROM main.lockstep_request WHERE entry = ?'),
     }

@@ -54,9 +54,10 @@ export class RequestIds {
     commitIndex: number,
   ): RequestResult | undefined {
     const { id } = request
-    if (id.type === 'session' && id.session.birth > commitIndex) {
-      const { birth } = id.session
-      return failed('INVALID_REQUEST', `no session was born at entry ${birth}: it is to come yet`)
+    const birth = birthOf(id)
+    if (birth > commitIndex) {
+      const message = `no ${id.type} was born at entry ${birth}: it is to come yet`
+      return failed('INVALID_REQUEST', message)
     }
     const found = this.#find(request, file)
     switch (found.type) {
@@ -65,7 +66,7 @@ export class RequestIds {
       case 'cancelled':
         return cancelled()
       case 'expired':
-        return failed('REQUEST_EXPIRED', 'the request id is older than those remembered')
+        return failed('REQUEST_EXPIRED', whyExpired(id))
       case 'applied': {
         if (request.type !== 'cancel') {
           const { low, high } = hashBody(bytes)
@@ -163,22 +164,13 @@ export class RequestIds {
     const here = file === undefined ? this.#withoutFile(request) : file.requests.find(request.id)
     if (here.type === 'applied') return here
     const there = this.#catalogue.requests.find(this.#scoped(request))
-    if (there.type !== 'fresh') return there
-    return this.#mayBeOfDropped(request) ? { type: 'expired' } : here
-  }
-
-  /**
-   * A key doesn't tell when it was chosen. Its request may have taken effect in a database of this
-   * name that was dropped since, so that nobody may say that it never did.
-   */
-  #mayBeOfDropped({ id, type, database }: IdentifiedRequest): boolean {
-    return type === 'cancel' && id.type === 'key' && this.#catalogue.droppedAt(database) > 0
+    return there.type === 'fresh' ? here : there
   }
 
   /** With a database goes its book: who was born before may have written to it. */
   #withoutFile({ id, type, database }: IdentifiedRequest): Found {
-    if (type === 'create-database' || type === 'drop-database' || id.type === 'key') return FRESH
-    const isOlder = id.session.birth < this.#catalogue.droppedAt(database)
+    if (type === 'create-database' || type === 'drop-database') return FRESH
+    const isOlder = birthOf(id) < this.#catalogue.droppedAt(database)
     return isOlder ? { type: 'expired' } : FRESH
   }
 
@@ -188,12 +180,25 @@ export class RequestIds {
 
   /** An id as the catalogue has it, which keeps the keys of all databases. */
   #scoped({ id, database }: IdentifiedRequest): RequestId {
-    return id.type === 'session' ? id : { type: 'key', key: scopedKey(database, id.key) }
+    return id.type === 'session' ? id : { ...id, key: scopedKey(database, id.key) }
   }
 }
 
 function scopedKey(database: string, key: string): string {
   return `${database}/${key}`
+}
+
+/** The entry after which a request was first sent, as far as its id tells. */
+function birthOf(id: RequestId): number {
+  return id.type === 'session' ? id.session.birth : (id.birth ?? 0)
+}
+
+function whyExpired(id: RequestId): string {
+  const since =
+    id.type === 'key' && id.birth === undefined
+      ? ', and it does not say since when it has been sent'
+      : ''
+  return `the request id is not known and may be older than those remembered${since}`
 }
 
 function cancelled(): RequestResult {

@@ -57,8 +57,7 @@ export class RecordsBuilder {
     outcomes: readonly StatementOutcome[],
   ): void {
     const writer = this.#writer
-    this.ids.push(id)
-    encodeRequestId(writer, id)
+    this.#addId(id)
     const isKept = mayBeKept(results, outcomes)
     const start = writer.length
     this.#answer(isKept ? APPLIED : APPLIED_WITHOUT_ROWS, request, results)
@@ -83,9 +82,15 @@ export class RecordsBuilder {
   }
 
   addCancelled(id: RequestId): void {
-    this.ids.push(id)
-    encodeRequestId(this.#writer, id)
+    this.#addId(id)
     this.#writer.u8(CANCELLED)
+  }
+
+  /** When a key was born tells nothing any more of one that is known. */
+  #addId(id: RequestId): void {
+    const known: RequestId = id.type === 'key' ? { type: 'key', key: id.key } : id
+    this.ids.push(known)
+    encodeRequestId(this.#writer, known)
   }
 
   /** What these records say of an id, undefined if nothing. */

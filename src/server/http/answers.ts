@@ -104,6 +104,13 @@ export function proof(exchange: Exchange, identity: NodeIdentity, index: number)
   return `"token":"${token}","index":${index},"node":${node},"durationMs":${durationMs}`
 }
 
+/** An entry that is committed: what is first sent from now on takes effect by a later one. */
+export function entryNow(service: Service): number {
+  const status = service.status()
+  // After a restart a node knows only later how far the log is committed.
+  return Math.max(status?.log.commitIndex ?? 0, status?.appliedIndex ?? 0)
+}
+
 /** Who the node is. Throws NOT_READY while it isn't anybody. */
 export function founded(service: Service): NodeIdentity {
   const identity = service.identity()

@@ -27,6 +27,7 @@ import type { RouteName } from '../../protocol/routes.ts'
 import type { Outcome, ReadAnswer, ReadOptions, WriteOutcome } from '../../replica/types.ts'
 import type { NodeIdentity, Service } from '../service.ts'
 import {
+  entryNow,
   founded,
   type Handler,
   type HandlerContext,
@@ -125,7 +126,7 @@ function execute(exchange: Exchange, context: HandlerContext, request: ExecuteRe
     return
   }
   const identity = founded(service)
-  const id = requestIdOf(exchange.request, identity.historyId)
+  const id = requestIdOf(exchange.request, identity.historyId, () => entryNow(service))
   const deadline = { timeoutMs: timeoutMs ?? options.writeTimeoutMs }
   service.execute(id === undefined ? operation : { ...operation, id }, deadline, outcome => {
     if (outcome.type === 'failed') {
@@ -150,9 +151,7 @@ function repetition({ isRepeat, rowsDropped }: WriteOutcome & { readonly type: '
 
 function openSession(exchange: Exchange, { service }: HandlerContext): void {
   const { historyId, nodeId } = founded(service)
-  const status = service.status()
-  // After a restart a node knows only later how far the log is committed.
-  const birth = Math.max(status?.log.commitIndex ?? 0, status?.appliedIndex ?? 0)
+  const birth = entryNow(service)
   const session = encodeSession(historyId, { birth, name: randomBytes(6).readUIntBE(0, 6) })
   const answer: SessionResponse = { session, window: SESSION_WINDOW, node: nodeId }
   exchange.sendJson(JSON.stringify(answer))
@@ -167,6 +166,7 @@ function cancel(exchange: Exchange, context: HandlerContext, json: unknown): voi
     const message = `name the write by the header ${KEY_HEADER} or ${REQUEST_HEADER}`
     throw new DbError('INVALID_REQUEST', message)
   }
+  // Without `Lockstep-Since` nobody knows when the write was sent.
   const deadline = { timeoutMs: timeoutMs ?? options.writeTimeoutMs }
   service.execute({ type: 'cancel', database, id }, deadline, outcome => {
     if (outcome.type === 'ok') {

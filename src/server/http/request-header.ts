@@ -4,13 +4,22 @@ import { DbError } from '../../base/errors.ts'
 import {
   decodeKey,
   decodeRequest,
+  decodeSince,
   KEY_HEADER,
   REQUEST_HEADER,
   type RequestId,
+  SINCE_HEADER,
 } from '../../protocol/request-id.ts'
 
-/** Undefined if the request has none. Throws INVALID_REQUEST, or WRONG_HISTORY. */
-export function requestIdOf(request: IncomingMessage, historyId: string): RequestId | undefined {
+/**
+ * Undefined if the request has none. `bornNow`: the entry after which a key is first sent that
+ * doesn't tell; left out where it was sent before. Throws INVALID_REQUEST, or WRONG_HISTORY.
+ */
+export function requestIdOf(
+  request: IncomingMessage,
+  historyId: string,
+  bornNow?: () => number,
+): RequestId | undefined {
   const { headers } = request
   // Nearly all requests of bare clients come without: they must not pay for the others.
   if (headers[REQUEST_HEADER] === undefined && headers[KEY_HEADER] === undefined) return undefined
@@ -21,7 +30,10 @@ export function requestIdOf(request: IncomingMessage, historyId: string): Reques
     throw new DbError('INVALID_REQUEST', message)
   }
   if (session !== undefined) return decodeRequest(session, historyId)
-  return key === undefined ? undefined : decodeKey(key)
+  if (key === undefined) return undefined
+  const since = only(request, SINCE_HEADER)
+  const birth = since === undefined ? bornNow?.() : decodeSince(since, historyId)
+  return birth === undefined ? decodeKey(key) : { ...decodeKey(key), birth }
 }
 
 /** Node joins two headers of one name to one text: it would be an id that nobody chose. */

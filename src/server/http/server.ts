@@ -9,7 +9,7 @@ import { AssertionError } from '../../base/assert.ts'
 import { DbError, ERRORS } from '../../base/errors.ts'
 import type { Logger } from '../../base/ports.ts'
 import { API_HEADER, API_VERSION } from '../../protocol/api-version.ts'
-import { KEY_HEADER, REQUEST_HEADER } from '../../protocol/request-id.ts'
+import { KEY_HEADER, REQUEST_HEADER, SINCE_HEADER } from '../../protocol/request-id.ts'
 import { routeAt, ROUTES, type Route, type RouteName } from '../../protocol/routes.ts'
 import type { Service } from '../service.ts'
 import { Connections } from './connections.ts'
@@ -308,7 +308,7 @@ function sendPreflight(exchange: Exchange): void {
     'access-control-allow-methods',
     'GET, POST',
     'access-control-allow-headers',
-    `content-type, ${API_HEADER}, ${KEY_HEADER}, ${REQUEST_HEADER}`,
+    `content-type, ${API_HEADER}, ${KEY_HEADER}, ${REQUEST_HEADER}, ${SINCE_HEADER}`,
     'access-control-max-age',
     '600',
   ])

@@ -8,6 +8,7 @@ import { type RouteName, transactionIn } from '../../protocol/routes.ts'
 import type { TransactionOutcome } from '../../replica/transaction-call.ts'
 import { parseTransactionId } from '../../replica/transaction-id.ts'
 import {
+  entryNow,
   founded,
   type Handler,
   type HandlerContext,
@@ -85,7 +86,7 @@ function end(exchange: Exchange, context: HandlerContext, type: 'commit' | 'roll
     const { transaction } = called(exchange)
     const identity = founded(service)
     const deadline = { timeoutMs: fields.timeoutMs ?? options.writeTimeoutMs }
-    const id = requestIdOf(exchange.request, identity.historyId)
+    const id = requestIdOf(exchange.request, identity.historyId, () => entryNow(service))
     const call = type === 'commit' ? { type, transaction, id } : ({ type, transaction } as const)
     service.transact(call, deadline, outcome => {
       if (outcome.type === 'failed') exchange.sendError(outcome.error)

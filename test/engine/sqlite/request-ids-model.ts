@@ -44,14 +44,20 @@ class BookModel {
   floor: number
   /** In the order of their last use. */
   sessions: SessionModel[] = []
-  keys: { readonly key: string; readonly fate: Fate }[] = []
+  keys: { readonly key: string; readonly fate: Fate; readonly index: number }[] = []
+  keyFloor: number
 
-  constructor(floor: number) {
-    this.floor = floor
+  /** Of a book that begins after entry `begin`. */
+  constructor(begin: number) {
+    this.floor = begin - 1
+    this.keyFloor = begin
   }
 
   find(id: RequestId): Fate | 'fresh' | 'expired' {
-    if (id.type === 'key') return this.keys.find(({ key }) => key === id.key)?.fate ?? 'fresh'
+    if (id.type === 'key') {
+      const known = this.keys.find(({ key }) => key === id.key)
+      return known?.fate ?? (birthOf(id) < this.keyFloor ? 'expired' : 'fresh')
+    }
     const { birth, name } = id.session
     const session = this.sessions.find(each => each.name === name)
     if (session === undefined) return birth > this.floor ? 'fresh' : 'expired'
@@ -60,9 +66,9 @@ class BookModel {
     return session.fates.get(id.sequence) ?? 'fresh'
   }
 
-  note(id: RequestId, fate: Fate): void {
+  note(id: RequestId, fate: Fate, index: number): void {
     if (id.type === 'key') {
-      this.keys.push({ key: id.key, fate })
+      this.keys.push({ key: id.key, fate, index })
       return
     }
     const { birth, name } = id.session
@@ -73,6 +79,9 @@ class BookModel {
   }
 
   forget({ sessionsMax, keysMax }: RequestLimits): void {
+    for (const { index } of this.keys.slice(0, -keysMax)) {
+      this.keyFloor = Math.max(this.keyFloor, index)
+    }
     this.keys = this.keys.slice(-keysMax)
     while (this.sessions.length > sessionsMax) {
       this.floor = Math.max(this.floor, this.sessions.shift()?.birth ?? 0)
@@ -87,7 +96,7 @@ interface DatabaseModel {
 
 export class IdsModel {
   readonly #limits: RequestLimits
-  readonly #catalogue = new BookModel(-1)
+  readonly #catalogue = new BookModel(0)
   readonly databases = new Map<string, DatabaseModel>()
   /** Everything that was ever appended, also to databases that are gone. */
   readonly appended: { readonly database: string; readonly tag: string; readonly id?: string }[] =
@@ -110,10 +119,10 @@ export class IdsModel {
   }
 
   /** The batch is entry `index`, or nothing of it stays. */
-  end(isCommitted: boolean): void {
+  end(isCommitted: boolean, index: number): void {
     if (isCommitted) {
       for (const { book, asked, fate } of this.#noted) {
-        if (asked.id !== undefined) book.note(this.#idIn(book, asked, asked.id), fate)
+        if (asked.id !== undefined) book.note(this.#idIn(book, asked, asked.id), fate, index)
       }
       for (const book of new Set(this.#noted.map(noted => noted.book))) book.forget(this.#limits)
       for (const act of this.#done) act()
@@ -124,7 +133,7 @@ export class IdsModel {
   }
 
   #known(asked: Asked, id: RequestId, index: number): Expected | undefined {
-    if (id.type === 'session' && id.session.birth > index) return failed('INVALID_REQUEST')
+    if (birthOf(id) > index) return failed('INVALID_REQUEST')
     const found = this.#find(asked, id)
     if (found === 'fresh') return undefined
     if (found === 'expired') return failed('REQUEST_EXPIRED')
@@ -146,9 +155,6 @@ export class IdsModel {
     if (typeof here === 'object') return here
     const there = this.#catalogue.find(this.#idIn(this.#catalogue, asked, id))
     if (there !== 'fresh') return there
-    // Which life of the database a key was meant for, nobody knows.
-    const isOfAnyLife = asked.body === 'cancel' && id.type === 'key'
-    if (isOfAnyLife && this.#droppedAt(asked.database) > 0) return 'expired'
     if (here === 'expired' || id.type === 'key') return here
     const last = Math.max(
       0,
@@ -160,8 +166,8 @@ export class IdsModel {
   }
 
   #afterDrop({ database, body }: Asked, id: RequestId): 'fresh' | 'expired' {
-    if (id.type === 'key' || body === 'create' || body === 'drop') return 'fresh'
-    return id.session.birth < this.#droppedAt(database) ? 'expired' : 'fresh'
+    if (body === 'create' || body === 'drop') return 'fresh'
+    return birthOf(id) < this.#droppedAt(database) ? 'expired' : 'fresh'
   }
 
   #droppedAt(database: string): number {
@@ -178,7 +184,7 @@ export class IdsModel {
       case 'create':
         if (database !== undefined) return failed('DATABASE_EXISTS')
         this.#done.push(() => {
-          const book = new BookModel(this.#droppedAt(name) - 1)
+          const book = new BookModel(this.#droppedAt(name))
           this.databases.set(name, { book, tags: [] })
         })
         return this.#applied(this.#catalogue, asked, undefined)
@@ -218,7 +224,7 @@ export class IdsModel {
 
   #idIn(book: BookModel, { database }: Asked, id: RequestId): RequestId {
     if (id.type === 'session' || book !== this.#catalogue) return id
-    return { type: 'key', key: `${database}/${id.key}` }
+    return { ...id, key: `${database}/${id.key}` }
   }
 }
 
@@ -255,6 +261,11 @@ export function answerOf(result: RequestResult): Expected {
 
 function failed(code: string | undefined): Expected {
   return { type: 'failed', code }
+}
+
+/** An entry before which it was surely not sent. */
+function birthOf(id: RequestId): number {
+  return id.type === 'session' ? id.session.birth : (id.birth ?? 0)
 }
 
 function isSameId(left: Asked, right: Asked): boolean {

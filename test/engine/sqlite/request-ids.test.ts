@@ -11,7 +11,7 @@ function sequence(number: number, name = 7, birth = 1): RequestId {
   return { type: 'session', session: { birth, name }, sequence: number }
 }
 
-function key(text: string): RequestId {
+function key(text: string): RequestId & { readonly type: 'key' } {
   return { type: 'key', key: text }
 }
 
@@ -381,17 +381,75 @@ test('the longest unused session is forgotten, and nobody as old is believed to 
   }
 })
 
-test('the oldest key is forgotten', () => {
-  using leader = withTable({
-    requestLimits: { sessionsMax: 2, keysMax: 2, droppedNamesMax: 2, openRowBytesMax: 50 },
-  })
-  for (const text of ['a', 'b', 'c']) one(leader, as(key(text), request(INSERT)))
+const TWO_KEYS = { sessionsMax: 2, keysMax: 2, droppedNamesMax: 2, openRowBytesMax: 50 }
 
-  const [a, c] = [one(leader, as(key('a'), request(INSERT))), one(leader, cancel(key('c')))]
+test('the oldest key is forgotten, and nobody as old is believed to be new', () => {
+  using leader = withTable({ requestLimits: TWO_KEYS })
+  const born = leader.index
+  const first = { ...key('a'), birth: born }
+  one(leader, as(first, request(INSERT)))
+  assert.equal(one(leader, as(first, request(INSERT))).type, 'ok', 'it is known')
+  one(leader, as({ ...key('b'), birth: leader.index }, request(INSERT)))
+  // As long as nothing was forgotten, a key of which nobody knows the age is new.
+  one(leader, as(key('c'), request(INSERT)))
+  const count = rowCount(leader)
 
-  assert(a.type === 'ok' && c.type === 'ok')
-  assert.equal(a.isRepeat, undefined)
-  assert.equal(c.isRepeat, true)
+  for (const old of [first, key('a'), key('never seen'), { ...key('nor this'), birth: born }]) {
+    assert.equal(failure(one(leader, as(old, request(INSERT)))).code, 'REQUEST_EXPIRED')
+    assert.equal(failure(one(leader, cancel(old))).code, 'REQUEST_EXPIRED', 'not a word of never')
+  }
+  assert.equal(rowCount(leader), count, 'none was executed')
+  using follower = new Replica({ requestLimits: TWO_KEYS })
+  assert.equal(follower.follow(leader).divergence, undefined)
+  for (const replica of [leader, follower]) {
+    assert.equal(failure(one(replica, as(first, request(INSERT)))).code, 'REQUEST_EXPIRED')
+    const known = one(replica, cancel(key('c')))
+    assert(known.type === 'ok' && known.isRepeat === true)
+    const fresh = { ...key('d'), birth: replica.index }
+    assert.equal(one(replica, as(fresh, request(INSERT))).type, 'ok')
+  }
+})
+
+test('a book that is read again has the floor that it had', () => {
+  const requestLimits = { ...TWO_KEYS, keysMax: 1, sessionsMax: 9, openRowBytesMax: 150 }
+  using leader = withTable({ requestLimits })
+  for (const text of ['a', 'b']) one(leader, as(key(text), request(INSERT)))
+  const born = leader.index
+  // What was forgotten stays in a row that is full only later.
+  for (let number = 1; number <= 9; number++) {
+    one(leader, as(sequence(number, 7, 1), request(INSERT)))
+  }
+  using again = leader.copy()
+  if (again.index < leader.index) again.follow(leader)
+
+  for (const replica of [leader, again]) {
+    assert.equal(one(replica, as({ ...key('c'), birth: born }, request(INSERT))).type, 'ok')
+  }
+})
+
+test('what was cancelled and is forgotten is still not executed', () => {
+  using leader = withTable({ requestLimits: TWO_KEYS })
+  const late = { ...key('late'), birth: leader.index }
+  // Whoever asks need not know since when it has been sent.
+  assert.equal(failure(one(leader, cancel(key('late')))).code, 'REQUEST_CANCELLED')
+  for (const text of ['x', 'y']) one(leader, cancel({ ...key(text), birth: leader.index }))
+
+  assert.equal(failure(one(leader, as(late, request(INSERT)))).code, 'REQUEST_EXPIRED')
+  assert.equal(failure(one(leader, cancel(late))).code, 'REQUEST_EXPIRED')
+  assert.equal(rowCount(leader), 0)
+})
+
+test('a key of before its database was dropped is not executed in a new one of the name', () => {
+  using leader = withTable()
+  const old = { ...key('k'), birth: leader.index }
+  one(leader, as(old, request(INSERT)))
+  one(leader, dropDatabase('d'))
+  assert.equal(failure(one(leader, as(old, request(INSERT)))).code, 'REQUEST_EXPIRED')
+  leader.write(createDatabase('d'), request(TABLE))
+
+  assert.equal(failure(one(leader, as(old, request(INSERT)))).code, 'REQUEST_EXPIRED')
+  const next = { ...key('k'), birth: leader.index }
+  assert.equal(one(leader, as(next, request(INSERT))).type, 'ok')
 })
 
 test('a session from the future is refused: it would raise the floor above everybody', () => {
@@ -400,6 +458,8 @@ test('a session from the future is refused: it would raise the floor above every
 
   assert.equal(failure(one(leader, as(future, request(INSERT)))).code, 'INVALID_REQUEST')
   assert.equal(failure(one(leader, cancel(future))).code, 'INVALID_REQUEST')
+  const futureKey = { ...key('k'), birth: leader.index + 1 }
+  assert.equal(failure(one(leader, as(futureKey, request(INSERT)))).code, 'INVALID_REQUEST')
   assert.equal(one(leader, as(sequence(1, 7, leader.index), request(INSERT))).type, 'ok')
 })
 

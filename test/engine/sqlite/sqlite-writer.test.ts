@@ -247,7 +247,7 @@ test('a file that is missing, and a newer format, are told at open and nothing i
   assert.equal(garbled.reply.error.code, 'CORRUPT')
 
   using newer = replica.copyWith(directory => {
-    tamperFile(`${directory}/gen-1/system.sqlite`, 'UPDATE lockstep_state SET format = 3')
+    tamperFile(`${directory}/gen-1/system.sqlite`, 'UPDATE lockstep_state SET format = 4')
   })
   assert(newer.reply.type === 'fault')
   assert.equal(newer.reply.error.code, 'WRONG_DATA')

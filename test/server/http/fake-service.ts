@@ -158,7 +158,7 @@ export const STATUS: ReplicaStatus = {
 }
 
 /** A name as a node gives it. */
-export const TRANSACTION = `1.3.7.${'ab'.repeat(16)}.main`
+export const TRANSACTION = `1.3.7.40.${'ab'.repeat(16)}.main`
 export const MEMBERS: MembersResponse = {
   node: 'n1',
   index: 7,

@@ -46,10 +46,32 @@ test('the id in the header goes with the write, whatever kind it is', async () =
   const session = { birth: 41, name: 31 }
   assert.deepEqual(ids, [
     { type: 'session', session, sequence: 7 },
-    { type: 'key', key: 'order 7' },
-    { type: 'key', key: 'k' },
+    // A key that doesn't tell is first sent now, as far as anybody knows.
+    { type: 'key', key: 'order 7', birth: STATUS.log.commitIndex },
+    { type: 'key', key: 'k', birth: STATUS.log.commitIndex },
     undefined,
   ])
+})
+
+test('a session in the header beside a key says since when the write has been sent', async () => {
+  await using server = await startTestServer()
+  const key = { 'Idempotency-Key': 'k' }
+  await send(server, '/execute', { ...key, 'Lockstep-Since': 'hist1-7-1f' })
+  await send(server, '/cancel', { ...key, 'Lockstep-Since': 'hist1-7-1f' }, { database: 'main' })
+  // Who only asks has sent it some time before.
+  await send(server, '/cancel', key, { database: 'main' })
+
+  const ids = server.service.executed.map(({ request }) => request.id)
+  const born = { type: 'key', key: 'k', birth: 7 }
+  assert.deepEqual(ids, [born, born, { type: 'key', key: 'k' }])
+  for (const [since, code] of [
+    ['hist2-7-1f', 'WRONG_HISTORY'],
+    ['hist1-7-1f/1', 'INVALID_REQUEST'],
+    ['7', 'INVALID_REQUEST'],
+  ] as const) {
+    const { json } = await send(server, '/execute', { ...key, 'Lockstep-Since': since })
+    assert.equal(json.error?.code, code)
+  }
 })
 
 test('the commit of a transaction takes an id as a write does, and says if it is a repeat', async () => {
@@ -59,7 +81,7 @@ test('the commit of a transaction takes an id as a write does, and says if it is
   server.service.transactionAnswer = { type: 'ok', value: { ...value, isRepeat: true } }
   const { json } = await send(server, commit, { 'idempotency-key': 'k' }, {})
   assert.deepEqual([json['repeated'], json['results'], json['index']], [true, [], 9])
-  const id = { type: 'key', key: 'k' }
+  const id = { type: 'key', key: 'k', birth: STATUS.log.commitIndex }
   assert.deepEqual(server.service.transacted[0]?.operation, {
     type: 'commit',
     transaction: TRANSACTION,

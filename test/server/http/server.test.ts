@@ -457,7 +457,7 @@ test('a page of the named origin may use the API, and others are not told so', a
   const answer = await preflight(server.url)
   assert.equal(answer.status, 200)
   assert.equal(answer.headers.get('access-control-allow-origin'), 'https://app.example')
-  const allowed = 'content-type, lockstep-api, idempotency-key, lockstep-request'
+  const allowed = 'content-type, lockstep-api, idempotency-key, lockstep-request, lockstep-since'
   assert.equal(answer.headers.get('access-control-allow-headers'), allowed)
   const health = await fetch(`${server.url}/health/live`)
   assert.equal(health.headers.get('access-control-allow-origin'), 'https://app.example')
