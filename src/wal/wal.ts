@@ -103,11 +103,11 @@ export class Wal implements Storage {
   /**
    * Opens the log, or begins one if there is none, and reads it. Appends are taken at once. What
    * was read counts as flushed only when `flush` says so: nothing may be told to other nodes
-   * before. Throws CORRUPT, WRONG_DATA, or what the disk throws.
+   * before. Throws CORRUPT, WRONG_DATA, or DISK_FAILED if it can't be read.
    */
   static open(settings: WalSettings): Wal {
     const { disk, directory, identity, checksum = crc32 } = settings
-    const recovery = recover({ disk, directory, identity, checksum })
+    const recovery = whole(directory, () => recover({ disk, directory, identity, checksum }))
     if (recovery.type === 'none' && settings.mustExist === true) {
       const text =
         `the log of this node is missing: there is nothing in ${directory}. A node that forgot ` +
@@ -291,8 +291,9 @@ export class Wal implements Storage {
   }
 
   #readFromDisk(low: number, high: number, maxSizeBytes: number): Entry[] {
+    const { directory } = this.#settings
     try {
-      return this.#reader.read(low, high, maxSizeBytes)
+      return whole(directory, () => this.#reader.read(low, high, maxSizeBytes))
     } catch (error) {
       if (error instanceof DbError) this.#failWith(error)
       throw error
@@ -439,5 +440,20 @@ export class Wal implements Storage {
     if (this.#hasFailed) return
     this.#hasFailed = true
     this.#settings.onFatal(error)
+  }
+}
+
+/** What is read, or DISK_FAILED: what a disk can't read must not look as if it were not there. */
+function whole<Value>(directory: string, read: () => Value): Value {
+  try {
+    return read()
+  } catch (error) {
+    const isOfDisk = error instanceof Error && !(error instanceof DbError) && 'code' in error
+    if (!isOfDisk) throw error
+    const text =
+      `the disk failed to read the log in ${directory} (${error.message}): check the disk and ` +
+      'start the node again, or remove the node from the cluster'
+    const details = { directory, code: error.code }
+    throw new DbError('DISK_FAILED', text, { cause: error, details })
   }
 }

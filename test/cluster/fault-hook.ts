@@ -7,7 +7,7 @@ import childProcess from 'node:child_process'
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
+import { DatabaseSync, StatementSync } from 'node:sqlite'
 import { fileURLToPath } from 'node:url'
 import type { Fault } from './faulty-nodes.ts'
 
@@ -16,6 +16,8 @@ type ErrorCallback = (error: NodeJS.ErrnoException | null) => void
 const real = {
   writev: fs.writev,
   fdatasync: fs.fdatasync,
+  readSync: fs.readSync,
+  rename: fs.rename,
   spawn: childProcess.spawn,
   readFileSync: fs.readFileSync,
 }
@@ -49,6 +51,24 @@ DatabaseSync.prototype.prepare = function prepare(this: DatabaseSync, sql, ...re
   return realPrepare.call(this, altered, ...rest)
 }
 
+for (const name of ['run', 'get', 'all'] as const) {
+  const realRun = Object.getOwnPropertyDescriptor(StatementSync.prototype, name)?.value as (
+    ...values: unknown[]
+  ) => unknown
+  Object.defineProperty(StatementSync.prototype, name, {
+    value: function run(this: StatementSync, ...values: unknown[]) {
+      const error = faults('run-error').find(({ find }) => this.sourceSQL.includes(find))
+      if (error === undefined) return realRun.apply(this, values)
+      const { errcode } = error
+      throw Object.assign(new Error('injected'), { code: 'ERR_SQLITE_ERROR', errcode })
+    },
+  })
+}
+
+function errorOf(code: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(`injected ${code}`), { code })
+}
+
 function onFile<Found extends { readonly path: string }>(
   found: readonly Found[],
   descriptor: number,
@@ -65,16 +85,32 @@ fs.writev = ((
   done: (error: NodeJS.ErrnoException | null, written: number) => void,
 ) => {
   const fault = onFile(faults('write'), descriptor)
-  if (fault === undefined) return real.writev(descriptor, chunks, offset, done)
-  const error = Object.assign(new Error(`injected ${fault.code}`), { code: fault.code })
-  return setImmediate(() => done(error, 0))
+  if (fault !== undefined) return setImmediate(() => done(errorOf(fault.code), 0))
+  const short = onFile(faults('short-write'), descriptor)
+  const first = chunks.find(({ length }) => length > 0)
+  if (short === undefined || first === undefined) {
+    return real.writev(descriptor, chunks, offset, done)
+  }
+  return real.writev(descriptor, [first.subarray(0, short.sizeBytes)], offset, done)
 }) as typeof fs.writev
+
+fs.readSync = ((descriptor: number, ...rest: [Uint8Array, number, number, number]) => {
+  const fault = onFile(faults('read'), descriptor)
+  if (fault !== undefined) throw errorOf(fault.code)
+  return real.readSync(descriptor, ...rest)
+}) as typeof fs.readSync
+
+fs.rename = ((from: string, to: string, done: ErrorCallback) => {
+  const fault = faults('rename').find(({ path: part }) => to.includes(part))
+  if (fault === undefined) return real.rename(from, to, done)
+  return setImmediate(() => done(errorOf(fault.code)))
+}) as typeof fs.rename
 
 fs.fdatasync = ((descriptor: number, done: ErrorCallback) => {
   const fault = onFile(faults('flush'), descriptor)
   if (fault === undefined) return real.fdatasync(descriptor, done)
   const { code, delayMs = 0 } = fault
-  const error = code === undefined ? null : Object.assign(new Error(`injected ${code}`), { code })
+  const error = code === undefined ? null : errorOf(code)
   return setTimeout(() => {
     if (error === null) real.fdatasync(descriptor, done)
     else done(error)

@@ -11,6 +11,8 @@ export type Fault =
   | { readonly type: 'sql'; readonly find: string; readonly replace: string }
   /** SQLite answers with this code. */
   | { readonly type: 'sql-error'; readonly find: string; readonly errcode: number }
+  /** The same when a statement runs, also one that was prepared long ago. */
+  | { readonly type: 'run-error'; readonly find: string; readonly errcode: number }
   /** Flushes of files whose path has this in it take longer, or fail. */
   | {
       readonly type: 'flush'
@@ -19,6 +21,10 @@ export type Fault =
       readonly delayMs?: number
     }
   | { readonly type: 'write'; readonly path: string; readonly code: string }
+  | { readonly type: 'read'; readonly path: string; readonly code: string }
+  | { readonly type: 'rename'; readonly path: string; readonly code: string }
+  /** The system takes no more than this of a write at once. */
+  | { readonly type: 'short-write'; readonly path: string; readonly sizeBytes: number }
 
 export interface FaultyCluster {
   readonly cluster: LocalCluster

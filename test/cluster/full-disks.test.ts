@@ -1,12 +1,12 @@
 /** Disks that are nearly full: each node has a small file system of its own that a file fills. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { LocalCluster, type LocalNode } from '../../src/cli/local-cluster.ts'
 import type { StatusResponse } from '../../src/protocol/http-api.ts'
-import { type Answer, get, post, rolesOf, until } from './kit.ts'
+import { type Answer, get, post, rolesOf, startCluster, until } from './kit.ts'
 import { COUNT, CREATE, insert, TABLE } from './members-kit.ts'
 
 const MIB = 1 << 20
@@ -132,4 +132,69 @@ test('when all disks are nearly full, writes are refused as not applied, reads g
   )
   assert.equal(taken.status, 200)
   assert.equal((await statusOf(second)).leader?.nodeId, second.nodeId)
+})
+
+test('when only the files of SQLite have no room, no fate is wrong, another leads, and room heals it', async t => {
+  const mounted: string[] = []
+  // Before the directory is removed, and so before the cluster is there.
+  t.after(() => {
+    for (const path of mounted) spawnSync('umount', ['-l', path])
+  })
+  const cluster = await startCluster(t)
+  const { leader, leaderId } = await rolesOf(cluster)
+  await post(leader, '/execute', CREATE)
+  await post(leader, '/execute', TABLE)
+  const node = cluster.nodes.find(({ nodeId }) => nodeId !== leaderId)
+  const other = cluster.nodes.find(({ nodeId }) => nodeId === leaderId)
+  assert(node !== undefined && other !== undefined)
+  await cluster.kill(node.nodeId)
+  const engine = join(node.directory, 'group-1', 'engine')
+  cpSync(engine, `${engine}-kept`, { recursive: true })
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=6m', 'tmpfs', engine]).status !== 0) {
+    t.diagnostic('not run: this user may not mount small file systems')
+    return
+  }
+  mounted.push(engine)
+  cpSync(`${engine}-kept`, engine, { recursive: true })
+  cluster.restart(node.nodeId)
+  await cluster.ready()
+  const transfer = { action: 'transfer', node: node.nodeId }
+  assert.equal((await post(node.address, '/members', transfer)).status, 200)
+
+  const sql = 'INSERT INTO t VALUES (?, hex(zeroblob(100000)))'
+  const write = ({ address }: LocalNode, id: number): Promise<Answer> => {
+    const body = { database: 'app', sql, params: [id], timeoutMs: 3000 }
+    return post(address, '/execute', body, { 'idempotency-key': `row ${id}` })
+  }
+  let rows = 0
+  let last: Answer
+  do {
+    last = await write(node, rows + 1)
+    if (last.status === 200) rows += 1
+  } while (last.status === 200 && rows < 200)
+  assert(rows > 5 && rows < 200, `${rows} rows were taken`)
+  const { code, fate } = last.json.error ?? {}
+  if (fate === 'not-applied') assert.equal(code, 'DISK_FULL')
+  else {
+    // SQLite may meet the full disk only when the entry is in everybody's log.
+    assert.equal(fate, 'unknown')
+    const key = { 'idempotency-key': `row ${rows + 1}` }
+    const asked = await post(other.address, '/cancel', { database: 'app' }, key)
+    assert.equal(asked.json['fate'], 'applied', JSON.stringify(asked.json))
+    rows += 1
+  }
+  await until(
+    () => statusOf(other),
+    ({ leader: seen }) => seen !== null && seen.nodeId !== node.nodeId,
+  )
+  rows += 1
+  assert.equal((await write(other, rows)).status, 200)
+  assert(cluster.isRunning(node.nodeId))
+
+  assert.equal(spawnSync('mount', ['-o', 'remount,size=100m', engine]).status, 0)
+  await until(
+    () => post(node.address, '/query', { ...COUNT, consistency: 'local' }),
+    ({ json }) => JSON.stringify(json.results?.[0]?.rows) === `[[${rows}]]`,
+  )
+  assert.equal((await statusOf(node)).divergence, null)
 })

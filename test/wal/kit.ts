@@ -40,7 +40,8 @@ export class Machine {
 
   open(settings: Partial<WalSettings> = {}): Wal {
     return Wal.open({
-      disk: this.disk.mount(),
+      // Mounting it again would end the life of one that was given.
+      disk: settings.disk ?? this.disk.mount(),
       directory: DIRECTORY,
       identity: IDENTITY,
       options: TINY,

@@ -61,3 +61,32 @@ test('an entry that changed on disk is never handed out: the log fails', () => {
   machine.settle()
   assert.equal(isAcknowledged, false)
 })
+
+test('a log that the disk can not read is not opened, and fails when it is open', () => {
+  const { machine, entries } = logOf(60)
+  const disk = machine.disk.mount()
+  const read = disk.read.bind(disk)
+  const unreadable = (): never => {
+    throw Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' })
+  }
+  const failure = {
+    code: 'DISK_FAILED',
+    message: /the disk failed to read the log in group-1\/log \(EIO: i\/o error, read\)/,
+  }
+  disk.read = unreadable
+  assert.throws(() => machine.open({ disk }), failure)
+  disk.read = read
+  const wal = machine.openFlushed({ disk })
+  assert.deepEqual(wal.entries(1, 2, 0), entries.slice(0, 1))
+
+  disk.read = unreadable
+  assert.throws(() => wal.entries(1, 61, Number.POSITIVE_INFINITY), failure)
+  assert.deepEqual(
+    machine.failures.map(({ code }) => code),
+    ['DISK_FAILED'],
+  )
+  disk.read = read
+  wal.append({ entries: [] }, () => assert.fail('nothing is acknowledged any more'))
+  wal.flush(() => assert.fail('nothing is acknowledged any more'))
+  machine.settle()
+})
