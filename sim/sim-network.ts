@@ -76,6 +76,7 @@ export class SimNetwork {
   /** Directions that are cut, as `from>to`. */
   readonly #cuts = new Set<string>()
   readonly #slowdowns = new Map<string, number>()
+  readonly #unpowered = new Set<number>()
   options: NetworkOptions
 
   constructor(world: World, options: NetworkOptions, frames: FrameKnowledge) {
@@ -90,6 +91,7 @@ export class SimNetwork {
     assert(!this.#endpoints.has(id), `node ${id} is plugged in already`)
     const endpoint = new Endpoint(this, id, process)
     const others = this.#sorted()
+    this.#unpowered.delete(id)
     this.#endpoints.set(id, endpoint)
     for (const other of others) {
       for (const lane of LANES) {
@@ -101,10 +103,11 @@ export class SimNetwork {
     return endpoint
   }
 
-  /** The process is gone: its peers see their connections break. */
-  detach(id: number): void {
+  /** The process is gone, or all of the machine: its peers see their connections break. */
+  detach(id: number, isPowerCut = false): void {
     const gone = this.#endpoints.get(id)
     if (gone === undefined) return
+    if (isPowerCut) this.#unpowered.add(id)
     this.#endpoints.delete(id)
     gone.isGone = true
     for (const connection of gone.outgoing()) connection.isOpen = false
@@ -260,6 +263,8 @@ export class SimNetwork {
       const isReachable =
         target !== undefined && !this.isCut(from.id, to) && !this.isCut(to, from.id)
       if (!isReachable) {
+        const isRefused = target === undefined && !this.#isSilenced(from.id, to)
+        if (isRefused) from.handler?.onAbsent(to)
         this.#dial(from, to, lane, retries + 1)
         return
       }
@@ -277,6 +282,11 @@ export class SimNetwork {
       })
       from.handler?.onConnected(to, lane, retries)
     })
+  }
+
+  /** A machine without power, or behind a cut, does not even say that nobody is there. */
+  #isSilenced(from: number, to: number): boolean {
+    return this.#unpowered.has(to) || this.isCut(from, to) || this.isCut(to, from)
   }
 
   #sorted(): Endpoint[] {

@@ -227,7 +227,7 @@ export class SimNode {
     this.#life = undefined
     this.#mirror.lifeEnded()
     life.process.kill()
-    this.#around.network.detach(this.id)
+    this.#around.network.detach(this.id, isPowerCut)
     if (isPowerCut) {
       this.disk.powerCut()
       life.engine.powerCut()

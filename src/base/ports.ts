@@ -93,6 +93,8 @@ export interface PeerHandler {
   /** A lane to `peer` was opened (again); `retries` attempts failed before. */
   onConnected(peer: number, lane: Lane, retries: number): void
   onDisconnected(peer: number, lane: Lane, reason: string): void
+  /** The machine of `peer` answered that nobody listens at its address: no process is there. */
+  onAbsent(peer: number): void
 }
 
 /** What is carried of a snapshot: its name, and files with a checksum for each part. */

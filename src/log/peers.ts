@@ -27,6 +27,15 @@ export interface PeerContact {
   /** Monotonic time of the last frame from it. */
   readonly lastFrameMs: number | undefined
   readonly retries: number
+  /** Nobody listened at its address when it was last dialled, and nothing came from it since. */
+  readonly isAbsent: boolean
+}
+
+interface Contact {
+  readonly lanes: Set<Lane>
+  lastFrameMs?: number
+  retries: number
+  isAbsent: boolean
 }
 
 export class Peers {
@@ -37,10 +46,7 @@ export class Peers {
   readonly #refusals = new Set<string>()
   #onRefused: (from: number, error: DbError) => void = () => {}
   readonly #linkListeners: LinkListener[] = []
-  readonly #contacts = new Map<
-    number,
-    { lanes: Set<Lane>; lastFrameMs?: number; retries: number }
-  >()
+  readonly #contacts = new Map<number, Contact>()
 
   constructor(transport: PeerTransport, clock: Clock, groupId: number) {
     this.#transport = transport
@@ -90,11 +96,16 @@ export class Peers {
         const contact = this.#contact(peer)
         contact.lanes.add(lane)
         contact.retries = retries
+        contact.isAbsent = false
         for (const listener of this.#linkListeners) listener(peer, lane, true)
       },
       onDisconnected: (peer, lane) => {
         this.#contact(peer).lanes.delete(lane)
         for (const listener of this.#linkListeners) listener(peer, lane, false)
+      },
+      onAbsent: peer => {
+        const contact = this.#contact(peer)
+        contact.isAbsent = contact.lanes.size === 0
       },
     }
     this.#transport.listen(handler)
@@ -119,21 +130,24 @@ export class Peers {
   }
 
   contact(peer: number): PeerContact {
-    const { lanes, lastFrameMs, retries } = this.#contact(peer)
-    return { isConnected: lanes.has('control') && lanes.has('data'), lastFrameMs, retries }
+    const { lanes, lastFrameMs, retries, isAbsent } = this.#contact(peer)
+    const isConnected = lanes.has('control') && lanes.has('data')
+    return { isConnected, lastFrameMs, retries, isAbsent }
   }
 
-  #contact(peer: number): { lanes: Set<Lane>; lastFrameMs?: number; retries: number } {
+  #contact(peer: number): Contact {
     let contact = this.#contacts.get(peer)
     if (contact === undefined) {
-      contact = { lanes: new Set(), retries: 0 }
+      contact = { lanes: new Set(), retries: 0, isAbsent: false }
       this.#contacts.set(peer, contact)
     }
     return contact
   }
 
   #onFrame(from: number, frame: Uint8Array): void {
-    this.#contact(from).lastFrameMs = this.#clock.monotonicMs()
+    const contact = this.#contact(from)
+    contact.lastFrameMs = this.#clock.monotonicMs()
+    contact.isAbsent = false
     const refusal = this.#refusal(frame)
     if (refusal !== undefined) return this.#refuse(from, new DbError('WRONG_DATA', refusal))
     const kind = KINDS[frame[5] ?? KINDS.length]

@@ -15,6 +15,7 @@ import type { Storage } from '../raft/storage.ts'
 import type { Entry, Message, Ready } from '../raft/types.ts'
 import { LOCAL_APPEND, LOCAL_APPLY, NO_ID, NO_LIMIT } from '../raft/types.ts'
 import type { Wal } from '../wal/wal.ts'
+import { Campaigns } from './campaigns.ts'
 import { CommitNotices } from './commit-notices.ts'
 import { DiskWatch } from './disk-watch.ts'
 import type {
@@ -74,6 +75,7 @@ export class RaftLog implements ReplicatedLog {
   readonly #snapshots: SnapshotTraffic
   readonly #notices: CommitNotices
   readonly #diskWatch: DiskWatch
+  readonly #campaigns: Campaigns
   #listener: (event: LogEvent) => void = () => {}
   readonly #pulse: Pulse
   #ticksToMark: number
@@ -135,6 +137,15 @@ export class RaftLog implements ReplicatedLog {
       random,
       retryMs: options.tickMs * options.electionTicks,
       ask: context => this.#node.readIndex(context),
+    })
+    this.#campaigns = new Campaigns({
+      node: this.#node,
+      clock: parts.clock,
+      random,
+      electionMs: this.#electionMs,
+      heartbeatMs: options.tickMs * options.heartbeatTicks,
+      contact: raftId => parts.peers.contact(raftId),
+      process: () => this.#process(),
     })
     this.#diskWatch = new DiskWatch(this.#node, this.#electionMs)
     this.#snapshots = new SnapshotTraffic(this.#node, () => parts.clock.monotonicMs())
@@ -293,6 +304,7 @@ export class RaftLog implements ReplicatedLog {
     this.#isStopped = true
     this.#pulse.stop()
     this.#notices.stop()
+    this.#campaigns.stop()
     this.#pageTimer?.cancel()
     const error = new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one')
     this.#rounds.fail(error)
@@ -337,6 +349,7 @@ export class RaftLog implements ReplicatedLog {
     this.#rounds.tick()
     if (!this.#isStarted) return
     this.#node.tick()
+    this.#campaigns.look()
     this.#changer.sweep()
     this.#snapshots.sweep()
     this.#watchDisk()
@@ -379,6 +392,7 @@ export class RaftLog implements ReplicatedLog {
     if (message.from !== from || message.to !== this.#parts.raftId) return
     if (message.type === 'snapshot') this.#receiveOffer(message)
     else this.#node.step(message)
+    this.#campaigns.heard(message)
     this.#process()
   }
 

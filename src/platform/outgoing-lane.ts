@@ -26,6 +26,8 @@ export interface OutgoingLaneOptions {
   /** The lane is open; `retries` attempts failed before. */
   readonly onOpen: (retries: number) => void
   readonly onClosed: (reason: string) => void
+  /** The peer's machine says that nobody listens at the address. */
+  readonly onAbsent: () => void
   /** The peer showed life. */
   readonly onContact: () => void
   /** An attempt failed, and not only because the peer is away. */
@@ -177,7 +179,10 @@ export class OutgoingLane {
       fail(new DbError('NOT_READY', `no answer within ${limits.handshakeTimeoutMs} ms`))
     })
     this.#giveUp = end
-    call.on('error', error => fail(new DbError('NOT_READY', error.message, { cause: error })))
+    call.on('error', (error: NodeJS.ErrnoException) => {
+      fail(new DbError('NOT_READY', error.message, { cause: error }))
+      if (error.code === 'ECONNREFUSED' && this.#isStarted) this.#options.onAbsent()
+    })
     call.on('response', response => fail(answerError(response)))
     call.on('upgrade', (_response, socket, head) => {
       deadline.cancel()

@@ -333,6 +333,7 @@ export class TcpPeerTransport implements PeerTransport {
         lane,
         onOpen: retries => must(this.#handler).onConnected(member.raftId, lane, retries),
         onClosed: reason => must(this.#handler).onDisconnected(member.raftId, lane, reason),
+        onAbsent: () => must(this.#handler).onAbsent(member.raftId),
         onContact: () => this.#contact(member.raftId, false),
         onRefused: error => {
           if (error.code === 'REMOVED') this.#options.onRemoved?.(member)

@@ -275,7 +275,7 @@ export class RawNode {
   /** The log, to look at. */
   get log(): Pick<
     RaftLog,
-    'firstIndex' | 'lastIndex' | 'term' | 'slice' | 'committed' | 'applied'
+    'firstIndex' | 'isUpToDate' | 'lastIndex' | 'term' | 'slice' | 'committed' | 'applied'
   > {
     return this.#core.log
   }

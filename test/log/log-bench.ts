@@ -114,8 +114,12 @@ export class LogNode {
     }
   }
 
+  /** Has the log hear from its transport of what became of a connection. */
+  transport: PeerHandler | undefined
+
   /** The handler as the sockets call it. */
   reading(handler: PeerHandler): PeerHandler {
+    this.transport = handler
     return {
       ...handler,
       onFrame: (from, lane, frame) => {
@@ -172,7 +176,8 @@ export class LogNode {
       clock,
       random: {
         // All have a patience of their own, or votes would be split for ever.
-        below: bound => Math.min(bound - 1, (this.id - 1) * 4),
+        below: bound =>
+          Math.min(bound - 1, Math.floor((this.id - 1) * bound * (bound > 100 ? 0.25 : 0.4))),
         bytes: count => new Uint8Array(count),
       },
       options: {
@@ -287,6 +292,14 @@ export class LogBench {
   /** Cuts one off from all others. */
   isolate(id: number): void {
     this.isLost = (from, to) => from === id || to === id
+  }
+
+  /** The process of this one ends, and its machine says so to all who dial it again. */
+  kill(id: number): void {
+    this.isolate(id)
+    for (const { transport, id: other } of this.nodes) {
+      if (other !== id) must(transport).onAbsent(id)
+    }
   }
 
   heal(): void {

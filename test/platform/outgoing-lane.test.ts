@@ -55,6 +55,7 @@ async function setUp(t: TestContext, limits: PeerLimits, name: Lane = 'data'): P
     onOpen: retries => events.push(`open after ${retries}`),
     onClosed: reason => events.push(`closed: ${reason}`),
     onContact: () => {},
+    onAbsent: () => {},
     onRefused: () => {},
   })
   t.after(async () => {
@@ -191,6 +192,7 @@ async function pausesTo(t: TestContext, address: string, count: number): Promise
     onOpen: () => {},
     onClosed: () => {},
     onContact: () => {},
+    onAbsent: () => {},
     onRefused: () => {},
   })
   t.after(() => lane.stop())
@@ -245,6 +247,7 @@ test('an address where something else answers is named as such', async t => {
     onOpen: () => events.push('open'),
     onClosed: () => {},
     onContact: () => {},
+    onAbsent: () => {},
     onRefused: () => {},
   })
   t.after(() => other.stop())

@@ -65,6 +65,8 @@ export async function waitFor(
 export class Recorder implements PeerHandler {
   readonly frames: { from: number; lane: Lane; text: string; sizeBytes: number }[] = []
   readonly events: string[] = []
+  /** Peers at whose addresses nobody listened. */
+  readonly absent: number[] = []
 
   onFrame(from: number, lane: Lane, frame: Uint8Array): void {
     const text = Buffer.from(frame.subarray(0, 100)).toString()
@@ -77,6 +79,10 @@ export class Recorder implements PeerHandler {
 
   onDisconnected(peer: number, lane: Lane): void {
     this.events.push(`disconnected ${peer} ${lane}`)
+  }
+
+  onAbsent(peer: number): void {
+    this.absent.push(peer)
   }
 
   texts(lane: Lane): string[] {

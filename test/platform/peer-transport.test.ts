@@ -147,6 +147,17 @@ test('a node that was stopped and started again is reached again', async t => {
   assert.equal(a.transport.health(2)?.retries, 0)
 })
 
+test('that nobody listens at the address of a peer is told, and a closed connection is not', async t => {
+  const [a, b] = await startNodes(t)
+  assert(a !== undefined && b !== undefined)
+  await waitFor(() => a.transport.isLetIn && b.transport.isLetIn, 'they are connected')
+  b.transport.stop()
+  await waitFor(() => a.recorder.events.includes('disconnected 2 data'), 'it is noticed')
+  assert.deepEqual(a.recorder.absent, [])
+  await b.port.close()
+  await waitFor(() => a.recorder.absent.includes(2), 'it is told')
+})
+
 test('a peer that comes back is dialled at once, however long the pause was to be', async t => {
   const [portA, portB] = await openPorts(t, 2)
   assert(portA !== undefined && portB !== undefined)

@@ -90,7 +90,7 @@ export class Member implements OwnState {
   /** Its process is gone, and hears nothing. */
   stop(): void {
     this.isDown = true
-    const deaf = { onFrame() {}, onConnected() {}, onDisconnected() {} }
+    const deaf = { onFrame() {}, onConnected() {}, onDisconnected() {}, onAbsent() {} }
     this.#court.network.transportOf(this.raftId).listen(deaf)
   }
 

@@ -15,16 +15,18 @@ interface Station {
   readonly frames: string[]
   /** `+peer/lane` and `-peer/lane`. */
   readonly connections: string[]
+  readonly absent: number[]
 }
 
 function plugIn(world: World, network: SimNetwork, id: number): Station {
   const process = new SimProcess(world)
   const transport = network.attach(id, process)
-  const station: Station = { process, transport, frames: [], connections: [] }
+  const station: Station = { process, transport, frames: [], connections: [], absent: [] }
   transport.listen({
     onFrame: (from, lane, frame) => station.frames.push(`${from}/${lane}:${frame[0]}`),
     onConnected: (peer, lane) => station.connections.push(`+${peer}/${lane}`),
     onDisconnected: (peer, lane) => station.connections.push(`-${peer}/${lane}`),
+    onAbsent: peer => station.absent.push(peer),
   })
   return station
 }
@@ -189,4 +191,13 @@ test('a full lane refuses, a paused process gets its frames later', () => {
   assert.deepEqual(second.frames, [])
   run(100)
   assert.equal(second.frames.length, 10)
+})
+
+test('a process that ended is told of when it is dialled, a machine without power is not', () => {
+  const { network, stations, run } = setUp()
+  const [first] = stations
+  network.detach(2)
+  network.detach(3, true)
+  run(1000)
+  assert.deepEqual([...new Set(must(first).absent)], [2])
 })
