@@ -35,7 +35,7 @@ interface Failed {
 /** A call, and its two ways. */
 export interface RoutedCall<Answer extends { readonly type: 'ok' }> {
   readonly sizeBytes: number
-  /** It carries a request id, so that sending it twice executes it once. */
+  /** It carries a request id, so that sending it twice executes it once, or does no harm so. */
   readonly hasId: boolean
   /** False if this node may only execute it itself, by its `forward` rule. */
   readonly mayForward: boolean

@@ -19,7 +19,7 @@ export type CallKind = (typeof CALL_KINDS)[number]
 export interface ForwardedCall {
   readonly kind: CallKind
   readonly body: Uint8Array
-  /** It carries a request id, so that sending it twice executes it once. */
+  /** It carries a request id, or does no harm when it is sent twice. */
   readonly hasId: boolean
 }
 

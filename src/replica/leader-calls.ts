@@ -114,10 +114,7 @@ export class LeaderCalls {
 
   #passOn(call: TransactionCall, timeoutMs: number, done: TransactionCallback): void {
     this.#send(call, timeoutMs, done, error =>
-      done({
-        type: 'failed',
-        error: isStep(call) ? this.#lostStep(call.transaction, error) : error,
-      }),
+      done({ type: 'failed', error: this.#lost(call, error) }),
     )
   }
 
@@ -134,23 +131,27 @@ export class LeaderCalls {
       return failed(new DbError('NO_LEADER', message))
     }
     this.#parts.counters.forwarded += 1
-    const frame = { kind: 'transaction', body: encodeCall(call), hasId: false } as const
+    // A change of leader ends what is open, and a beginning can be sent again. Only the answer to a
+    // commit, that may be on its way, is worth waiting for.
+    const hasId = call.type !== 'commit'
+    const frame = { kind: 'transaction', body: encodeCall(call), hasId } as const
     this.#forwarder.forward(leader, frame, timeoutMs, outcome => {
       if (outcome.type === 'answered') answered(decodeTransactionOutcome(outcome.answer))
       else failed(outcome.error)
     })
   }
 
-  /**
-   * Whether the step was run is not known, or it surely was not: either way what its client sent
-   * after it would commit something else than it meant.
-   */
-  #lostStep(transaction: string, error: DbError): DbError {
-    this.#broken.add(transaction)
-    const [oldest = ''] = this.#broken
-    if (this.#broken.size > BROKEN_MAX) this.#broken.delete(oldest)
-    const message = `a step of it did not get to the leader and back (${error.message})`
-    return transactionLost(message, error)
+  /** What the client of a call is told that did not get to the leader and back. */
+  #lost(call: TransactionCall, error: DbError): DbError {
+    if (isStep(call)) {
+      // Whether it was run is not known, or it surely was not: either way what its client sent
+      // after it would commit something else than it meant.
+      this.#broken.add(call.transaction)
+      const [oldest = ''] = this.#broken
+      if (this.#broken.size > BROKEN_MAX) this.#broken.delete(oldest)
+      return unheard(error)
+    }
+    return call.type === 'rollback' && error.fate === 'unknown' ? unheard(error) : error
   }
 
   sweep(): void {
@@ -179,6 +180,12 @@ export class LeaderCalls {
     const details = { leaderId: leader?.nodeId, leaderAddress: leader?.address, forward }
     return new DbError('NOT_LEADER', message, { details })
   }
+}
+
+/** For a call of a transaction that did not get to the leader and back. Nothing takes effect. */
+export function unheard(error: DbError): DbError {
+  const message = `a call of it did not get to the leader and back (${error.message})`
+  return transactionLost(message, error)
 }
 
 type StepCall = Extract<TransactionCall, { readonly request: Uint8Array }>

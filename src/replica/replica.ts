@@ -17,7 +17,7 @@ import { compactionTarget } from './compaction.ts'
 import { newCounters } from './counters.ts'
 import { Executor } from './executor.ts'
 import { HandOver, type HandOverCallback } from './hand-over.ts'
-import { LeaderCalls } from './leader-calls.ts'
+import { LeaderCalls, unheard } from './leader-calls.ts'
 import { Reads } from './reads.ts'
 import { Reports } from './reports.ts'
 import { Room } from './room.ts'
@@ -280,8 +280,13 @@ export class Replica {
     // One that is open is bound to its leader and ends with it, so that it waits for no other.
     const mayWait = call.type === 'begin' && this.#leaderCalls.mayForwardCall(call)
     if (mayWait) {
-      const begin = { sizeBytes: 0, hasId: false, mayForward: true, here, there, done }
-      this.#router.route(begin, timeoutMs)
+      // Sent twice it begins two, of which one is left to its lease.
+      const begin = { sizeBytes: 0, hasId: true, mayForward: true, here, there }
+      const begun: TransactionCallback = outcome => {
+        const isUnheard = outcome.type === 'failed' && outcome.error.fate === 'unknown'
+        done(isUnheard ? { type: 'failed', error: unheard(outcome.error) } : outcome)
+      }
+      this.#router.route({ ...begin, done: begun }, timeoutMs)
     } else if (this.#isLeader) here(timeoutMs, done)
     else this.#leaderCalls.transact(call, timeoutMs, done)
   }

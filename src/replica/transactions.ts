@@ -241,7 +241,9 @@ export class Transactions {
     done: TransactionCallback,
   ): void {
     if (asked === undefined) {
-      return done({ type: 'failed', error: transactionLost('it was not committed') })
+      const message =
+        'it was not committed, or only under a request id that this call does not name'
+      return done({ type: 'failed', error: transactionLost(message) })
     }
     const { database, birth } = parseTransactionId(transaction)
     // What was forgotten since it began is not taken for something that never was.

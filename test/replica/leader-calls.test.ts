@@ -107,6 +107,24 @@ test('a step that may have been run counts as lost, and its answer is not waited
   assert.deepEqual(bench.asked, ['execute', 'rollback', 'commit'])
 })
 
+test('when another leads, what waits for the last one is over, but for a commit', () => {
+  const bench = new Bench()
+  const begin = bench.call({ type: 'begin', database: 'd', maxMs: undefined })
+  bench.follower.leaderChanged(3)
+  assert.equal(begin.code, 'LEADERSHIP_LOST', 'and goes on to the next one')
+  bench.follower.leaderChanged(1)
+  const [step, rollback] = [bench.call(STEP), bench.call({ type: 'rollback', transaction: NAME })]
+  bench.follower.leaderChanged(3)
+  assert.deepEqual([step.code, rollback.code], ['TRANSACTION_LOST', 'TRANSACTION_LOST'])
+
+  const other = new Bench()
+  const commit = other.call(COMMIT)
+  other.follower.leaderChanged(3)
+  assert.equal(commit.code, 'nothing')
+  other.deliver()
+  assert.equal(commit.code, 'ok')
+})
+
 test('no commit is sent while its rollback is unanswered', () => {
   const bench = new Bench()
   bench.network.isUp = false
