@@ -5,6 +5,8 @@
  */
 import { connect, createServer } from 'node:net'
 import type { AddressInfo, Server, Socket } from 'node:net'
+import { must } from '../../src/base/assert.ts'
+import { freePorts } from '../../src/cli/local-cluster.ts'
 import type { SimRandom } from '../../sim/sim-random.ts'
 import { CLIENTS } from './network.ts'
 import type { ChaosNetwork, Place, Weather } from './network.ts'
@@ -31,7 +33,7 @@ export class ProxyNetwork implements ChaosNetwork {
   }
 
   async place(nodeId: string): Promise<Place> {
-    const listen = await freePort()
+    const listen = must((await freePorts(1))[0])
     const server = createServer(client => this.#accept(client, nodeId, listen))
     await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
     this.#servers.set(nodeId, server)
@@ -215,17 +217,4 @@ class LinkLane {
 
 function wayOf(from: string, to: string): string {
   return `${from} ${to}`
-}
-
-/** A port that was free a moment ago, outside of those that systems hand out by themselves. */
-export async function freePort(): Promise<number> {
-  for (;;) {
-    const port = 20_000 + Math.floor(Math.random() * 12_000)
-    const server = createServer()
-    const isFree = await new Promise<boolean>(resolve => {
-      server.once('error', () => resolve(false))
-      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
-    })
-    if (isFree) return port
-  }
 }
