@@ -71,7 +71,7 @@ const ENDS = ['SIGINT', 'SIGTERM'] as const
 const REQUEST_MS_MAX = 5000
 const PINNED_REQUEST_MS_MAX = 1500
 const RECOVERY_MS_MAX = 60_000
-const RECOVERY_SLOWNESS = 8
+const RECOVERY_SLOWNESS = 20
 /** Far above an election and the start of a node, for machines that do ten things at once. */
 const STALL_MS_MAX = 30_000
 
