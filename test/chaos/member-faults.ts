@@ -2,6 +2,7 @@
 import type { SimRandom } from '../../sim/sim-random.ts'
 import { always, othersOf, victimOf } from './fault.ts'
 import type { ActiveFault, FaultKind, Scene } from './fault.ts'
+import type { Comeback } from './nodes.ts'
 import { change, insist, isWhole, roleOf, seeMembers } from './member-changes.ts'
 
 /** How long a change is asked for again while something else is wrong too. */
@@ -158,16 +159,11 @@ const lostDisk: FaultKind = {
       return undefined
     }
     const victim = await victimOf(nodes, random)
-    const refusal = await nodes.loseDisk(victim, REFUSAL_MS_MAX)
-    if (refusal !== undefined) {
-      const { code, output } = refusal
-      const isRefused = code !== 0 && REFUSED.test(output)
-      const complaint = `${victim} came back with an empty disk and ended with ${code}: ${output}`
-      expectations.check('an empty disk is refused', isRefused ? undefined : complaint)
-    }
+    const comeback = await nodes.loseDisk(victim, REFUSAL_MS_MAX)
+    expectations.check('an empty disk is refused', complaintOf(victim, comeback))
     await nodes.retire(victim)
     const joiner = await nodes.join()
-    const how = refusal === undefined ? 'found nobody to refuse it' : 'was refused'
+    const how = HOW[comeback.type]
     return {
       what: `took the disk of ${victim}, which ${how}; ${joiner} joins in its place`,
       undo: async () => {
@@ -183,6 +179,21 @@ const lostDisk: FaultKind = {
       },
     }
   },
+}
+
+const HOW: Readonly<Record<Comeback['type'], string>> = {
+  ended: 'was refused',
+  served: 'served all the same',
+  waited: 'found nobody to refuse it',
+}
+
+/** What is wrong with how a node without its disk came back, if anything. */
+function complaintOf(nodeId: string, comeback: Comeback): string | undefined {
+  if (comeback.type === 'waited') return undefined
+  if (comeback.type === 'served') return `${nodeId} served with an empty disk`
+  const { code, output } = comeback
+  if (code !== 0 && REFUSED.test(output)) return undefined
+  return `${nodeId} ended with ${code} as its disk was empty: ${output}`
 }
 
 /** Starts a node that stays a learner; undefined if there are too many nodes already. */

@@ -75,10 +75,11 @@ interface Joining {
 }
 
 /** What came of a start that was to be refused. */
-export interface Refusal {
-  readonly code: number | null
-  readonly output: string
-}
+export type Comeback =
+  | { readonly type: 'ended'; readonly code: number | null; readonly output: string }
+  | { readonly type: 'served' }
+  /** It was still looking for somebody when its time was over. */
+  | { readonly type: 'waited' }
 
 const FAULT_HOOK = fileURLToPath(new URL('../cluster/fault-hook.ts', import.meta.url))
 const DISK_BYTES = 192 << 20
@@ -149,9 +150,9 @@ export class ChaosNodes {
 
   /**
    * Ends a node, takes all that is on its disk, and tries to start it again as if nothing had
-   * happened. What came of that; undefined if it had not ended by itself in that time.
+   * happened. What came of that in so much time; in the end it does not run.
    */
-  async loseDisk(nodeId: string, timeoutMs: number): Promise<Refusal | undefined> {
+  async loseDisk(nodeId: string, timeoutMs: number): Promise<Comeback> {
     const node = this.#node(nodeId)
     await this.kill(nodeId)
     rmSync(node.directory, { recursive: true, force: true })
@@ -159,11 +160,16 @@ export class ChaosNodes {
     const child = this.#launch(node, program, args)
     let output = ''
     child.stderr?.on('data', chunk => (output += String(chunk)))
-    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs)
-    const [code, signal] = (await once(child, 'close')) as [number | null, string | null]
-    clearTimeout(timer)
+    const closed = once(child, 'close') as Promise<[number | null, string | null]>
+    const served = this.#isReady(node, timeoutMs).then(isReady => {
+      // In its time it ends by itself, or never.
+      child.kill('SIGKILL')
+      return isReady
+    })
+    const [code, signal] = await closed
     rmSync(node.directory, { recursive: true, force: true })
-    return signal === null ? { code, output } : undefined
+    if (signal === null) return { type: 'ended', code, output }
+    return { type: (await served) ? 'served' : 'waited' }
   }
 
   /** Ends a node for good that was removed from the cluster. */
@@ -251,13 +257,8 @@ export class ChaosNodes {
   }
 
   /** Waits until a node serves; false if it does not in that time, or has gone for good. */
-  async isReady(nodeId: string, timeoutMs: number): Promise<boolean> {
-    const deadlineMs = performance.now() + timeoutMs
-    while (performance.now() < deadlineMs && !this.#node(nodeId).isRetired) {
-      if ((await this.status(nodeId))?.state === 'ready') return true
-      await pause(50)
-    }
-    return false
+  isReady(nodeId: string, timeoutMs: number): Promise<boolean> {
+    return this.#isReady(this.#node(nodeId), timeoutMs)
   }
 
   /** Waits until all nodes are ready under one leader. */
@@ -294,6 +295,15 @@ export class ChaosNodes {
       if (isKept && existsSync(directory)) cpSync(directory, `${root}-data`, { recursive: true })
       spawnSync('umount', ['-l', root])
     }
+  }
+
+  async #isReady(node: Running, timeoutMs: number): Promise<boolean> {
+    const deadlineMs = performance.now() + timeoutMs
+    while (performance.now() < deadlineMs && !node.isRetired) {
+      if ((await this.status(node.nodeId))?.state === 'ready') return true
+      await pause(50)
+    }
+    return false
   }
 
   async #place(joining: Joining | undefined): Promise<Running> {
