@@ -156,7 +156,7 @@ export class RaftLog implements ReplicatedLog {
       membership: () => this.#history.current,
       // Also not before this leader has committed something: thesis 4.1 lacks that, and loses data.
       isFree: () => this.#node.mayChangeMembership && this.#commitTerm === this.#node.term,
-      isHeard: raftId => this.#isHeard(raftId),
+      isHeard: raftId => this.#isHeard(raftId, 2 * this.#electionMs),
       propose: change => {
         const result = this.#node.proposeConfChange(change)
         return result.type === 'appended' ? result.lastIndex : undefined
@@ -269,7 +269,8 @@ export class RaftLog implements ReplicatedLog {
   transferLeadership(mayLead: (raftId: number) => boolean = () => true, target?: number): void {
     const status = this.#node.status()
     if (status.role !== 'leader') return
-    const best = chooseSuccessor(status, mayLead, target)
+    const isHeard = (raftId: number): boolean => this.#isHeard(raftId, this.#electionMs)
+    const best = chooseSuccessor(status, isHeard, mayLead, target)
     if (best === NO_ID) return
     this.#node.transferLeader(best)
     this.#process()
@@ -379,10 +380,10 @@ export class RaftLog implements ReplicatedLog {
     else this.#node.stepDown()
   }
 
-  #isHeard(raftId: number): boolean {
+  #isHeard(raftId: number, withinMs: number): boolean {
     const { peers, clock } = this.#parts
     const { lastFrameMs } = peers.contact(raftId)
-    return lastFrameMs !== undefined && clock.monotonicMs() - lastFrameMs <= 2 * this.#electionMs
+    return lastFrameMs !== undefined && clock.monotonicMs() - lastFrameMs <= withinMs
   }
 
   #receive(from: number, message: Message): void {
