@@ -49,7 +49,7 @@ export class Reads {
   ): void {
     this.#whenFresh(options, done, (remainingMs, from) => {
       this.#parts.engine.query(request, remainingMs, outcome => {
-        if (outcome.type === 'failed') return this.#failed(outcome.error, done)
+        if (outcome.type === 'failed') return this.#failed(outcome.error, options, done)
         const index = Math.max(from, outcome.appliedIndex)
         done({ type: 'ok', value: { index, results: outcome.results } })
       })
@@ -63,7 +63,7 @@ export class Reads {
   ): void {
     this.#whenFresh(options, done, (remainingMs, from) => {
       this.#parts.engine.digest(request, remainingMs, outcome => {
-        if (outcome.type === 'failed') return this.#failed(outcome.error, done)
+        if (outcome.type === 'failed') return this.#failed(outcome.error, options, done)
         const { rows, digest } = outcome
         const index = Math.max(from, outcome.appliedIndex)
         done({ type: 'ok', value: { index, rows, digest } })
@@ -145,9 +145,16 @@ export class Reads {
 
   #failed(
     { code, message, details = {} }: RequestError,
+    { consistency }: ReadOptions,
     done: (outcome: { type: 'failed'; error: DbError }) => void,
   ): void {
     if (code === 'CORRUPT') this.#parts.onCorrupt(message)
+    // Who has never had all there was, as one that has just joined, can't say what there is not.
+    const hasCaughtUp = consistency !== 'local' || this.#parts.lagMs() !== undefined
+    if (code === 'UNKNOWN_DATABASE' && !hasCaughtUp) {
+      const error = new DbError('NOT_READY', `this node is still catching up: ${message}`)
+      return done({ type: 'failed', error })
+    }
     done({ type: 'failed', error: new DbError(code, message, { details }) })
   }
 

@@ -372,6 +372,7 @@ export class Replica {
       isCondemned: executor.isCondemned,
       dispute: this.#disputes.dispute,
       snapshot: this.#snapshots.status(),
+      snapshotSource: this.#source.status(),
       dataDigest: {
         isRunning: this.#digests.isRunning,
         verifiedIndex: this.#disputes.data.verifiedIndex,

@@ -13,7 +13,7 @@ import {
 } from '../engine/snapshot.ts'
 import type { ReplicatedLog } from '../log/log.ts'
 import { encodePoint } from '../log/membership.ts'
-import type { Outcome } from './types.ts'
+import type { Outcome, SnapshotSourceStatus } from './types.ts'
 import type { Pause } from './writer.ts'
 
 /** Writes wait for no more than this until all files are being read. */
@@ -53,6 +53,11 @@ export class SnapshotSource {
   #isPaused = false
   #pauseTimer: Timer | undefined
   #failure: DbError | undefined
+  #madeCount = 0
+  #failures = 0
+  #beganAtMs = 0
+  #lastDurationMs = 0
+  #madeAtMs: number | undefined
 
   constructor(parts: SnapshotSourceParts) {
     this.#parts = parts
@@ -65,6 +70,12 @@ export class SnapshotSource {
 
   get isMaking(): boolean {
     return this.#making !== undefined
+  }
+
+  status(): SnapshotSourceStatus {
+    const madeAgoMs = this.#madeAtMs === undefined ? undefined : this.#now() - this.#madeAtMs
+    const lastDurationMs = this.#lastDurationMs
+    return { made: this.#madeCount, failures: this.#failures, lastDurationMs, madeAgoMs }
   }
 
   /**
@@ -132,6 +143,7 @@ export class SnapshotSource {
     const { store, random, logger, onCorrupt } = this.#parts
     const id = random.bytes(ID_BYTES).toHex()
     logger.info({ id }, 'a snapshot is being made')
+    this.#beganAtMs = this.#now()
     const task = store.take(id, {
       onReady: () => this.#pause(id),
       onBegun: () => this.#resume(),
@@ -145,7 +157,10 @@ export class SnapshotSource {
         }
         const { manifest, location } = outcome
         const text = encodeManifest(manifest)
-        this.#made = { manifest, location, text, usedAtMs: this.#now() }
+        this.#madeAtMs = this.#now()
+        this.#made = { manifest, location, text, usedAtMs: this.#madeAtMs }
+        this.#madeCount += 1
+        this.#lastDurationMs = this.#madeAtMs - this.#beganAtMs
         logger.info({ id, index: manifest.index }, 'a snapshot is made')
       },
     })
@@ -198,6 +213,7 @@ export class SnapshotSource {
 
   #fail(error: DbError): void {
     this.#failure = error
+    this.#failures += 1
     this.#parts.logger.warn({ error }, 'a snapshot could not be made')
   }
 

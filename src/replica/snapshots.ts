@@ -87,6 +87,9 @@ export class Snapshots {
   #receivedBytes = 0
   #lastError = ''
   #installed = 0
+  #failuresInAll = 0
+  #beganAtMs = 0
+  #lastDurationMs = 0
   #refusedInstalls = 0
   #isStopped = false
   /** Something may be staged that nobody needs any more, since then. */
@@ -115,6 +118,8 @@ export class Snapshots {
       totalBytes: manifest === undefined ? 0 : sizeBytesOf(manifest),
       lastError: this.#lastError,
       installed: this.#installed,
+      failures: this.#failuresInAll,
+      lastDurationMs: this.#lastDurationMs,
     }
   }
 
@@ -149,8 +154,12 @@ export class Snapshots {
     this.#begin({ ...request, minIndex, isHealing: true, hasGap })
   }
 
-  /** Removes what an earlier attempt, or an earlier life, has left. */
+  /** Gives up what is not needed any more, and removes what an earlier attempt or life left. */
   sweep(): void {
+    if (this.#hasCaughtUp()) {
+      this.#parts.logger.info({}, 'the log has led this node on: no snapshot is needed any more')
+      this.#over()
+    }
     const { clock, store } = this.#parts
     const since = this.#unusedSinceMs
     const isUnused = since !== undefined && clock.monotonicMs() - since >= UNUSED_MS
@@ -160,6 +169,14 @@ export class Snapshots {
     store.discard(() => {
       this.#isDiscarding = false
     })
+  }
+
+  /** The log brought after all what a snapshot was to bring, as from another leader. */
+  #hasCaughtUp(): boolean {
+    const need = this.#need
+    if (need === undefined || need.isHealing || need.hasGap || this.#isStopped) return false
+    const isEarly = ['looking', 'asking', 'fetching'].includes(this.#step)
+    return isEarly && this.#parts.appliedIndex() >= need.minIndex
   }
 
   stop(): void {
@@ -175,6 +192,7 @@ export class Snapshots {
     const isNew = this.#need === undefined
     this.#need = need
     this.#failures = 0
+    this.#beganAtMs = this.#parts.clock.monotonicMs()
     this.#avoided.clear()
     this.#lastError = ''
     const { reason, minIndex } = need
@@ -332,6 +350,7 @@ export class Snapshots {
     const { clock, logger } = this.#parts
     this.#lastError = error.message
     this.#failures += 1
+    this.#failuresInAll += 1
     const delayMs = Math.min(RETRY_MS_MIN * 2 ** (this.#failures - 1), RETRY_MS_MAX)
     logger.warn({ error, source: this.#source, delayMs }, 'a snapshot was not got')
     // What broke once is gone on with; what is garbled, or breaks again, had better come elsewhere.
@@ -409,6 +428,7 @@ export class Snapshots {
         const { index } = manifest
         this.#parts.logger.info({ index }, 'a snapshot was installed')
         this.#installed += 1
+        this.#lastDurationMs = this.#parts.clock.monotonicMs() - this.#beganAtMs
         this.#unusedSinceMs = undefined
         this.#over()
         this.#parts.onInstalled(index)

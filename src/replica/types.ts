@@ -115,6 +115,21 @@ export interface SnapshotStatus {
   readonly lastError: string
   /** How many were taken over since the process began. */
   readonly installed: number
+  /** How many attempts to get one failed since then. */
+  readonly failures: number
+  /** From the need to the end, of the last that was taken over; 0 if none was. */
+  readonly lastDurationMs: number
+}
+
+/** Snapshots that a node made, for other nodes and for backups. */
+export interface SnapshotSourceStatus {
+  /** Since the process began. */
+  readonly made: number
+  readonly failures: number
+  /** Of the last one, 0 if there was none. */
+  readonly lastDurationMs: number
+  /** When the last one was made; undefined if none was. */
+  readonly madeAgoMs: number | undefined
 }
 
 /** The comparison of all data with the others'. */
@@ -144,6 +159,7 @@ export interface ReplicaStatus {
   readonly isCondemned: boolean
   readonly dispute: Dispute | undefined
   readonly snapshot: SnapshotStatus
+  readonly snapshotSource: SnapshotSourceStatus
   readonly dataDigest: DataDigestStatus
   readonly lastError: string
   readonly queuedRequests: number

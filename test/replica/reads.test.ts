@@ -129,3 +129,19 @@ test('a node that diverged refuses every read', () => {
   bench.refusal = new DbError('DIVERGED', 'odd one out')
   assert.equal(code(bench.query({ consistency: 'local' })), 'DIVERGED')
 })
+
+test('a node that has never had all there was does not say what there is not', () => {
+  const bench = new Bench()
+  const unknown = { code: 'UNKNOWN_DATABASE', message: 'there is no database d' } as const
+  const ask = (consistency: ReadOptions['consistency']): string => {
+    const heard = bench.query({ consistency })
+    if (consistency === 'linearizable') bench.log.answerRound(0)
+    bench.engine.queries.shift()?.done({ type: 'failed', error: unknown })
+    return code(heard)
+  }
+  assert.equal(ask('local'), 'NOT_READY')
+  // Who asked the leader first, or is of the age that is known, tells the truth.
+  assert.equal(ask('linearizable'), 'UNKNOWN_DATABASE')
+  bench.lagMs = 100_000
+  assert.equal(ask('local'), 'UNKNOWN_DATABASE')
+})

@@ -57,13 +57,14 @@ class Bench {
   /** What was done to this replica, in order. */
   readonly done: string[] = []
   onSuspended: () => void = () => assert.fail('nothing is suspended')
+  applied = 5
   readonly snapshots = new Snapshots({
     store: this.store,
     log: this.log,
     transfer: this.transfer,
     clock: this.clock,
     logger: SILENT,
-    appliedIndex: () => 5,
+    appliedIndex: () => this.applied,
     reports: () => this.reports,
     isSuspect: raftId => this.suspects.has(raftId),
     suspend: done => {
@@ -120,6 +121,27 @@ test('staged, then the log, then the engine: in this order, and each only after 
   assert.deepEqual(bench.taken(), ['restart', 'installed 40'])
   assert(!bench.snapshots.isHealing)
   assert.equal(bench.snapshots.status().installed, 1)
+})
+
+test('what the log has brought meanwhile is not fetched to its end', () => {
+  const bench = new Bench()
+  bench.snapshots.needed(3, 30)
+  bench.transfer.offer(manifestOf(40))
+  bench.store.answer()
+  bench.applied = 29
+  bench.snapshots.sweep()
+  assert(bench.snapshots.isHealing)
+
+  bench.applied = 30
+  bench.snapshots.sweep()
+
+  assert(!bench.snapshots.isHealing)
+  assert(bench.transfer.isCancelled)
+  assert.deepEqual(bench.taken(), ['needed'])
+  // Whose data are wrong, or have a gap, fetches on, however far the log is.
+  bench.snapshots.heal({ reason: 'wrong', minIndex: 30, isSuspect: () => false })
+  bench.snapshots.sweep()
+  assert(bench.snapshots.isHealing)
 })
 
 test('a follower that has enough is asked before the leader, and nobody who is suspect', () => {

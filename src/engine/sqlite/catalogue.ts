@@ -72,7 +72,10 @@ export function restoredCatalogue(
     if (refusal !== undefined) throw refusal
     return `INSERT INTO lockstep_database VALUES ('${name}', ${madeBy})`
   })
-  const state = `UPDATE lockstep_state SET applied = ${index}, floor = ${index}, now_ms = ${nowMs}`
+  // Nobody knows here what was cancelled, made or dropped before.
+  const state =
+    `UPDATE lockstep_state SET applied = ${index}, floor = ${index}, now_ms = ${nowMs}, ` +
+    `dropped_floor = ${index}, request_floor = ${index - 1}, request_key_floor = ${index}`
   return databaseImage([SCHEMA, VERDICTS_SCHEMA, ...rows, state].join('; '))
 }
 

@@ -7,7 +7,7 @@ import type { NodeIdentity, Service } from '../service.ts'
 import type { Exchange } from './exchange.ts'
 import type { Metrics } from './metrics.ts'
 import { parseBody, readBody, type ReceiveBudget } from './read-body.ts'
-import type { SendRate } from './snapshot.ts'
+import type { SendRate } from './send-rate.ts'
 
 export interface HandlerOptions {
   readonly maxBodyBytes: number

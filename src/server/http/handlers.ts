@@ -93,10 +93,9 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
   },
   backup: (exchange, context) =>
     withOptionalBody(exchange, context, backupSchema, ({ atLeast = 0 }) =>
-      backup(exchange, context.service, atLeast),
+      backup(exchange, context, atLeast),
     ),
-  readBackup: (exchange, { service, snapshotRate }, search) =>
-    snapshot(exchange, service, snapshotRate, search),
+  readBackup: snapshot,
   transfer: (exchange, context) =>
     withOptionalBody(exchange, context, transferSchema, () => transfer(exchange, context.service)),
   join: (exchange, { service, budget, guard }) =>
@@ -108,8 +107,7 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
         }),
       ),
     ),
-  snapshot: (exchange, { service, snapshotRate }, search) =>
-    snapshot(exchange, service, snapshotRate, search),
+  snapshot,
   replicate: exchange => {
     const message = 'nodes speak to /replicate by an HTTP Upgrade; clients use /execute and /query'
     exchange.sendError(new DbError('INVALID_REQUEST', message))

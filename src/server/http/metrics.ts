@@ -178,6 +178,52 @@ export const STATUS_METRICS = {
     about: 'The last entry after which this node had the same data as a majority.',
     read: status => status.dataDigest.verifiedIndex,
   },
+  lockstep_snapshots_made_total: {
+    type: 'counter',
+    about: 'Snapshots of its data that this node made, for other nodes and for backups.',
+    read: status => status.snapshotSource.made,
+  },
+  lockstep_snapshot_making_failures_total: {
+    type: 'counter',
+    about: 'Snapshots that this node could not make.',
+    read: status => status.snapshotSource.failures,
+  },
+  lockstep_snapshot_making_duration_seconds: {
+    type: 'gauge',
+    about: 'How long it took to make the last snapshot.',
+    read: status => status.snapshotSource.lastDurationMs / 1000,
+  },
+  lockstep_snapshot_made_age_seconds: {
+    type: 'gauge',
+    about: 'How long ago the last snapshot was made; absent if none was.',
+    read: ({ snapshotSource: { madeAgoMs } }) =>
+      madeAgoMs === undefined ? undefined : madeAgoMs / 1000,
+  },
+  lockstep_snapshots_installed_total: {
+    type: 'counter',
+    about: 'Snapshots of other nodes that this node took over.',
+    read: status => status.snapshot.installed,
+  },
+  lockstep_snapshot_fetch_failures_total: {
+    type: 'counter',
+    about: 'Attempts to get a snapshot from another node that failed; it is tried again.',
+    read: status => status.snapshot.failures,
+  },
+  lockstep_snapshot_install_duration_seconds: {
+    type: 'gauge',
+    about: 'From the need to the end, of the last snapshot that this node took over.',
+    read: status => status.snapshot.lastDurationMs / 1000,
+  },
+  lockstep_snapshot_received_bytes: {
+    type: 'gauge',
+    about: 'Of the snapshot that this node is fetching: the bytes that are here.',
+    read: status => status.snapshot.receivedBytes,
+  },
+  lockstep_snapshot_total_bytes: {
+    type: 'gauge',
+    about: 'Of the snapshot that this node is fetching: all its bytes. 0 if it fetches none.',
+    read: status => status.snapshot.totalBytes,
+  },
   lockstep_role_changes_total: {
     type: 'counter',
     about: 'Changes of role, term or leader that this node saw.',
@@ -259,6 +305,16 @@ export const SERVER_METRICS = {
     labels: [],
     about: 'Writes that came again under their request id and got their first answer.',
   },
+  lockstep_snapshot_sent_bytes_total: {
+    type: 'counter',
+    labels: ['for'],
+    about: 'Bytes of snapshots that this node sent: for a `node` or a `backup`.',
+  },
+  lockstep_backups_total: {
+    type: 'counter',
+    labels: [],
+    about: 'Snapshots that this node offered to a backup.',
+  },
   lockstep_cancelled_total: {
     type: 'counter',
     labels: [],
@@ -279,6 +335,8 @@ export class Metrics {
   readonly #refused: Counter
   readonly #repeated: Counter
   readonly #cancelled: Counter
+  readonly #sentBytes: Counter
+  readonly #backups: Counter
 
   /** `connections` is asked at each scrape. */
   constructor(service: Service, connections: () => number) {
@@ -302,6 +360,8 @@ export class Metrics {
     this.#refused = new Counter(options('lockstep_http_refused_connections_total'))
     this.#repeated = new Counter(options('lockstep_repeated_answers_total'))
     this.#cancelled = new Counter(options('lockstep_cancelled_total'))
+    this.#sentBytes = new Counter(options('lockstep_snapshot_sent_bytes_total'))
+    this.#backups = new Counter(options('lockstep_backups_total'))
     this.#requests = new Counter(options('lockstep_http_requests_total'))
     const histogram = options('lockstep_http_request_duration_seconds')
     this.#durations = new Histogram({ ...histogram, buckets: DURATION_BUCKETS })
@@ -323,6 +383,14 @@ export class Metrics {
 
   countCancelled(): void {
     this.#cancelled.inc()
+  }
+
+  countSentBytes(isBackup: boolean, sizeBytes: number): void {
+    this.#sentBytes.inc({ for: isBackup ? 'backup' : 'node' }, sizeBytes)
+  }
+
+  countBackup(): void {
+    this.#backups.inc()
   }
 
   /** All metrics in the text format of Prometheus. */

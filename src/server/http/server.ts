@@ -18,7 +18,7 @@ import type { HandlerContext, HandlerOptions } from './answers.ts'
 import { HANDLERS } from './handlers.ts'
 import { Metrics } from './metrics.ts'
 import { announcedBytes, ReceiveBudget } from './read-body.ts'
-import { SendRate } from './snapshot.ts'
+import { SendRate } from './send-rate.ts'
 
 export interface HttpServerOptions extends HandlerOptions {
   readonly host: string

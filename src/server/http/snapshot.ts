@@ -1,45 +1,26 @@
 /** `GET /snapshot`: the manifest of a snapshot, or a part of a file of it, for another node. */
 import { type FileHandle, open } from 'node:fs/promises'
-import { setTimeout as pause } from 'node:timers/promises'
 import { crc32 } from 'node:zlib'
 import { DbError } from '../../base/errors.ts'
-import type { Service, SnapshotAnswer, SnapshotWish } from '../service.ts'
+import type { SnapshotAnswer, SnapshotWish } from '../service.ts'
+import type { HandlerContext } from './answers.ts'
 import type { Exchange } from './exchange.ts'
+import type { SendRate } from './send-rate.ts'
 
 /** What is let through at once: whoever reads slowly must not take the line for dead. */
 const PIECE_BYTES = 256 * 1024
 const FIELDS = ['atLeast', 'nonce', 'id', 'file', 'offset']
 
-/** Shares out what all snapshots of this node together may send in a second. */
-export class SendRate {
-  readonly #bytesPerSecond: number
-  /** When what was let through so far has had its time. */
-  #spentMs = 0
-
-  constructor(bytesPerSecond: number) {
-    this.#bytesPerSecond = bytesPerSecond
-  }
-
-  /** Resolves when so many bytes more may go. */
-  async take(sizeBytes: number): Promise<void> {
-    const nowMs = performance.now()
-    this.#spentMs = Math.max(nowMs, this.#spentMs) + (sizeBytes * 1000) / this.#bytesPerSecond
-    const waitMs = this.#spentMs - nowMs
-    // Timers are coarse: short waits are left to add up.
-    if (waitMs > 10) await pause(waitMs)
-  }
-}
-
 /** Answers one request. Throws `DbError` for one that can't be answered. */
 export function snapshot(
   exchange: Exchange,
-  service: Service,
-  rate: SendRate,
+  { service, snapshotRate, metrics }: HandlerContext,
   search: URLSearchParams,
 ): void {
   const { request } = exchange
+  const isBackup = exchange.route === 'readBackup'
   const answer = service.snapshot({
-    isBackup: exchange.route === 'readBackup',
+    isBackup,
     url: request.url ?? '',
     proof: String(request.headers['lockstep-proof'] ?? ''),
     remoteAddress: request.socket.remoteAddress ?? '',
@@ -49,7 +30,15 @@ export function snapshot(
     exchange.send(200, 'application/json', answer.text, ['lockstep-proof', answer.proof])
     return
   }
-  exchange.stream(Math.max(0, answer.sizeBytes - answer.offset), checkedPieces(answer, rate))
+  const file = answer
+  exchange.stream(Math.max(0, answer.sizeBytes - answer.offset), counted())
+
+  async function* counted(): AsyncGenerator<Uint8Array> {
+    for await (const piece of checkedPieces(file, snapshotRate)) {
+      metrics.countSentBytes(isBackup, piece.length)
+      yield piece
+    }
+  }
 }
 
 /** The file from its offset on, each chunk checked before any of it is sent. */
@@ -121,12 +110,17 @@ function invalid(message: string): DbError {
 }
 
 /** `POST /backup`: has a snapshot made for a client, who reads its files by `GET /backup`. */
-export function backup(exchange: Exchange, service: Service, minIndex: number): void {
+export function backup(
+  exchange: Exchange,
+  { service, metrics }: HandlerContext,
+  minIndex: number,
+): void {
   const identity = service.identity()
   if (identity === undefined) throw new DbError('NOT_READY', 'this node is starting')
   const { clusterId, historyId } = identity
   const wish = { type: 'manifest', minIndex } as const
   const answer = service.snapshot({ isBackup: true, url: '', proof: '', remoteAddress: '', wish })
   if (answer.type !== 'manifest') throw new DbError('INTERNAL', 'a manifest was asked for')
+  metrics.countBackup()
   exchange.sendJson(JSON.stringify({ manifest: answer.text, clusterId, historyId }))
 }

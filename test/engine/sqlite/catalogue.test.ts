@@ -7,6 +7,7 @@ import {
   CatalogueReader,
   newCatalogueImage,
   refuseName,
+  restoredCatalogue,
   SYSTEM_FILE,
 } from '../../../src/engine/sqlite/catalogue.ts'
 import { newDirectory, tamperFile } from './replica.ts'
@@ -87,4 +88,17 @@ test('a name can be a file, an identifier and a path of a URL, and is not ours',
   for (const name of ['', '1', '-a', 'a/b', '..', 'a\n', 'é', 'x'.repeat(65), 'LockStep1']) {
     assert.equal(refuseName(name)?.code, 'INVALID_REQUEST', JSON.stringify(name))
   }
+})
+
+test('what a backup does not hold is not taken for what never was', () => {
+  withCatalogue(directory => {
+    writeFileSync(join(directory, SYSTEM_FILE), restoredCatalogue(new Map([['a', 1]]), 40, 0))
+    const catalogue = new Catalogue(directory)
+    const find = (birth: number): string =>
+      catalogue.requests.find({ type: 'key', key: 'a/k', birth }).type
+
+    assert.deepEqual([find(0), find(39), find(40)], ['expired', 'expired', 'fresh'])
+    assert.equal(catalogue.droppedAt('b'), 40)
+    catalogue.close()
+  })
 })

@@ -106,7 +106,10 @@ export const STATUS: ReplicaStatus = {
     totalBytes: 0,
     lastError: '',
     installed: 0,
+    failures: 3,
+    lastDurationMs: 4500,
   },
+  snapshotSource: { made: 5, failures: 1, lastDurationMs: 1500, madeAgoMs: 60_000 },
   dataDigest: {
     isRunning: false,
     verifiedIndex: 35,

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { crc32 } from 'node:zlib'
 import { DbError } from '../../../src/base/errors.ts'
-import { SendRate } from '../../../src/server/http/snapshot.ts'
+import { SendRate } from '../../../src/server/http/send-rate.ts'
 import type { SnapshotAnswer } from '../../../src/server/service.ts'
 import { startTestServer } from './fake-service.ts'
 
