@@ -3,6 +3,7 @@
  */
 import type { Mutation } from './mutation.ts'
 import { CONSENSUS_MUTATIONS } from './mutations-consensus.ts'
+import { DIGEST_MUTATIONS } from './mutations-digests.ts'
 import { DISK_MUTATIONS } from './mutations-disk.ts'
 import { IDS_MUTATIONS } from './mutations-ids.ts'
 import { LOG_MUTATIONS } from './mutations-log.ts'
@@ -346,6 +347,7 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: "if (file.applied > this.#index) return { type: 'held' }",
   },
   ...IDS_MUTATIONS,
+  ...DIGEST_MUTATIONS,
   ...DISK_MUTATIONS,
   ...RECOVERY_MUTATIONS,
 ]
