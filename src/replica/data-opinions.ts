@@ -32,12 +32,14 @@ export interface DataOpinionsParts {
   readonly self: () => OwnState
   /** Digests that this replica took. */
   readonly taken: () => ReadonlyMap<number, Taken>
+  /** Build of the SQL engine. */
+  readonly build: () => string
   readonly condemn: (divergence: Divergence) => void
 }
 
 /** What one member has said. */
 interface Heard {
-  /** Its release knows of digests. */
+  /** Its release knows of digests, and its engine is the same build, so that they compare. */
   readonly isAble: boolean
   readonly words: Map<number, DataWord>
 }
@@ -71,11 +73,12 @@ export class DataOpinions {
 
   receive(from: number, { data, copiedIndex, isCondemned }: Testimony): void {
     const words = this.#heard.get(from)?.words ?? new Map<number, DataWord>()
-    this.#heard.set(from, { isAble: data !== undefined, words })
+    const isAble = data?.build === this.#parts.build()
+    this.#heard.set(from, { isAble, words })
     for (const index of words.keys()) {
       if (isCondemned || index <= copiedIndex) words.delete(index)
     }
-    for (const word of data?.words ?? []) {
+    for (const word of isAble ? (data?.words ?? []) : []) {
       const { index, opinion, verdict } = word
       // A restart takes back nobody's word.
       const isNews = opinion.type === 'value' || words.get(index)?.opinion.type !== 'value'
@@ -103,8 +106,7 @@ export class DataOpinions {
       } else if (trusted?.type === 'value') {
         this.#decide(index, trusted.value)
       } else {
-        const isTie = verdict.type === 'tie' && trusted === undefined
-        dispute ??= { index, isTie, subject: 'data' }
+        dispute ??= { index, isTie: verdict.type === 'tie', subject: 'data' }
       }
     }
     this.#note(dispute)

@@ -53,6 +53,8 @@ export interface DisputesParts {
   readonly condemn: (divergence: Divergence) => void
   /** Digests that this replica took of its data. */
   readonly taken: () => ReadonlyMap<number, Taken>
+  /** Build of the SQL engine. */
+  readonly build: () => string
   /** This replica is about to mark a place in the log at which all take a digest. */
   readonly isPreparing: () => boolean
   /** The leader is about to. */
@@ -310,7 +312,11 @@ export class Disputes {
       isCondemned,
       statements: this.#statements(self),
       trust: this.#trust,
-      data: { isPreparing: this.#parts.isPreparing(), words: this.data.words() },
+      data: {
+        isPreparing: this.#parts.isPreparing(),
+        build: this.#parts.build(),
+        words: this.data.words(),
+      },
     }
   }
 

@@ -191,6 +191,7 @@ export class Replica {
       accept: entry => this.#executor.accept(entry),
       condemn: divergence => this.#executor.condemn(divergence),
       taken: () => this.#digests.taken,
+      build: () => this.#executor.engineBuild,
       isPreparing: () => this.#digests.isPreparing,
       onPreparing: () => this.#digests.prepare(),
     })
@@ -527,6 +528,8 @@ export class Replica {
 
   /** A digest is for quiet times; only a dispute about data is itself a reason for one. */
   #mayMarkDigestPoint(): boolean {
+    // Alone there is nobody to compare with.
+    if (this.#parts.log.status().peers.length === 0) return false
     const isBusy = this.#source.isMaking || this.#snapshots.isHealing || this.#handOver.isHolding
     if (isBusy || this.#isAdmissionPaused() || this.#room.refusal() !== undefined) return false
     if (!this.#executor.isReadyToWrite) return false

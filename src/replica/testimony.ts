@@ -8,7 +8,8 @@
  *   divergence => index varint, database, sql, expected, actual, digest text
  *   opinion   => index varint, flags u8, [value text]
  *   flags     => 1: a value, and not silence; 2: it is decided
- *   data      => version u8, flags u8 (1: a digest is about to be taken), count varint, word*
+ *   data      => version u8, flags u8 (1: a digest is about to be taken), build text, count varint,
+ *                word*
  *   word      => index varint, flags u8, [value text, count varint, part u32*], [verdict text]
  *   flags     => 1: a value; 2: silence; 4: a verdict
  *
@@ -59,6 +60,8 @@ export interface DataWord {
 export interface DataTestimony {
   /** The sender, a leader, is about to mark a place for digests in the log. */
   readonly isPreparing: boolean
+  /** Build of the sender's SQL engine: digests of another one prove nothing. */
+  readonly build: string
   readonly words: readonly DataWord[]
 }
 
@@ -145,9 +148,10 @@ function readQuestion(reader: ByteReader): Divergence {
   }
 }
 
-function writeData(writer: ByteWriter, { isPreparing, words }: DataTestimony): void {
+function writeData(writer: ByteWriter, { isPreparing, build, words }: DataTestimony): void {
   writer.u8(DATA_VERSION)
   writer.u8(isPreparing ? FLAG_PREPARING : 0)
+  writer.utf8(build)
   writer.varint(words.length)
   for (const { index, opinion, parts, verdict } of words) {
     const isValue = opinion.type === 'value'
@@ -166,6 +170,7 @@ function writeData(writer: ByteWriter, { isPreparing, words }: DataTestimony): v
 function readData(reader: ByteReader): DataTestimony | undefined {
   if (reader.u8() !== DATA_VERSION) return undefined
   const isPreparing = (reader.u8() & FLAG_PREPARING) !== 0
+  const build = reader.utf8()
   const words: DataWord[] = []
   for (let left = reader.varint(); left > 0; left--) {
     const index = reader.varint()
@@ -179,5 +184,5 @@ function readData(reader: ByteReader): DataTestimony | undefined {
     const verdict = (flags & FLAG_VERDICT) === 0 ? undefined : reader.utf8()
     words.push({ index, opinion, parts, verdict })
   }
-  return { isPreparing, words }
+  return { isPreparing, build, words }
 }

@@ -128,6 +128,41 @@ test('a tie because one took no digest is to be settled by another, which decide
   assert.equal(disputeAt(court.member(1)), 'none')
 })
 
+test('digests of another build of SQLite prove nothing, as while nodes are upgraded in turn', () => {
+  const court = courtOf('aab')
+  court.member(3).build = 'another'
+  court.settle()
+  assert.deepEqual(condemned(court), [])
+  assert.equal(court.member(1).disputes.data.verifiedIndex, INDEX)
+  assert.equal(disputeAt(court.member(3)), 'none')
+  const split = courtOf('ab')
+  split.member(2).build = 'another'
+  split.settle()
+  assert.equal(disputeAt(split.member(1)), 'none')
+})
+
+test('who is known to have other data gives them to nobody, before it knows that itself', () => {
+  const court = courtOf('aab')
+  const odd = court.member(3)
+  odd.disputes.tick()
+  court.network.deliver()
+  odd.stop()
+  court.settle()
+  assert(!odd.isCondemned)
+  for (const raftId of [1, 2]) assert(court.member(raftId).disputes.isSuspect(3))
+})
+
+test('the word for one that took no digest leaves a tie a tie, so that there can be another word', () => {
+  const court = courtOf('ab-')
+  court.settle()
+  assert.equal(court.member(1).disputes.trust('n3'), undefined)
+  court.settle()
+  assert.equal(disputeAt(court.member(1)), `data: tie at ${INDEX}`)
+  assert.equal(court.member(1).disputes.trust('n1'), undefined)
+  court.settle()
+  assert.deepEqual(condemned(court), [2])
+})
+
 test('where all voters have spoken no further digest can help', () => {
   const court = courtOf('ab')
   court.settle()
@@ -205,6 +240,7 @@ test('what members say of their data survives its way; older and later releases 
     trust: undefined,
     data: {
       isPreparing: true,
+      build: 'sqlite 3',
       words: [
         { index: 5, opinion: PENDING, parts: [], verdict: 'abc' },
         { index: 300, opinion: SILENT, parts: [], verdict: undefined },

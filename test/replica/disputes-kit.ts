@@ -22,6 +22,7 @@ export class Member implements OwnState {
   isCondemned = false
   isDown = false
   isStranded = false
+  build = 'sqlite'
   /** Digests of its data, by entry. */
   readonly taken = new Map<number, Taken>()
   /** Entries that were condemned, and how often. */
@@ -42,6 +43,7 @@ export class Member implements OwnState {
       clock,
       logger: SILENT,
       taken: () => this.taken,
+      build: () => this.build,
       isPreparing: () => false,
       onPreparing: () => {},
       logStatus: () => this.#court.log(this.raftId),

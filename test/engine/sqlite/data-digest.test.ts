@@ -76,6 +76,8 @@ test('how files are laid out, and what a node knows for itself alone, is no part
     act(copy)
     assert.deepEqual(copy.dataDigest(), before)
   }
+  assert(replica.checkpoint() > 0)
+  assert.deepEqual(replica.dataDigest(), before)
 })
 
 test('it says which part differs', () => {
