@@ -47,11 +47,14 @@ export class LoggedIds {
     this.#logged.set(text, { type: type === 'cancel' ? 'cancelled' : 'applied', index })
   }
 
-  /** An answer to a request with an id: whether it settles the fate of the id for good. */
-  answered(asked: Asked, outcome: WriteOutcome): boolean {
+  /**
+   * An answer to a request with an id: whether it settles the fate of the id for good. `mayBeWrong`:
+   * somebody computed something else meanwhile, so that what was returned proves nothing.
+   */
+  answered(asked: Asked, outcome: WriteOutcome, mayBeWrong = false): boolean {
     const text = textOf(asked.id, asked.database)
     if (outcome.type === 'ok') {
-      this.#judgeOk(text, asked, outcome)
+      this.#judgeOk(text, asked, outcome, mayBeWrong)
       return true
     }
     const { code, fate } = outcome.error
@@ -74,7 +77,12 @@ export class LoggedIds {
     return true
   }
 
-  #judgeOk(text: string, asked: Asked, outcome: WriteOutcome & { readonly type: 'ok' }): void {
+  #judgeOk(
+    text: string,
+    asked: Asked,
+    outcome: WriteOutcome & { readonly type: 'ok' },
+    mayBeWrong: boolean,
+  ): void {
     const logged = this.#logged.get(text)
     check(
       logged?.type === 'applied' && logged.index <= outcome.index,
@@ -82,8 +90,10 @@ export class LoggedIds {
     )
     const isRepeat = outcome.isRepeat === true
     check(isRepeat || !asked.isOnly || !asked.isCancel, () => `${text}: a cancel was executed`)
-    const first = this.#answers.get(text)
     if (isRepeat) this.repeats++
+    // What a leader that computes something else has returned is wrong, though the write is applied.
+    if (mayBeWrong) return
+    const first = this.#answers.get(text)
     if (first === undefined) {
       this.#answers.set(text, outcome)
       return

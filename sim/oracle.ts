@@ -161,7 +161,8 @@ export class Oracle {
    * good.
    */
   identified(operation: Operation, asked: Asked, outcome: WriteOutcome): boolean {
-    const isSettled = this.model.ids.answered(asked, outcome)
+    const mayBeWrong = this.wasWrongSince(operation.beganAtMs)
+    const isSettled = this.model.ids.answered(asked, outcome, mayBeWrong)
     this.#world.note('identified', 0, operation.number, asked.isCancel ? 1 : 0, () =>
       outcome.type === 'ok' ? `ok at ${outcome.index}` : outcome.error.code,
     )
