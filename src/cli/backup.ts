@@ -47,6 +47,10 @@ export async function backup(options: BackupOptions): Promise<void> {
   if (existsSync(target)) {
     throw new DbError('INVALID_REQUEST', `${target} is there already; name another place`)
   }
+  if (!existsSync(dirname(target))) {
+    const message = `there is no directory ${dirname(target)}; make it first`
+    throw new DbError('INVALID_REQUEST', message)
+  }
   const work = join(dirname(target), `.${basename(target)}.partial-${process.pid}`)
   const clean = (): void => rmSync(work, { recursive: true, force: true })
   const onSignal = (): never => {

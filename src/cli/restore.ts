@@ -8,13 +8,14 @@ import { closeSync, copyFileSync, existsSync, fsyncSync, mkdirSync, openSync } f
 import { readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { DbError } from '../base/errors.ts'
+import { refuseName } from '../engine/sqlite/catalogue.ts'
 import { describeFile } from '../engine/sqlite/snapshot-files.ts'
 import { makeGeneration } from '../engine/sqlite/restored-generation.ts'
 import { writeFileDurably } from '../platform/durable-file.ts'
 import { SystemRandom } from '../platform/random.ts'
 import { type Backup, readBackup, readMeta, whyGarbled } from './backup-files.ts'
 import { DataLock } from './data-lock.ts'
-import { makeDataDirectory, readIdentity } from './identity.ts'
+import { checkNodeId, makeDataDirectory, readIdentity } from './identity.ts'
 import { initCluster } from './init.ts'
 import { invocation } from './program.ts'
 
@@ -34,6 +35,11 @@ const NOTE = 'restored.json'
 export function restore(options: RestoreOptions): void {
   const { source, data: directory, nodeId, database } = options
   const backup = readBackup(source, database)
+  checkNodeId(nodeId)
+  for (const { name } of backup.parts) {
+    const refusal = refuseName(name)
+    if (refusal !== undefined) throw refusal
+  }
   makeDataDirectory(directory)
   const lock = DataLock.acquire(directory)
   try {
@@ -55,6 +61,7 @@ export function restore(options: RestoreOptions): void {
       ...(secret !== '' && { secret }),
     })
   } finally {
+    rmSync(join(directory, WORK), { recursive: true, force: true })
     lock.release()
   }
   const start = `${invocation()} start --data ${directory} --node-id ${nodeId} --listen HOST:PORT`

@@ -114,6 +114,10 @@ export class HandOver {
   /** Why it makes no sense to begin. */
   #refusal(target: HandOverTarget): DbError | undefined {
     const { membership } = this.#parts.log.status()
+    if (membership.voters.every(raftId => raftId === this.#parts.raftId)) {
+      const message = 'there is no other voter that could lead; promote a learner first'
+      return new DbError('MEMBERS_REFUSED', message)
+    }
     if (typeof target === 'number' && !membership.voters.includes(target)) {
       return new DbError('MEMBERS_REFUSED', 'only a voter can lead; promote the node first')
     }

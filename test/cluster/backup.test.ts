@@ -151,13 +151,16 @@ test('what can not be backed up or restored is refused and leaves nothing', asyn
   const closed = join(directory, 'closed')
   const data = cluster.nodes[0]?.directory ?? ''
   const full = await lockstep(['restore', good, '--data', data, '--node-id', 'n1'])
+  const file = [join(good, 'main.sqlite'), '--data', join(directory, 'named')]
+  const named = await lockstep(['restore', ...file, '--node-id', 'n1', '--database', 'lockstep_x'])
 
-  for (const [name, { code, output }] of Object.entries({ missing, there, nowhere, full })) {
+  for (const [name, { code, output }] of Object.entries({ missing, there, nowhere, full, named })) {
     assert.equal(code, 1, `${name}: ${output}`)
   }
   assert.match(missing.output, /no database no/)
   assert.match(there.output, /there already/)
-  assert.match(nowhere.output, /can not be written/)
+  assert.match(nowhere.output, /there is no directory .*no; make it first/)
+  assert.match(named.output, /can't name a database/)
   assert.match(full.output, /in use|belongs to node n1/)
 
   // A byte that has changed since is noticed, and what was begun can be begun again.
@@ -171,6 +174,7 @@ test('what can not be backed up or restored is refused and leaves nothing', asyn
   assert.equal(garbled.code, 1)
   assert.match(garbled.output, /not the file that was backed up/)
   assert(!existsSync(join(fresh, 'node.json')))
+  assert(!existsSync(join(fresh, 'restoring')), 'no half of it stays')
   bytes[5000] = before
   writeFileSync(path, bytes)
   const again = await lockstep(['restore', good, '--data', fresh, '--node-id', 'r1'])
