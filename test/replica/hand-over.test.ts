@@ -19,6 +19,7 @@ const REPORT: MemberReport = {
 class OfferedLog extends ManualLog {
   readonly offered: (number | undefined)[] = []
   away: readonly number[] = []
+  isAlone = false
 
   override transferLeadership(_mayLead?: (raftId: number) => boolean, target?: number): void {
     this.offered.push(target)
@@ -29,7 +30,8 @@ class OfferedLog extends ManualLog {
     const peers = status.peers.map(peer => {
       return { ...peer, isConnected: !this.away.includes(peer.raftId) }
     })
-    return { ...status, peers }
+    if (!this.isAlone) return { ...status, peers }
+    return { ...status, peers: [], membership: { ...status.membership, voters: [1] } }
   }
 }
 
@@ -126,6 +128,12 @@ test('who diverged, is away, or only learns is not asked', () => {
   assert.equal(away.ends[0]?.code, 'MEMBERS_BUSY')
   assert.match(away.ends[0]?.message ?? '', /no other voter is connected and healthy/)
   assert.equal(away.handOver.isHolding, false)
+
+  // Who is the only voter need not wait for another one: none will come by itself.
+  const alone = setUp()
+  alone.log.isAlone = true
+  alone.begin()
+  assert.equal(alone.ends[0]?.code, 'MEMBERS_REFUSED')
 
   const learner = setUp()
   learner.log.membership = { ...learner.log.membership, voters: [1, 2], learners: [3] }
