@@ -14,6 +14,7 @@ import {
   checkProgress,
   checkSessions,
 } from './sights.ts'
+import { meanSlowness, takeSample } from './slowness.ts'
 
 const beginnings = (complaints: readonly string[]): string[] =>
   complaints.map(text => /^\w+/.exec(text)?.[0] ?? '')
@@ -97,8 +98,8 @@ test('a pause of all writes is wrong while a majority is well, and only then', (
     return { beginMs, endMs, hurts, nodes: 3 }
   }
   const stalls = (...disturbances: Parameters<typeof checkProgress>[1]): number =>
-    checkProgress([0, 50, 250, 300], disturbances, 100).length
-  assert.equal(checkProgress([300, 0, 100, 200], [], 100).length, 0)
+    checkProgress([0, 50, 250, 300], disturbances, () => 100).length
+  assert.equal(checkProgress([300, 0, 100, 200], [], () => 100).length, 0)
   assert.equal(stalls(), 1)
   assert.equal(stalls(hurt(40, 260, 'n1')), 1)
   assert.equal(stalls(hurt(40, 260, 'n1'), hurt(60, 240, 'n1')), 1)
@@ -107,6 +108,22 @@ test('a pause of all writes is wrong while a majority is well, and only then', (
   assert.equal(stalls(hurt(60, 140, 'n1', 'n2')), 1, 'there was time enough after it')
   assert.equal(stalls(hurt(60, 160, 'n1', 'n2')), 0)
   assert.equal(stalls({ beginMs: 40, endMs: 260, hurts: ['n1'], nodes: 2 }), 0)
+})
+
+test('a gap may last as long as the slowness of the machine in it allows', () => {
+  const samples = [
+    { atMs: 20, factor: 9 },
+    { atMs: 60, factor: 1 },
+    { atMs: 240, factor: 2 },
+  ]
+  const limitMs = (fromMs: number, toMs: number): number =>
+    100 * meanSlowness(samples, fromMs, toMs)
+  assert.equal(limitMs(50, 250), 150)
+  assert.equal(limitMs(300, 400), 100, 'nothing is known of that time')
+  assert.equal(checkProgress([0, 50, 250, 300], [], limitMs).length, 1)
+  assert.equal(checkProgress([0, 50, 190, 200], [], limitMs).length, 1)
+  assert.equal(checkProgress([0, 110, 250, 340], [], limitMs).length, 0)
+  assert(takeSample().factor >= 1)
 })
 
 test('a seed plans the same faults each time, and every kind has its turn', () => {

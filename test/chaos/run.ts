@@ -26,6 +26,7 @@ import { checkProgress } from './sights.ts'
 import type { Disturbance } from './sights.ts'
 import { ProxyNetwork } from './proxy-network.ts'
 import { RegisterWorkload } from './register-workload.ts'
+import { meanSlowness, SlownessMeter } from './slowness.ts'
 import { findWallClocks } from './wall-clocks.ts'
 import { History, Workers } from './workload.ts'
 import type { Verdict, Workload } from './workload.ts'
@@ -72,8 +73,10 @@ const REQUEST_MS_MAX = 5000
 const PINNED_REQUEST_MS_MAX = 1500
 const RECOVERY_MS_MAX = 60_000
 const RECOVERY_SLOWNESS = 20
-/** Far above an election and the start of a node, for machines that do ten things at once. */
-const STALL_MS_MAX = 30_000
+/** Far above an election and the start of a node. */
+const STALL_MS_MAX = 15_000
+/** So much more time has a machine that does many things at once. */
+const STALL_SLOWNESS_MAX = 2
 
 /** Options of all nodes, drawn for each run: whole classes of bugs show only beside the defaults. */
 function drawOptions(random: SimRandom): string[] {
@@ -168,6 +171,7 @@ class Run {
   readonly #faults = new Map<string, number>()
   readonly #notRun: string[] = []
   readonly #disturbances: Disturbance[] = []
+  readonly #slowness = new SlownessMeter()
   readonly #startedMs = performance.now()
 
   constructor(options: ChaosOptions, nodes: ChaosNodes, random: SimRandom, directory: string) {
@@ -203,11 +207,13 @@ class Run {
       return new Workers(workload, clients, this.#nodes, random, limits)
     })
     const beganMs = performance.now()
+    this.#slowness.start()
     await this.#disturb(minutes * 60_000)
     // The smallest logs hold less than is written while a node takes a snapshot at full load.
     for (const each of workers) each.slowDown(RECOVERY_SLOWNESS)
     const recovered = await this.#recover()
     await Promise.all(workers.map(each => each.stop()))
+    this.#slowness.stop()
     const endedMs = performance.now()
     const settled = await this.#settle()
     await observer.stop()
@@ -215,7 +221,10 @@ class Run {
     await this.#history.close()
     const acknowledged = [beganMs, ...this.#history.acknowledgedAtMs, endedMs]
     const gap = longestGap(acknowledged)
-    const stalls = checkProgress(acknowledged, this.#disturbances, STALL_MS_MAX)
+    const stalls = checkProgress(acknowledged, this.#disturbances, (fromMs, toMs) => {
+      const slowness = meanSlowness(this.#slowness.samples, fromMs, toMs)
+      return STALL_MS_MAX * Math.min(slowness, STALL_SLOWNESS_MAX)
+    })
     const checked = acknowledged.length
     verdicts.push({ checker: 'progress', checked, complaints: stalls, undecided: 0 })
     return {

@@ -121,18 +121,20 @@ export interface Disturbance {
 }
 
 /**
- * Says where nobody's write was acknowledged for longer than `maxMs` although a majority of the
- * nodes was well all that time. `acknowledgedAtMs` begins and ends with the time looked at.
+ * Says where nobody's write was acknowledged for longer than a gap of those moments may last,
+ * although a majority of the nodes was well all that time. `acknowledgedAtMs` begins and ends with
+ * the time looked at.
  */
 export function checkProgress(
   acknowledgedAtMs: readonly number[],
   disturbances: readonly Disturbance[],
-  maxMs: number,
+  limitMs: (fromMs: number, toMs: number) => number,
 ): string[] {
   const sorted = acknowledgedAtMs.toSorted((left, right) => left - right)
   const complaints: string[] = []
   for (const [at, fromMs] of sorted.entries()) {
     const toMs = sorted[at + 1] ?? fromMs
+    const maxMs = limitMs(fromMs, toMs)
     if (toMs - fromMs <= maxMs) continue
     const during = disturbances.filter(each => each.beginMs < toMs && each.endMs > fromMs)
     // The longest part of the gap with one set of disturbances or better decides.
