@@ -32,8 +32,14 @@ export class LoggedIds {
   cancels = 0
 
   /** A request of a committed entry. */
-  committed({ id, type, database }: WriteRequest, index: number): void {
-    if (id === undefined) return
+  committed(request: WriteRequest, index: number): void {
+    const ownId = request.type === 'transaction' ? request.ownId : undefined
+    for (const id of [request.id, ownId]) {
+      if (id !== undefined) this.#committed(id, request, index)
+    }
+  }
+
+  #committed(id: RequestId, { type, database }: WriteRequest, index: number): void {
     const text = textOf(id, database)
     const before = this.#logged.get(text)
     check(

@@ -53,8 +53,16 @@ export const TRANSACTION_MUTATIONS: readonly Mutation[] = [
     name: 'the commit of a transaction carries no id of its own',
     mode: 'whole',
     file: 'src/replica/transactions.ts',
-    find: '      ...started,\n      id,\n',
+    find: '      ...started,\n      ...ids,\n',
     replace: '      ...started,\n      ...(call.id !== undefined && { id: call.id }),\n',
+    tests: ['test/replica/transactions.test.ts'],
+  },
+  {
+    name: 'a commit under the id of its client is not known by its own one',
+    mode: 'whole',
+    file: 'src/replica/transactions.ts',
+    find: ': { id: call.id, ownId: own }',
+    replace: ': { id: call.id }',
     tests: ['test/replica/transactions.test.ts'],
   },
   {

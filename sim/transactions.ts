@@ -150,7 +150,13 @@ export class SimTransaction {
 
   #commit(node: SimNode, attempt: number): void {
     const { oracle } = this.#workload.parts
-    this.#call(node, { type: 'commit', transaction: this.#name, id: undefined }, outcome => {
+    const transaction = this.#name
+    // Who asks again may give an id where none was given before, or none where one was.
+    const isIdentified = (attempt + this.#operation.number) % 2 === 0
+    const id = isIdentified
+      ? ({ type: 'key', key: `commit of ${transaction}` } as const)
+      : undefined
+    this.#call(node, { type: 'commit', transaction, id }, outcome => {
       const isUnknown =
         outcome === undefined || (outcome.type === 'failed' && isAskedAgain(outcome.error.code))
       if (isUnknown && attempt < COMMITS_MAX && !this.#workload.isStopped) {

@@ -30,13 +30,15 @@ export type WriteRequest =
   | { readonly type: 'cancel'; readonly database: string; readonly id: RequestId }
   /**
    * An interactive transaction as its entry holds it, alone: its steps that changed something, each
-   * with its statements. Only the writer makes it; nobody can ask for it.
+   * with its statements. Only the writer makes it; nobody can ask for it. `ownId`: what it is known
+   * by beside the id that its client gave, which a second commit may not give again.
    */
   | {
       readonly type: 'transaction'
       readonly database: string
       readonly steps: readonly (readonly Statement[])[]
       readonly id?: RequestId
+      readonly ownId?: RequestId
     }
 
 /**
@@ -123,6 +125,7 @@ export type WriterMessage =
       readonly batch: number
       readonly start?: TransactionStart
       readonly id?: RequestId
+      readonly ownId?: RequestId
       readonly commitIndex: number
     }
   /** Ends the open batch for good, as entry `index` of the log. Answered by `committed`. */

@@ -25,7 +25,8 @@ const writer = new ByteWriter(4096)
 /**
  * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop, 3 cancel, 4 transaction) · request
  * id (request-id.ts) · database utf8 · and for statements: varint count · for each: sql utf8,
- * parameters · for a transaction: varint count of steps, each as statements.
+ * parameters · for a transaction: varint count of steps, each as statements. The id of a
+ * transaction is followed by its own one (request-id.ts).
  * Throws `DbError` INVALID_REQUEST for a value SQL doesn't have, or no id.
  */
 export function encodeRequest(request: WriteRequest): Uint8Array<ArrayBuffer> {
@@ -35,6 +36,7 @@ export function encodeRequest(request: WriteRequest): Uint8Array<ArrayBuffer> {
   const refusal = request.id === undefined ? undefined : refuseRequestId(request.id)
   if (refusal !== undefined) throw new DbError('INVALID_REQUEST', refusal)
   encodeRequestId(writer, request.id)
+  if (request.type === 'transaction') encodeRequestId(writer, request.ownId)
   writer.utf8(request.database)
   if (request.type === 'statements') encodeStatements(request.statements)
   if (request.type === 'transaction') {
@@ -61,7 +63,8 @@ export function decodeRequest(bytes: Uint8Array): WriteRequest {
   const id = decodeRequestId(reader)
   const refusal = id === undefined ? undefined : refuseRequestId(id)
   if (refusal !== undefined) throw new DbError('CORRUPT', refusal)
-  const request = decodeBody(reader, type, id)
+  const ownId = type === TRANSACTION ? decodeRequestId(reader) : undefined
+  const request = decodeBody(reader, type, id, ownId)
   reader.expectEnd()
   return request
 }
@@ -72,14 +75,20 @@ export function takesRoom(bytes: Uint8Array): boolean {
   return type !== DROP_DATABASE && type !== CANCEL
 }
 
-/** Where in a request's bytes its id ends and the rest begins. Throws `DbError` CORRUPT. */
+/** Where in a request's bytes its ids end and the rest begins. Throws `DbError` CORRUPT. */
 export function bodyOffset(bytes: Uint8Array): number {
   const reader = new ByteReader(bytes, 2)
   skipRequestId(reader)
+  if (bytes[1] === TRANSACTION) skipRequestId(reader)
   return reader.offset
 }
 
-function decodeBody(reader: ByteReader, type: number, id: RequestId | undefined): WriteRequest {
+function decodeBody(
+  reader: ByteReader,
+  type: number,
+  id: RequestId | undefined,
+  ownId: RequestId | undefined,
+): WriteRequest {
   const database = reader.utf8()
   switch (type) {
     case CREATE_DATABASE:
@@ -98,7 +107,7 @@ function decodeBody(reader: ByteReader, type: number, id: RequestId | undefined)
     case TRANSACTION: {
       const steps: Statement[][] = []
       for (let left = reader.varint(); left > 0; left--) steps.push(decodeStatements(reader))
-      return { type: 'transaction', database, steps, ...(id && { id }) }
+      return { type: 'transaction', database, steps, ...(id && { id }), ...(ownId && { ownId }) }
     }
     default:
       throw new DbError('CORRUPT', `${type} is no type of request`)

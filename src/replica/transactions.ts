@@ -220,11 +220,10 @@ export class Transactions {
       return fail(ending.type === 'unknown' ? notOpen() : askedToCommit())
     }
     const own = keyOf(call.transaction)
-    if (ending.type === 'asked-to-commit') {
-      return this.#askFate(call.transaction, [ending.id], timeoutMs, done)
-    }
-    // It may have been asked to commit by a call without the id.
-    const ids = call.id === undefined ? [own] : [call.id, own]
+    // Its own id tells whether it was committed. The client's may have told of an earlier one.
+    const other = ending.type === 'asked-to-commit' ? ending.id : call.id
+    const isOwn = other?.type === 'key' && other.key === own.key
+    const ids = other === undefined || isOwn ? [own] : [own, other]
     this.#askFate(call.transaction, ids, timeoutMs, done)
   }
 
@@ -241,9 +240,7 @@ export class Transactions {
     done: TransactionCallback,
   ): void {
     if (asked === undefined) {
-      const message =
-        'it was not committed, or only under a request id that this call does not name'
-      return done({ type: 'failed', error: transactionLost(message) })
+      return done({ type: 'failed', error: transactionLost('it was not committed') })
     }
     const { database, birth } = parseTransactionId(transaction)
     // What was forgotten since it began is not taken for something that never was.
@@ -272,13 +269,14 @@ export class Transactions {
   #commit({ transaction, call, number, ...started }: CommitTurn): void {
     const commitIndex = this.#parts.commitIndex()
     // While it is open here, nobody can have committed it, or have asked what became of it.
-    const id = call.id ?? { ...keyOf(transaction.name), birth: commitIndex }
-    this.#open.committing(transaction, id)
+    const own = { ...keyOf(transaction.name), birth: commitIndex }
+    const ids = call.id === undefined ? { id: own } : { id: call.id, ownId: own }
+    this.#open.committing(transaction, ids.id)
     this.#parts.commit(this.#commitOf(transaction, call), {
       type: 'finish',
       batch: number,
       ...started,
-      id,
+      ...ids,
       commitIndex,
     })
   }
@@ -341,7 +339,7 @@ function withOver({ code, message, details }: DbError): DbError {
   return new DbError(code, message, { details: { ...details, transaction: 'over' } })
 }
 
-/** By this the fate of a commit is known whose client gave no id. */
-function keyOf(transaction: string): RequestId {
+/** By this the fate of a commit is known, whatever id its client gave. */
+function keyOf(transaction: string): RequestId & { readonly type: 'key' } {
   return { type: 'key', key: `transaction ${transaction}` }
 }

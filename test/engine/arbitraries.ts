@@ -83,6 +83,7 @@ export const writeRequest: fc.Arbitrary<WriteRequest> = fc.oneof(
         database: name,
         steps: fc.array(fc.array(statement, { maxLength: 3 }), { maxLength: 4 }),
         id: requestId,
+        ownId: requestId,
       },
       { ...plain, requiredKeys: ['type', 'database', 'steps'] },
     ),

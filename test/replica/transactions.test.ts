@@ -302,6 +302,46 @@ test('after a change of leader a commit learns from the log whether the first on
   }
 })
 
+test('a commit that took effect is known at a new leader under whatever id it is asked again', () => {
+  const pairs = [
+    ['mine', undefined],
+    [undefined, 'mine'],
+    ['mine', 'another'],
+    ['mine', 'mine'],
+    [undefined, undefined],
+  ] as const
+  for (const [first, second] of pairs) {
+    using bench = new TransactionsBench()
+    const client = bench.begin()
+    client.execute('UPDATE t SET a = a + 5')
+    bench.settle()
+    const commit = client.commit(first)
+    bench.settle()
+    assert.equal(commit.code, 'ok')
+    // Its leader is another process, which remembers nothing of it.
+    bench.forgetEndings()
+    const again = client.commit(second)
+    bench.settle()
+    assert.equal(again.code, 'ok', `first ${first}, then ${second}`)
+    assert.deepEqual(bench.rows('SELECT a FROM t'), [[5n]])
+  }
+})
+
+test('the id of a transaction that is still open can be taken by nobody unseen', () => {
+  using bench = new TransactionsBench()
+  const client = bench.begin()
+  client.execute('UPDATE t SET a = 5')
+  bench.settle()
+  const id = { type: 'key', key: `transaction ${client.name}` } as const
+  const cancel = bench.write({ type: 'cancel', database: 'd', id })
+  bench.pass(5)
+  assert.equal(cancel.code, 'REQUEST_CANCELLED')
+  const commit = client.commit('mine')
+  bench.settle()
+  assert.equal(commit.code, 'REQUEST_CANCELLED')
+  assert.deepEqual(bench.rows('SELECT a FROM t'), [[0n]])
+})
+
 test('a change of leader at any step ends the transaction with an error that says run it again', () => {
   const steps = [
     (): void => {},

@@ -11,7 +11,7 @@ import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
 import { formatDigest, RowHash } from './hash.ts'
 import type { RequestBook } from './request-book.ts'
-import { hasId, RequestIds } from './request-ids.ts'
+import { hasId, identitiesOf, RequestIds } from './request-ids.ts'
 import type { RequestRunner, RunOutcome } from './request-runner.ts'
 import { describeError, describeOutcome, isSameOutcome } from './request-runner.ts'
 import { isRebuild } from './solo.ts'
@@ -161,7 +161,9 @@ export class ApplyBatch {
       const what = `${expected.length} outcomes in all`
       this.#differ(database, '', what, `${outcomes.length} outcomes in all`)
     }
-    if (hasId(request)) this.#ids.noteApplied(request, bytes, file.requests, [], [])
+    for (const identity of identitiesOf(request)) {
+      this.#ids.noteApplied(identity, bytes, file.requests, [], [])
+    }
     return { type: 'ok', outcomes }
   }
 
@@ -266,7 +268,8 @@ export class ApplyBatch {
 
   /** The leader was right to execute a request if nobody had heard of its id. */
   #isNew(request: WriteRequest, book: RequestBook): boolean {
-    return !hasId(request) || this.#ids.isNew(request, book)
+    if (request.type !== 'transaction') return !hasId(request) || this.#ids.isNew(request, book)
+    return identitiesOf(request).every(identity => this.#ids.isNew(identity, book))
   }
 
   #appliedBefore({ type, database }: WriteRequest): OwnOutcome {

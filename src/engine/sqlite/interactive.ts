@@ -20,7 +20,7 @@ import { encodeStatementOutcome, EntryBuilder } from '../entry.ts'
 import { decodeRequest, encodeRequest } from '../request.ts'
 import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
-import { hasId, RequestIds } from './request-ids.ts'
+import { identitiesOf, RequestIds } from './request-ids.ts'
 import type { RequestRunner } from './request-runner.ts'
 import { readSavepointCommand, type SavepointCommand, Savepoints } from './savepoints.ts'
 import { isSolo } from './solo.ts'
@@ -41,6 +41,12 @@ export interface StepOutcome {
 export interface TransactionEnd {
   readonly entry: Uint8Array | undefined
   readonly result: RequestResult
+}
+
+/** By what its commit is to be known. */
+interface TransactionIds {
+  readonly id?: RequestId
+  readonly ownId?: RequestId
 }
 
 /** A step that is to be in the entry. */
@@ -148,19 +154,23 @@ export class InteractiveTransaction {
    * Its end: the entry's bytes, undefined if there is nothing that others must repeat, and what its
    * client is told. `commitIndex`: the last entry known to be committed.
    */
-  finish(id: RequestId | undefined, commitIndex: number): TransactionEnd {
+  finish({ id, ownId }: TransactionIds, commitIndex: number): TransactionEnd {
     if (this.isReadOnly) return { entry: undefined, result: DONE }
     const request: WriteRequest = {
       type: 'transaction',
       database: this.#database,
       steps: this.#logged.map(({ statements }) => statements),
-      ...(id !== undefined && { id }),
+      ...(id && { id }),
+      ...(ownId && { ownId }),
     }
     const bytes = encodeRequest(request)
-    if (hasId(request)) {
-      const known = this.#ids.answer(request, bytes, this.#file, commitIndex)
+    const identities = identitiesOf(request)
+    for (const identity of identities) {
+      const known = this.#ids.answer(identity, bytes, this.#file, commitIndex)
       if (known !== undefined) return { entry: undefined, result: known }
-      this.#ids.noteApplied(request, bytes, this.#file.requests, [], [])
+    }
+    for (const identity of identities) {
+      this.#ids.noteApplied(identity, bytes, this.#file.requests, [], [])
     }
     builder.begin(this.nowMs, this.#seed)
     builder.add(

@@ -25,6 +25,13 @@ export function hasId(request: WriteRequest): request is IdentifiedRequest {
   return request.id !== undefined
 }
 
+/** A request once for each id that it is known by. */
+export function identitiesOf(request: WriteRequest): readonly IdentifiedRequest[] {
+  const ownId = request.type === 'transaction' ? request.ownId : undefined
+  const ids = [request.id, ownId].filter(id => id !== undefined)
+  return ids.map(id => ({ ...request, id }))
+}
+
 export class RequestIds {
   readonly #catalogue: Catalogue
   readonly #records = new Map<RequestBook, RecordsBuilder>()

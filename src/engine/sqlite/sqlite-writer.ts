@@ -225,11 +225,11 @@ export class SqliteWriter {
   }
 
   #finish(message: WriterMessage & { type: 'finish' }): WriterReply {
-    const { batch, start, id, commitIndex } = message
+    const { batch, start, commitIndex } = message
     const open = this.#transaction(batch, start)
     const { entry, result }: TransactionEnd =
       open instanceof InteractiveTransaction
-        ? open.finish(id, commitIndex)
+        ? open.finish(message, commitIndex)
         : { entry: undefined, result: { type: 'failed', error: open } }
     if (entry === undefined) this.#rollback()
     return { type: 'executed', batch, taken: 1, entry, results: [result] }

@@ -75,6 +75,7 @@ function writeMessage(writer: ByteWriter, message: WriterMessage): void {
       writer.varint(message.batch)
       writeStart(writer, message.start)
       encodeRequestId(writer, message.id)
+      encodeRequestId(writer, message.ownId)
       return writer.varint(message.commitIndex)
     case 'commit':
       writer.u8(COMMIT)
@@ -133,8 +134,9 @@ export function decodeWriterMessage(bytes: Uint8Array): WriterMessage {
       const batch = reader.varint()
       const start = readStart(reader)
       const id = decodeRequestId(reader)
-      const commitIndex = reader.varint()
-      return { type: 'finish', batch, ...start, ...(id !== undefined && { id }), commitIndex }
+      const ownId = decodeRequestId(reader)
+      const ids = { ...(id && { id }), ...(ownId && { ownId }) }
+      return { type: 'finish', batch, ...start, ...ids, commitIndex: reader.varint() }
     }
     case COMMIT:
       return { type: 'commit', batch: reader.varint(), index: reader.varint() }

@@ -79,6 +79,7 @@ const messageArbitrary: fc.Arbitrary<WriterMessage> = fc.oneof(
       batch: number,
       start,
       id: fc.constant({ type: 'key' as const, key: 'once' }),
+      ownId: fc.constant({ type: 'key' as const, key: 'its own' }),
       commitIndex: number,
     },
     { requiredKeys: ['type', 'batch', 'commitIndex'] },

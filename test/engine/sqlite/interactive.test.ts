@@ -390,19 +390,22 @@ test('nobody can ask for the entry of a transaction as a request', () => {
 
 test('the fate of a commit is answered by its id, on the leader and on who follows it', () => {
   using leader = withTable()
-  const [id, other] = [
-    { type: 'key', key: 'once' },
+  const [id, ownId, other] = [
+    { type: 'session', session: { birth: 1, name: 7 }, sequence: 1 },
+    { type: 'key', key: 'transaction 7' },
     { type: 'key', key: 'never' },
   ] as const
   const talk = new Talk(leader)
   talk.run('INSERT INTO t (id) VALUES (1)')
-  assert.deepEqual(talk.commit(id), { type: 'ok', results: [] })
+  assert.deepEqual(talk.commit(id, ownId), { type: 'ok', results: [] })
   using follower = new Replica()
   assert.equal(follower.follow(leader).divergence, undefined)
 
   for (const replica of [leader, follower]) {
-    const [fate] = replica.write({ type: 'cancel', database: 'd', id })
-    assert.deepEqual(fate, { type: 'ok', results: [], isRepeat: true })
+    for (const known of [id, ownId]) {
+      const [fate] = replica.write({ type: 'cancel', database: 'd', id: known })
+      assert.deepEqual(fate, { type: 'ok', results: [], isRepeat: true })
+    }
     const [unheard] = replica.write({ type: 'cancel', database: 'd', id: other })
     assert(unheard?.type === 'failed')
     assert.equal(unheard.error.code, 'REQUEST_CANCELLED')
@@ -428,6 +431,9 @@ test('a commit whose id was cancelled takes no effect, and one whose id is taken
   const refused = talk.commit(taken)
   assert(refused.type === 'failed')
   assert.equal(refused.error.code, 'REQUEST_ID_REUSED')
+  const own = new Talk(leader)
+  own.run('INSERT INTO t (id) VALUES (4)')
+  assert.equal(own.commit({ type: 'key', key: 'fresh' }, id).type, 'failed', 'its own is cancelled')
   assert.deepEqual(leader.query('SELECT id FROM t'), [[2n]])
   assertFollows(leader)
 })

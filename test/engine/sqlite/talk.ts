@@ -78,10 +78,10 @@ export class Talk {
   }
 
   /** Commits, as the replica's next entry if there is one. */
-  commit(id?: RequestId): RequestResult {
+  commit(id?: RequestId, ownId?: RequestId): RequestResult {
     const start = this.#start()
     const { batch, index } = this.#replica
-    const known = id === undefined ? {} : { id }
+    const known = { ...(id && { id }), ...(ownId && { ownId }) }
     const message = { type: 'finish', batch, ...start, ...known, commitIndex: index } as const
     const executed = this.#replica.send(message, 'executed')
     this.#replica.commit(executed)
