@@ -156,6 +156,12 @@ export class SimNetwork {
     this.#slowdowns.clear()
   }
 
+  /** When the last frame that is under way arrives. What was sent on a slow link stays slow. */
+  get quietAtMs(): number {
+    const connections = this.#sorted().flatMap(endpoint => endpoint.outgoing())
+    return Math.max(this.#world.nowMs, ...connections.map(({ lastArrivalMs }) => lastArrivalMs))
+  }
+
   /** Every frame from `from` to `to` takes this many times as long; 1 is normal. */
   slowDown(from: number, to: number, factor: number): void {
     this.#world.note('net slow', from, to, Math.round(factor))

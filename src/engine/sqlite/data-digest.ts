@@ -11,6 +11,7 @@ import { databaseFileName, SYSTEM_FILE } from './catalogue.ts'
 import { Determinism } from './determinism.ts'
 import { formatDigest, RowHash } from './hash.ts'
 import type { ReadTransactions } from './read-transactions.ts'
+import { BOOK_NAMES } from './request-book.ts'
 import { addDatabase, RowSum } from './table-digest.ts'
 
 /**
@@ -18,18 +19,18 @@ import { addDatabase, RowSum } from './table-digest.ts'
  * that only the leader saw.
  */
 const OF_DATABASE = [
-  'SELECT applied, now_ms, request_floor, request_row, request_ids FROM lockstep_meta',
-  'SELECT entry, ids FROM lockstep_request',
+  `SELECT applied, now_ms, ${BOOK_NAMES} FROM lockstep_meta`,
+  'SELECT entry, last, ids FROM lockstep_request',
 ]
 /**
  * Left out are the floor and its moment, which say what is on this node's disk, and verdicts, which
  * only those have who were concerned.
  */
 const OF_CATALOGUE = [
-  'SELECT applied, dropped_floor, request_floor, request_row, request_ids FROM lockstep_state',
+  `SELECT applied, dropped_floor, ${BOOK_NAMES} FROM lockstep_state`,
   'SELECT name, made_by FROM lockstep_database',
   'SELECT name, dropped_by FROM lockstep_dropped',
-  'SELECT entry, ids FROM lockstep_request',
+  'SELECT entry, last, ids FROM lockstep_request',
 ]
 
 /**

@@ -39,7 +39,9 @@ test('whatever changes data, schema, catalogue or what is remembered of requests
     'UPDATE lockstep_meta SET applied = applied - 1',
     'UPDATE lockstep_meta SET now_ms = now_ms + 1',
     'UPDATE lockstep_meta SET request_floor = 7',
-    "INSERT INTO lockstep_request VALUES (1, x'00')",
+    'UPDATE lockstep_meta SET request_key_floor = 7',
+    "INSERT INTO lockstep_request VALUES (1, 1, x'00')",
+    "INSERT INTO lockstep_request VALUES (1, 2, x'00')",
   ]
   for (const sql of changes) {
     using changed = copyOf(replica)
@@ -52,6 +54,7 @@ test('whatever changes data, schema, catalogue or what is remembered of requests
     "UPDATE lockstep_database SET name = 'f' WHERE name = 'e'",
     "INSERT INTO lockstep_dropped VALUES ('x', 2)",
     'UPDATE lockstep_state SET dropped_floor = 1',
+    'UPDATE lockstep_state SET request_key_floor = 1',
     "UPDATE lockstep_state SET request_ids = x'00'",
   ]) {
     using changed = copyOf(replica)
