@@ -61,6 +61,22 @@ export class Sessions {
     }
   }
 
+  /** One that is open already, or a new one: for what only has to tell since when it is sent. */
+  async any(
+    deadlineMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly session: string; readonly forget: () => void }> {
+    for (;;) {
+      signal?.throwIfAborted()
+      const [session] = this.#sessions
+      if (session !== undefined) {
+        const { opened } = session
+        return { session: opened.session, forget: () => this.#forget(session) }
+      }
+      await within(this.#open(), deadlineMs + OPEN_GRACE_MS, signal)
+    }
+  }
+
   #withRoom(): Session | undefined {
     for (const session of this.#sessions) {
       const [lowest = session.next] = session.unanswered
@@ -77,11 +93,13 @@ export class Sessions {
       session.unanswered.delete(sequence)
       this.#wake()
     }
-    const forget = (): void => {
-      this.#sessions.delete(session)
-      this.#wake()
-    }
+    const forget = (): void => this.#forget(session)
     return { request: `${session.opened.session}/${sequence}`, settle, leave: forget, forget }
+  }
+
+  #forget(session: Session): void {
+    this.#sessions.delete(session)
+    this.#wake()
   }
 
   #open(): Promise<void> {

@@ -4,10 +4,10 @@
  */
 import { DbError } from '../base/errors.ts'
 import type { FateResponse, ResultsResponse, SessionResponse } from '../protocol/http-api.ts'
-import { KEY_HEADER, REQUEST_HEADER } from '../protocol/request-id.ts'
+import { KEY_HEADER, REQUEST_HEADER, SINCE_HEADER } from '../protocol/request-id.ts'
 import { readResultsResponse, strangeAnswer } from './requests.ts'
 import type { Sender, Shot } from './sender.ts'
-import { Sessions } from './sessions.ts'
+import { type RequestSlot, Sessions } from './sessions.ts'
 
 /** By what the fate of a write can be asked for, now or by another process. It is plain JSON. */
 export interface WriteReference {
@@ -16,6 +16,8 @@ export interface WriteReference {
   readonly request?: string
   /** … or the key that the caller gave. */
   readonly idempotencyKey?: string
+  /** A session from before it was first sent under the key, if that is known. */
+  readonly since?: string
 }
 
 /** What became of a write, for good. */
@@ -41,6 +43,10 @@ export interface WritesParts {
   readonly sessionTimeoutMs: number
 }
 
+interface Referring {
+  readonly reference: WriteReference
+}
+
 /** With 64 numbers each it is the number of writes that one client has on their way at once. */
 const SESSIONS_MAX = 16
 
@@ -62,17 +68,16 @@ export class Writes {
   /** Sends a write until its fate is known. Throws what it failed with, or why it is unknown. */
   async send(write: WriteShot): Promise<ResultsResponse> {
     const { database, idempotencyKey } = write
-    if (idempotencyKey !== undefined) {
-      return this.#sendNamed(write, { database, idempotencyKey })
-    }
     if (!this.#parts.requestIds) {
-      return this.#parts.sender.send({ ...write, ...WRITE, kind: 'write' })
+      return idempotencyKey === undefined
+        ? this.#parts.sender.send({ ...write, ...WRITE, kind: 'write' })
+        : this.#sendNamed(write, { database, idempotencyKey })
     }
     for (let attempt = 1; ; attempt += 1) {
-      const slot = await this.#sessions.take(write.deadlineMs, write.signal)
+      const slot = await this.#slot(write)
       let isUnknown = false
       try {
-        return await this.#sendNamed(write, { database, request: slot.request })
+        return await this.#sendNamed(write, slot.reference)
       } catch (error) {
         if (error instanceof NeverKnown) {
           // Nothing of it was executed, and the next session may be known.
@@ -88,6 +93,22 @@ export class Writes {
         else slot.settle()
       }
     }
+  }
+
+  /**
+   * By what the write is known from now on. A key goes with a session from before it was sent here:
+   * if it was forgotten when this client sends it again, it is not taken for a new one.
+   */
+  async #slot(write: WriteShot): Promise<Omit<RequestSlot, 'request'> & Referring> {
+    const { database, idempotencyKey, deadlineMs, signal } = write
+    if (idempotencyKey === undefined) {
+      const slot = await this.#sessions.take(deadlineMs, signal)
+      return { ...slot, reference: { database, request: slot.request } }
+    }
+    const { session, forget } = await this.#sessions.any(deadlineMs, signal)
+    const nothing = (): void => {}
+    const reference = { database, idempotencyKey, since: session }
+    return { reference, settle: nothing, leave: nothing, forget }
   }
 
   /**
@@ -185,11 +206,11 @@ const WRITE = { isAnyNode: false, read: readResultsResponse } as const
 class NeverKnown extends Error {}
 
 /**
- * Of the first attempt "too old" is no mystery: the session is, not the write. A key is the
- * caller's own, who alone knows whether it was sent before.
+ * Of the first attempt "too old" is no mystery: the session is, not the write. A key without one is
+ * the caller's own, who alone knows whether it was sent before.
  */
-function asFirst(error: unknown, { request }: WriteReference): unknown {
-  if (!(error instanceof DbError) || request === undefined) return error
+function asFirst(error: unknown, { request, since }: WriteReference): unknown {
+  if (!(error instanceof DbError) || (request ?? since) === undefined) return error
   const isOldSession = error.code === 'REQUEST_EXPIRED' || error.code === 'WRONG_HISTORY'
   return isOldSession ? new NeverKnown(undefined, { cause: error }) : error
 }
@@ -204,9 +225,10 @@ function isProof({ code }: DbError): boolean {
   return code === 'REQUEST_CANCELLED' || code === 'REQUEST_ID_REUSED'
 }
 
-function headersOf({ request, idempotencyKey }: WriteReference): Record<string, string> {
+function headersOf({ request, idempotencyKey, since }: WriteReference): Record<string, string> {
   if (request !== undefined) return { [REQUEST_HEADER]: request }
-  return idempotencyKey === undefined ? {} : { [KEY_HEADER]: idempotencyKey }
+  if (idempotencyKey === undefined) return {}
+  return { [KEY_HEADER]: idempotencyKey, ...(since !== undefined && { [SINCE_HEADER]: since }) }
 }
 
 function unknownFate(error: DbError, request: WriteReference, cause: unknown): DbError {

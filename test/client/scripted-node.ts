@@ -12,6 +12,8 @@ export interface SeenRequest {
   readonly json: Readonly<Record<string, unknown>>
   /** The id of a write: header `Lockstep-Request` or `Idempotency-Key`. */
   readonly id: string | undefined
+  /** What stands beside a key. */
+  readonly since: string | undefined
 }
 
 export class ScriptedNode implements AsyncDisposable {
@@ -73,7 +75,8 @@ export class ScriptedNode implements AsyncDisposable {
     }
     const json: unknown = body.length === 0 ? {} : JSON.parse(body.toString())
     const id = headers['lockstep-request'] ?? headers['idempotency-key']
-    const seen = { path, json: json as SeenRequest['json'], id: id?.toString() }
+    const since = headers['lockstep-since']?.toString()
+    const seen = { path, json: json as SeenRequest['json'], id: id?.toString(), since }
     if (path === '/cancel') {
       this.cancelled.push(seen)
       give(this.fates, response)

@@ -218,19 +218,51 @@ test('if no session can be opened the write is surely not applied', async () => 
   assert.equal((await failure(nobody.execute('A'))).fate, 'not-applied')
 })
 
-test('a key of the caller stands in place of the session', async () => {
+test('a key of the caller stands in place of the number, and says since when it is sent', async () => {
   await using node = await ScriptedNode.start()
   node.script = ['destroy', okAnswer(3)]
   const db = clientOf([node])
   assert.equal((await db.execute('A', [], { idempotencyKey: 'order 7' })).index, 3)
-  assert.deepEqual([ids(node), node.sessionsOpened], [['order 7', 'order 7'], 0])
+  const sinces = (): (string | undefined)[] => node.seen.map(({ since }) => since)
+  assert.deepEqual(ids(node), ['order 7', 'order 7'])
+  assert.deepEqual([sinces(), node.sessionsOpened], [['h-1-1', 'h-1-1'], 1])
 
-  // The caller alone knows whether it was sent before.
-  node.script = [errorAnswer('REQUEST_EXPIRED')]
-  const error = await failure(db.batch(['A'], { idempotencyKey: 'order 6' }))
-  assert.deepEqual([error.code, error.fate], ['REQUEST_EXPIRED', 'unknown'])
   await db.fate({ database: 'main', idempotencyKey: 'order 5' })
-  assert.equal(node.cancelled.at(-1)?.id, 'order 5')
+  assert.deepEqual(
+    [node.cancelled.at(-1)?.id, node.cancelled.at(-1)?.since],
+    ['order 5', undefined],
+  )
+})
+
+test('a key sent for the first time is not too old, only the session beside it', async () => {
+  await using node = await ScriptedNode.start()
+  node.script = [errorAnswer('REQUEST_EXPIRED'), okAnswer(4)]
+  const db = clientOf([node])
+  assert.equal((await db.execute('A', [], { idempotencyKey: 'order 6' })).index, 4)
+  assert.deepEqual(
+    node.seen.map(({ since }) => since),
+    ['h-1-1', 'h-1-2'],
+  )
+
+  // Without ids of its own a client has no session, and only the caller knows of earlier attempts.
+  const bare = clientOf([node], { requestIds: false })
+  node.script = [errorAnswer('REQUEST_EXPIRED')]
+  const error = await failure(bare.batch(['A'], { idempotencyKey: 'order 6' }))
+  assert.deepEqual([error.code, error.fate], ['REQUEST_EXPIRED', 'unknown'])
+  assert.equal(node.seen.at(-1)?.since, undefined)
+})
+
+test('a key whose fate is unknown is never sent again as one that is new', async () => {
+  await using node = await ScriptedNode.start()
+  node.script = ['destroy', errorAnswer('REQUEST_EXPIRED')]
+  node.fates = [errorAnswer('REQUEST_EXPIRED')]
+  const error = await failure(clientOf([node]).execute('A', [], { idempotencyKey: 'order 8' }))
+  assert.equal(error.fate, 'unknown')
+  const reference = { database: 'main', idempotencyKey: 'order 8', since: 'h-1-1' }
+  assert.deepEqual(error.details['request'], reference)
+  assert.deepEqual(ids(node), ['order 8', 'order 8'])
+  assert.equal(node.sessionsOpened, 1)
+  assert(node.cancelled.every(({ id, since }) => id === 'order 8' && since === 'h-1-1'))
 })
 
 test('the database of a write is known wherever the request names it', async () => {
