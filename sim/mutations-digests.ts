@@ -31,8 +31,8 @@ export const DIGEST_MUTATIONS: readonly Mutation[] = [
     name: "what only a node's own disk knows is part of its digest",
     mode: 'whole',
     file: 'src/engine/sqlite/data-digest.ts',
-    find: "'SELECT applied, dropped_floor,",
-    replace: "'SELECT applied, floor, dropped_floor,",
+    find: '`SELECT applied, dropped_floor,',
+    replace: '`SELECT applied, floor, dropped_floor,',
   },
   {
     name: 'a digest leaves out rows',
