@@ -59,7 +59,7 @@ export class Campaigns {
     const { node, electionMs } = this.#parts
     const { type, from, term, index, logTerm } = message
     if (message.reject && (type === 'pre-vote-response' || type === 'vote-response')) {
-      if (node.role === 'candidate') this.#refusedTerm = node.term
+      if (type === 'vote-response' && term === node.term) this.#refusedTerm = term
       if (node.lead === NO_ID) this.#planAgain()
     } else if (type === 'vote' && node.term === term && node.status().vote === from) {
       // Somebody is further: its votes need their time.

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { must } from '../../src/base/assert.ts'
+import { createMessage } from '../../src/raft/types.ts'
 import { ELECTION_MS, ledBench, type LogBench, TICK_MS } from './log-bench.ts'
 
 const HEARTBEAT_MS = 2 * TICK_MS
@@ -129,4 +130,19 @@ test('a candidate without an answer waits for it, for votes may come from slow d
       .map(({ to }) => to),
     [1, 3],
   )
+})
+
+test('a refusal that was meant for an earlier question ends no patience of a candidate', () => {
+  const bench = ledBench()
+  bench.isolate(1)
+  const { isLost } = bench
+  bench.isLost = (...sent) => isLost(...sent) || sent[3].type === 'vote-response'
+  while (bench.node(2).log.status().role !== 'candidate') bench.pass(TICK_MS)
+  const { term } = bench.node(2).log.status()
+  for (const type of ['pre-vote-response', 'vote-response'] as const) {
+    bench.say(3, 2, createMessage({ type, from: 3, to: 2, term: term - 1, reject: true }))
+  }
+  bench.pass(ELECTION_MS - TICK_MS)
+  assert.equal(bench.node(2).log.status().role, 'candidate')
+  assert.equal(bench.node(2).sentOf('vote').length, 2)
 })
