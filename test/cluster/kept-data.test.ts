@@ -35,12 +35,19 @@ async function layOut(t: TestContext, release: string): Promise<Laid> {
   return { kept, directory, address, args }
 }
 
-async function execute(
+const execute = (
   address: string,
   body: unknown,
   headers: Readonly<Record<string, string>> = {},
+): Promise<Answer['json']> => post(address, '/execute', body, headers)
+
+async function post(
+  address: string,
+  path: string,
+  body: unknown = {},
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<Answer['json']> {
-  const answer = await fetch(`http://${address}/execute`, {
+  const answer = await fetch(`http://${address}${path}`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...headers },
     body: JSON.stringify(body),
@@ -70,6 +77,11 @@ for (const release of RELEASES) {
     assert.deepEqual([keyed.results, keyed['repeated']], [kept.keyedAnswer, true])
     const again = await execute(address, body, { 'lockstep-request': kept.requestId })
     assert.deepEqual([again.results, again['repeated']], [kept.sessionAnswer, true])
+    const cancelled = await execute(address, body, { 'idempotency-key': 'order-2' })
+    assert.equal(cancelled.error?.code, 'REQUEST_CANCELLED')
+    // The second commit gives no key: the transaction is known by its own name, too.
+    const commit = await post(address, `/transactions/${kept.transaction}/commit`)
+    assert.deepEqual([commit['error'], commit['repeated']], [undefined, true])
     const written = await execute(address, body)
     assert.equal(written.error, undefined)
     // Whoever holds the directory goes before it is removed.
