@@ -6,6 +6,7 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { LocalCluster } from '../src/cli/local-cluster.ts'
+import { ask, type Sample, write } from './one-by-one.ts'
 
 /** About as in real tables: a few numbers and short texts. */
 const ROW_BYTES = 130
@@ -15,28 +16,6 @@ const DIGESTS = 3
 const SAMPLE_MS = 50
 /** Of the processor time in /proc. */
 const TICKS_PER_SECOND = 100
-
-interface Sample {
-  readonly atMs: number
-  readonly durationMs: number
-}
-
-async function ask(
-  address: string,
-  path: string,
-  body?: unknown,
-): Promise<Record<string, unknown>> {
-  const answer = await fetch(`http://${address}${path}`, {
-    ...(body !== undefined && {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-    }),
-  })
-  const json = (await answer.json()) as Record<string, unknown>
-  if (!answer.ok) throw new Error(`${path}: ${JSON.stringify(json)}`)
-  return json
-}
 
 async function fill(address: string, megabytes: number): Promise<void> {
   const execute = (sql: string): Promise<unknown> =>
@@ -49,18 +28,6 @@ async function fill(address: string, megabytes: number): Promise<void> {
     SELECT x, x / 3.0, hex(randomblob(10)), hex(randomblob(40)) FROM i`
   const rows = (megabytes * 1e6) / ROW_BYTES
   for (let done = 0; done < rows; done += ROWS_PER_STATEMENT) await execute(insert)
-}
-
-/** Writes one row after another until it is told to stop. */
-async function write(address: string, signal: AbortSignal): Promise<Sample[]> {
-  const samples: Sample[] = []
-  while (!signal.aborted) {
-    const atMs = performance.now()
-    const sql = "INSERT INTO small (text) VALUES ('x')"
-    await ask(address, '/execute', { database: 'main', sql })
-    samples.push({ atMs, durationMs: performance.now() - atMs })
-  }
-  return samples
 }
 
 /** Processor time, by process, of what takes digests for `pid`. */

@@ -6,33 +6,12 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { LocalCluster } from '../src/cli/local-cluster.ts'
+import { ask, type Sample, write } from './one-by-one.ts'
 
 const MEGABYTES_PER_STATEMENT = 40
 const ROW_BYTES = 4000
 const QUIET_MS = 5000
 const SAMPLE_MS = 100
-
-interface Sample {
-  readonly atMs: number
-  readonly durationMs: number
-}
-
-async function ask(
-  address: string,
-  path: string,
-  body?: unknown,
-): Promise<Record<string, unknown>> {
-  const answer = await fetch(`http://${address}${path}`, {
-    ...(body !== undefined && {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-    }),
-  })
-  const json = (await answer.json()) as Record<string, unknown>
-  if (!answer.ok) throw new Error(`${path}: ${JSON.stringify(json)}`)
-  return json
-}
 
 async function fill(address: string, megabytes: number): Promise<void> {
   const execute = (sql: string): Promise<unknown> =>
@@ -45,18 +24,6 @@ async function fill(address: string, megabytes: number): Promise<void> {
   for (let done = 0; done < megabytes; done += MEGABYTES_PER_STATEMENT) {
     await execute(`INSERT INTO big (data) ${numbers} SELECT zeroblob(${ROW_BYTES}) FROM n`)
   }
-}
-
-/** Writes one row after another until it is told to stop. */
-async function write(address: string, signal: AbortSignal): Promise<Sample[]> {
-  const samples: Sample[] = []
-  while (!signal.aborted) {
-    const atMs = performance.now()
-    const sql = "INSERT INTO small (text) VALUES ('x')"
-    await ask(address, '/execute', { database: 'main', sql })
-    samples.push({ atMs, durationMs: performance.now() - atMs })
-  }
-  return samples
 }
 
 /** Resident memory of a process and its children, by what they are. */
