@@ -26,6 +26,8 @@ export class LoggedIds {
   readonly #logged = new Map<string, LoggedId>()
   /** First results that were told, by id. */
   readonly #answers = new Map<string, WriteOutcome & { readonly type: 'ok' }>()
+  /** Ids of which was said that they were executed just then. */
+  readonly #executed = new Set<string>()
   /** Ids of which was said that they were not applied and never will be. */
   readonly #denied = new Set<string>()
   repeats = 0
@@ -97,20 +99,17 @@ export class LoggedIds {
     const isRepeat = outcome.isRepeat === true
     check(isRepeat || !asked.isOnly || !asked.isCancel, () => `${text}: a cancel was executed`)
     if (isRepeat) this.repeats++
+    else {
+      check(!this.#executed.has(text), () => `${text} was executed twice, by what is said of it`)
+      this.#executed.add(text)
+    }
     // What a leader that computes something else has returned is wrong, though the write is applied.
     if (mayBeWrong) return
     const first = this.#answers.get(text)
-    if (first === undefined) {
-      this.#answers.set(text, outcome)
-      return
-    }
+    if (first === undefined) this.#answers.set(text, outcome)
     check(
-      isDeepStrictEqual(first.results, outcome.results),
+      first === undefined || isDeepStrictEqual(first.results, outcome.results),
       () => `${text} was answered twice, and not with the same`,
-    )
-    check(
-      isRepeat || first.isRepeat === true,
-      () => `${text} was executed twice, by what is said of it`,
     )
   }
 }

@@ -68,7 +68,7 @@ export const ERRORS = {
   SHUTTING_DOWN:       { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1053, '08S01'], about: 'This node is stopping. Ask another one.' },
   // Fate unknown.
   LEADERSHIP_LOST:     { fate: 'unknown',     retry: 'same-id', http: 504, mysql: [1105, 'HY000'], about: 'The leader was deposed after it had sent the write out, which may or may not take effect. With a request id the client asks again by itself; without one look before you write again.' },
-  COMMIT_TIMEOUT:      { fate: 'unknown',     retry: 'same-id', http: 504, mysql: [1105, 'HY000'], about: 'No quorum confirmed the write within its deadline; it may still take effect. With a request id the client asks what became of it.' },
+  COMMIT_TIMEOUT:      { fate: 'unknown',     retry: 'same-id', http: 504, mysql: [1105, 'HY000'], about: 'Within its deadline no quorum confirmed the write, or the leader did not apply what a quorum had confirmed; it may still take effect. With a request id the client asks what became of it.' },
   CONNECTION_LOST:     { fate: 'unknown',     retry: 'same-id', http: 502, mysql: [1105, 'HY000'], about: 'The connection broke after the write was sent and before its answer came. With a request id the client sends it again by itself.' },
   // The node.
   ENGINE_RESTARTED:    { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1105, 'HY000'], about: 'The process that runs SQL ended and was started again; the statement was not logged.' },

@@ -76,14 +76,21 @@ export function failBatch(batch: Batch, error: DbError): void {
   for (const request of batch.requests) end(request, error)
 }
 
-/** Ends those whose deadline has passed; their entry may still be committed. */
+/** Ends those whose deadline has passed; their entry is committed, or may still be. */
 export function endOverdue(batch: Batch, now: number): void {
+  const why = batch.state === 'settling' ? NOT_APPLIED_HERE : NOT_CONFIRMED
   for (const request of batch.requests) {
     if (request.done === undefined || request.deadlineMs > now) continue
-    const message = 'no majority confirmed the write before its deadline; it may still take effect'
-    end(request, new DbError('COMMIT_TIMEOUT', message))
+    end(request, new DbError('COMMIT_TIMEOUT', why))
   }
 }
+
+const NOT_CONFIRMED =
+  'no majority confirmed the write before its deadline; it may still take effect'
+/** As a rule its disk is full, or its writer has just died. */
+const NOT_APPLIED_HERE =
+  'a majority has stored the write, but this node did not apply it before its deadline; it may ' +
+  'still take effect'
 
 /** Ends those whose deadline passes while a batch of which nothing is logged waits for proof. */
 export function endUnconfirmed(batch: Batch, now: number): void {

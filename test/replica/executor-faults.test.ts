@@ -38,6 +38,28 @@ test('a fault while a follower applies is no divergence; it applies the entry ag
   }
 })
 
+test('a write that a majority has is not said to lack one when the disk is full at its commit', () => {
+  for (const isFullBefore of [false, true]) {
+    const bench = Bench.leader()
+    const fault = (): void => {
+      bench.engine.reply({ type: 'fault', error: { code: 'DISK_FULL', message: 'the disk' } })
+      bench.engine.die()
+    }
+    bench.submit(1, 100)
+    bench.executed(1, [OK])
+    if (isFullBefore) fault()
+    bench.log.commitProposal()
+    if (!isFullBefore) fault()
+    bench.clock.pass(101)
+    bench.executor.sweep()
+
+    const outcome = bench.heard.get(1)
+    assert(outcome?.type === 'failed')
+    assert.deepEqual([outcome.error.code, outcome.error.fate], ['COMMIT_TIMEOUT', 'unknown'])
+    assert.match(outcome.error.message, /a majority has stored the write/)
+  }
+})
+
 test('short memory fails the request that needs it, and its neighbours run again', () => {
   const bench = Bench.leader()
   bench.submit(1)
