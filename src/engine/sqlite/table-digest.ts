@@ -10,6 +10,8 @@ import { isReservedName } from './scan.ts'
 
 /** What is read of a table before whoever reads it may pause. */
 const STEP_BYTES = 256 * 1024
+/** A generated column that isn't stored, in `pragma_table_xinfo`. */
+const COMPUTED = 2n
 /** What a row takes beside its values. */
 const ROW_BYTES = 8
 
@@ -84,11 +86,16 @@ function addSchema(database: DatabaseSync, sum: RowSum): void {
 }
 
 function* addTable(database: DatabaseSync, table: Table, sum: RowSum): Generator<number, void> {
-  const columns = all(database, `SELECT name FROM pragma_table_info(${quoteText(table.name)})`)
+  const sql = `SELECT name, hidden FROM pragma_table_xinfo(${quoteText(table.name)})`
+  const columns = all(database, sql)
   const taken = new Set(columns.map(([name]) => String(name).toLowerCase()))
   const rowid = ['rowid', '_rowid_', 'oid'].find(alias => !taken.has(alias))
-  const shown = table.hasRowid && rowid !== undefined ? `${rowid}, *` : '*'
-  const statement = database.prepare(`SELECT ${shown} FROM main.${quoteName(table.name)}`)
+  // What is computed when it is read is in no row, and may fail for some.
+  const stored = columns.filter(([, hidden]) => hidden !== COMPUTED)
+  const shown = stored.map(([name]) => quoteName(String(name)))
+  if (table.hasRowid && rowid !== undefined) shown.unshift(rowid)
+  const from = `main.${quoteName(table.name)}`
+  const statement = database.prepare(`SELECT ${shown.join(', ')} FROM ${from}`)
   let sizeBytes = 0
   try {
     for (const row of statement.iterate()) {

@@ -149,3 +149,18 @@ test('files that are ahead of the entry asked for are not read', () => {
   replica.index -= 1
   assert.throws(() => replica.dataDigest(), { code: 'NOT_READY', message: /holds entry/ })
 })
+
+test('a column that is computed when it is read is no part of it, also where it can not be', () => {
+  using replica = filled()
+  replica.run('CREATE TABLE u (rowid_ INTEGER, s AS (a || 1) STORED, a)')
+  replica.run("INSERT INTO u (a) VALUES ('one')")
+  const before = replica.dataDigest()
+  // It fails for the rows that are there, which nobody is told before they are read.
+  replica.run("ALTER TABLE t ADD COLUMN rowid AS (json_extract(a, '$.x'))")
+  assert.equal(replica.read('SELECT * FROM t').type, 'failed')
+  const after = replica.dataDigest()
+  assert.notEqual(after.digest, before.digest, 'the schema is another one')
+  assert.equal(replica.digest().type, 'ok')
+  replica.tamper("DELETE FROM t WHERE a = 'Four'")
+  assert.notEqual(replica.dataDigest().digest, after.digest)
+})
