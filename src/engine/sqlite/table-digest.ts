@@ -3,6 +3,7 @@
  * the same values under the same rowids. Lockstep's own tables don't count.
  */
 import type { DatabaseSync } from 'node:sqlite'
+import { must } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
 import type { SqlValue } from '../../base/sql.ts'
 import { formatDigest, RowHash } from './hash.ts'
@@ -94,8 +95,7 @@ function* addTable(database: DatabaseSync, table: Table, sum: RowSum): Generator
   const stored = columns.filter(([, hidden]) => hidden !== COMPUTED)
   const shown = stored.map(([name]) => quoteName(String(name)))
   if (table.hasRowid && rowid !== undefined) shown.unshift(rowid)
-  const from = `main.${quoteName(table.name)}`
-  const statement = database.prepare(`SELECT ${shown.join(', ')} FROM ${from}`)
+  const statement = database.prepare(`SELECT ${shown.join(', ')} FROM ${source(database, table)}`)
   let sizeBytes = 0
   try {
     for (const row of statement.iterate()) {
@@ -110,6 +110,15 @@ function* addTable(database: DatabaseSync, table: Table, sum: RowSum): Generator
     statement.close()
   }
   yield sizeBytes
+}
+
+/** A table for a SELECT that may not read an index in its stead: that has pages of its own. */
+function source(database: DatabaseSync, { name, hasRowid }: Table): string {
+  const from = `main.${quoteName(name)}`
+  if (hasRowid) return `${from} NOT INDEXED`
+  const sql = `SELECT name FROM pragma_index_list(${quoteText(name)}) WHERE origin = 'pk'`
+  const [primary] = must(all(database, sql)[0], `the primary key of ${name}`)
+  return `${from} INDEXED BY ${quoteName(String(primary))}`
 }
 
 /** About what a row takes in its file. */

@@ -164,3 +164,29 @@ test('a column that is computed when it is read is no part of it, also where it 
   replica.tamper("DELETE FROM t WHERE a = 'Four'")
   assert.notEqual(replica.dataDigest().digest, after.digest)
 })
+
+test('rows are read where they are, and not from an index that holds the same', () => {
+  using replica = filled()
+  replica.run(
+    'CREATE TABLE r (id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c AS (a || b))',
+    'CREATE TABLE w (a TEXT PRIMARY KEY, b INTEGER) WITHOUT ROWID',
+    'CREATE INDEX ri ON r (a, b)',
+    'CREATE INDEX wi ON w (b, a)',
+    "INSERT INTO r (a, b) VALUES ('one', 1)",
+    "INSERT INTO w (a, b) VALUES ('one', 1)",
+  )
+  for (const [table, index] of [
+    ['r', 'ri'],
+    ['w', 'wi'],
+  ] as const) {
+    using changed = copyOf(replica)
+    changed.tamper(
+      'PRAGMA writable_schema = ON; ' +
+        `CREATE TEMP TABLE kept AS SELECT * FROM sqlite_schema WHERE name = '${index}'; ` +
+        `DELETE FROM sqlite_schema WHERE name = '${index}'; PRAGMA writable_schema = RESET; ` +
+        `UPDATE ${table} SET b = 2; PRAGMA writable_schema = ON; ` +
+        'INSERT INTO sqlite_schema SELECT * FROM kept',
+    )
+    assert.notEqual(changed.dataDigest().digest, replica.dataDigest().digest, table)
+  }
+})

@@ -377,7 +377,7 @@ function head(wal: Uint8Array): Uint8Array {
 
 /** Runs SQL on a file behind everybody's back. */
 export function tamperFile(path: string, sql: string): void {
-  const database = new DatabaseSync(path)
+  const database = new DatabaseSync(path, { defensive: false })
   try {
     database.exec(sql)
   } finally {
