@@ -22,6 +22,8 @@ const HEAL_MS_MAX = 20_000
 /** A tie may pass when who was away comes back; then nobody need decide. */
 const TIE_MS_MAX = 4000
 const VOTERS_TO_DECIDE = 3
+/** Some digests, each of which a node may miss, and the heal. */
+const SILENCE_MS_MAX = 60_000
 
 /** Makes the table of these faults, before anything goes wrong. */
 export async function prepareOddities(admin: Client): Promise<void> {
@@ -37,6 +39,8 @@ interface Oddity {
   readonly sql: string
   readonly find: string
   readonly replace: string
+  /** Nobody can see it in what the statement gives: only a digest of all data finds it. */
+  readonly isSilent?: true
 }
 
 /** Ways to get something else out of a statement: in its rows, in their number, or an error. */
@@ -59,7 +63,16 @@ const ODDITIES: readonly ((id: number) => Oddity)[] = [
     find: `abs(${id})`,
     replace: 'NULL',
   }),
+  id => ({
+    what: 'silently writes another value',
+    sql: `INSERT INTO odd VALUES (${id}, ${id} + 3)`,
+    find: `${id} + 3)`,
+    replace: `${id} + 4)`,
+    isSilent: true,
+  }),
 ]
+
+const HEARD = ODDITIES.filter(oddity => oddity(0).isSilent !== true)
 
 /** What is altered on one node, while everything else goes on. */
 export const DIVERGENCE: FaultKind = {
@@ -77,7 +90,10 @@ export const DIVERGENCE: FaultKind = {
     }
     const victim = await victimOf(nodes, random)
     const id = random.between(1, 1_000_000_000)
-    const { what, sql, find, replace } = random.pick(ODDITIES)(id)
+    const drawn = random.pick(ODDITIES)(id)
+    // Where a copy could spread it before it is found, something else is drawn.
+    const { what, sql, find, replace } =
+      drawn.isSilent === true && !scene.findsSilence ? random.pick(HEARD)(id) : drawn
     const client = createClient({ nodes: nodes.addresses, timeoutMs: WRITE_MS_MAX })
     scene.odd.add(victim)
     nodes.setFaults(victim, [{ type: 'sql', find, replace }])
@@ -195,6 +211,39 @@ async function agrees(nodes: ChaosNodes, nodeId: string, id: number): Promise<bo
     await pause(LOOK_MS)
   }
   return false
+}
+
+/** When nobody writes any more, all nodes must come to have the same rows, also of silent faults. */
+export async function expectEqualOddities({
+  nodes,
+  findsSilence,
+  expectations,
+}: Scene): Promise<void> {
+  if (!findsSilence) return
+  const deadlineMs = performance.now() + SILENCE_MS_MAX
+  for (;;) {
+    const seen = await Promise.all(nodes.addresses.map(address => allOddities(address)))
+    const isSame = seen.every(each => each !== undefined && each === seen[0])
+    const isOver = performance.now() > deadlineMs
+    if (isSame || isOver) {
+      const complaint = isSame ? undefined : 'nodes have different rows, and no digest found it'
+      expectations.check('a silent change is found', complaint)
+      return
+    }
+    await pause(LOOK_MS)
+  }
+}
+
+async function allOddities(address: string): Promise<string | undefined> {
+  const client = createClient({ nodes: [address], discover: false, timeoutMs: READ_MS_MAX })
+  const options = { database: ODD_DATABASE, consistency: 'local' } as const
+  try {
+    const { rows } = await client.query('SELECT id, n FROM odd ORDER BY id', [], options)
+    return JSON.stringify(rows)
+  } catch (error) {
+    if (error instanceof DbError) return undefined
+    throw error
+  }
 }
 
 /**

@@ -30,6 +30,8 @@ export interface Scene {
   readonly learners: Set<string>
   /** Nodes that computed something else, now or before. */
   readonly odd: Set<string>
+  /** Digests are taken often, and no node takes another's data only because it has fallen behind. */
+  readonly findsSilence: boolean
   /** Says something about the run in its output and its history. */
   readonly note: (text: string) => void
 }
@@ -102,13 +104,14 @@ export async function victimOf(nodes: ChaosNodes, random: SimRandom): Promise<st
 }
 
 /** A scene in which nothing has happened yet. */
-export function sceneOf(nodes: ChaosNodes, note: Scene['note']): Scene {
+export function sceneOf(nodes: ChaosNodes, note: Scene['note'], findsSilence: boolean): Scene {
   return {
     nodes,
     expectations: new Expectations(),
     claims: new Claims(),
     learners: new Set(),
     odd: new Set(),
+    findsSilence,
     note,
   }
 }

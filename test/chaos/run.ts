@@ -13,7 +13,12 @@ import { FreshnessWorkload } from './freshness-workload.ts'
 import { LedgerWorkload } from './ledger-workload.ts'
 import { ListWorkload } from './list-workload.ts'
 import { NamespaceNetwork } from './namespace-network.ts'
-import { decideTies, ODD_DATABASE, prepareOddities } from './divergence-fault.ts'
+import {
+  decideTies,
+  expectEqualOddities,
+  ODD_DATABASE,
+  prepareOddities,
+} from './divergence-fault.ts'
 import { planFaults } from './nemesis.ts'
 import { sceneOf } from './fault.ts'
 import type { ActiveFault, FaultKind, Scene } from './fault.ts'
@@ -78,13 +83,16 @@ const STALL_MS_MAX = 15_000
 /** So much more time has a machine that does many things at once. */
 const STALL_SLOWNESS_MAX = 2
 
+/** Beside small logs a node in need would spread what no digest has found yet. */
+const DIGESTS = ['--digest-interval-ms', '5000'] as const
+
 /** Options of all nodes, drawn for each run: whole classes of bugs show only beside the defaults. */
 function drawOptions(random: SimRandom): string[] {
   const draw = (option: string, ...values: readonly (number | 'default')[]): string[] => {
     const value = random.pick(values)
     return value === 'default' ? [] : [`--${option}`, String(value)]
   }
-  return [
+  const options = [
     // Small files, so that a short run goes through many of them; a small log makes snapshots.
     ...draw('segment-size-bytes', 65_536, 262_144),
     ...draw('log-fill-bytes', 0, 65_536),
@@ -99,6 +107,7 @@ function drawOptions(random: SimRandom): string[] {
     ...draw('max-readers', 1, 'default'),
     ...draw('election-timeout-ms', 400, 'default', 'default'),
   ]
+  return options.includes('--max-log-bytes') ? options : [...options, ...DIGESTS]
 }
 
 /** True if no checker has a complaint. */
@@ -136,7 +145,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   }
   for (const signal of ENDS) process.once(signal, interrupted)
   try {
-    const report = await new Run(options, nodes, random, directory).run()
+    const findsSilence = nodeOptions.includes(DIGESTS[0])
+    const report = await new Run(options, nodes, random, directory, findsSilence).run()
     isKept = options.keep !== undefined || !isSound(report)
     return { ...report, kept: isKept ? directory : undefined }
   } finally {
@@ -174,14 +184,20 @@ class Run {
   readonly #slowness = new SlownessMeter()
   readonly #startedMs = performance.now()
 
-  constructor(options: ChaosOptions, nodes: ChaosNodes, random: SimRandom, directory: string) {
+  constructor(
+    options: ChaosOptions,
+    nodes: ChaosNodes,
+    random: SimRandom,
+    directory: string,
+    findsSilence: boolean,
+  ) {
     this.#options = options
     this.#nodes = nodes
     this.#random = random
     this.#history = new History(join(directory, 'history.jsonl'))
     const admin = createClient({ nodes: nodes.addresses, timeoutMs: 30_000 })
     this.#admin = admin
-    this.#scene = sceneOf(nodes, text => this.#note(text))
+    this.#scene = sceneOf(nodes, text => this.#note(text), findsSilence)
     this.#workloads = [
       new RegisterWorkload(this.#history, admin),
       new ListWorkload(this.#history, admin),
@@ -196,7 +212,7 @@ class Run {
     const databases = ['registers', 'lists', 'bank', 'ledger', 'freshness', ODD_DATABASE]
     for (const workload of this.#workloads) await workload.prepare()
     await prepareOddities(this.#admin)
-    const observer = new Observer(this.#nodes, this.#history, databases)
+    const observer = new Observer(this.#nodes, this.#history, databases, this.#scene.odd)
     const workers = this.#workloads.map((workload, at) => {
       const random = this.#random.stream(`workload ${at}`)
       const limits = {
@@ -302,6 +318,7 @@ class Run {
   async #settle(): Promise<Verdict> {
     const complaints: string[] = []
     try {
+      await expectEqualOddities(this.#scene)
       await this.#nodes.ready(RECOVERY_MS_MAX)
     } catch (error) {
       complaints.push(String(error))
