@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { LocalCluster } from '../src/cli/local-cluster.ts'
+import { LINES_TYPE } from '../src/protocol/parse-line.ts'
 
 const page = readFileSync(new URL('../docs/reference/http-api.md', import.meta.url), 'utf8')
 
@@ -25,8 +26,14 @@ function readExamples(): Example[] {
     path,
     headers: Object.fromEntries([...head.matchAll(/^(\S+): (.*)$/gm)].map(([, ...pair]) => pair)),
     body,
-    answer: JSON.parse(answer),
+    answer: parse(answer, head.includes(LINES_TYPE)),
   }))
+}
+
+function parse(text: string, isLines: boolean): unknown {
+  if (!isLines) return JSON.parse(text)
+  const lines = text.trim().split('\n')
+  return lines.map(line => JSON.parse(line) as unknown)
 }
 
 /** The answer with `…` wherever the page leaves the value open. */
@@ -68,7 +75,8 @@ test('every example of the page about the HTTP API is answered as it says', asyn
         ...(method === 'POST' ? { body: sent } : {}),
         headers: { 'content-type': 'application/json', ...Object.fromEntries(named) },
       })
-      const given = (await response.json()) as Readonly<Record<string, unknown>>
+      const isLines = response.headers.get('content-type') === LINES_TYPE
+      const given = parse(await response.text(), isLines) as Readonly<Record<string, unknown>>
       assert.deepEqual(masked(given, answer), answer, `${method} ${path} ${sent}`)
       if (typeof given['token'] === 'string') token = given['token']
       if (typeof given['session'] === 'string') session = given['session']

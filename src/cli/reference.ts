@@ -12,6 +12,7 @@ import {
   endSchema,
   executeBatchSchema,
   executeStatementSchema,
+  lineIdSchema,
   membersSchemas,
   trustSchema,
   queryBatchSchema,
@@ -123,6 +124,7 @@ const SHAPES: Readonly<Record<Route['request'], readonly [title: string, schema:
     ['One SQL statement', executeStatementSchema],
     ['Several: `statements` (or the array alone)', executeBatchSchema],
     ['An SQL statement inside of `statements`', statementSchema],
+    ['Beside these, in a line of a stream (`content-type: application/x-ndjson`)', lineIdSchema],
   ],
   query: [
     ['One SQL statement', queryStatementSchema],

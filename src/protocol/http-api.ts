@@ -73,6 +73,13 @@ export const executeBatchSchema = z.strictObject({
   rows,
 })
 
+/** What a line of a stream carries beside the fields of a request: what a header else would. */
+export const lineIdSchema = z.strictObject({
+  request: z.string().optional().describe('As the header `Lockstep-Request`.'),
+  idempotencyKey: z.string().optional().describe('As the header `Idempotency-Key`.'),
+  since: z.string().optional().describe('As the header `Lockstep-Since`.'),
+})
+
 /** What a Command and a read may carry beside themselves in `POST /execute`. */
 export const executeOptionsSchema = z.strictObject({ timeoutMs, rows })
 

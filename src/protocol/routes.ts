@@ -96,12 +96,14 @@ export const ROUTES = {
     method: 'POST',
     path: '/execute',
     about:
-      'Writes: one Command, one SQL statement, or an array of them (all take effect, or none).',
+      'Writes: one Command, one SQL statement, or an array of them (all take effect, or none); ' +
+      'or a stream of such requests, a line of JSON each, with a line as the answer to each.',
     guarantee:
       'When it answers, the write is on the disks of a majority, visible to every linearizable ' +
       'read. A failure says by `fate` whether the write may still take effect. With a request id ' +
       '(header `Idempotency-Key` or `Lockstep-Request`) it may be sent again, to any node: it ' +
-      'takes effect once and gives its first answer again, marked `repeated`.',
+      'takes effect once and gives its first answer again, marked `repeated`. Each line of a ' +
+      'stream is a request by itself; one unanswered when the answer ends whole was not taken.',
     request: 'execute',
     response: 'ResultsResponse',
     errors: [

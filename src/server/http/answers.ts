@@ -4,7 +4,7 @@ import { DbError } from '../../base/errors.ts'
 import { parseShape } from '../../protocol/parse-shape.ts'
 import { encodeToken, tokenPrefix } from '../../protocol/token.ts'
 import type { NodeIdentity, Service } from '../service.ts'
-import type { Exchange } from './exchange.ts'
+import type { Asker, Exchange } from './exchange.ts'
 import type { Metrics } from './metrics.ts'
 import { parseBody, readBody, type ReceiveBudget } from './read-body.ts'
 import type { SendRate } from './send-rate.ts'
@@ -18,8 +18,18 @@ export interface HandlerOptions {
   readonly readTimeoutMs: number
   readonly maxResultRows: number
   readonly maxResultBytes: number
+  /** Within this time a request must have arrived whole, and a long answer move on. */
+  readonly receiveTimeoutMs: number
+  /** An unused connection is closed after this time. */
+  readonly keepAliveMs: number
   /** What all snapshots that are read from this node may take together. */
   readonly snapshotBytesPerSecond: number
+}
+
+/** A stream of requests, as far as the listener knows it. */
+export interface OpenStream {
+  /** Takes no more lines, and ends its answer when all that were taken are answered. */
+  stop(): void
 }
 
 /** What handlers work with. */
@@ -30,8 +40,12 @@ export interface HandlerContext {
   readonly budget: ReceiveBudget
   readonly connections: () => number
   readonly snapshotRate: SendRate
-  /** Runs `action`; what it throws becomes the exchange's error answer. */
-  readonly guard: (exchange: Exchange, action: () => void) => void
+  /** Streams that are open. */
+  readonly streams: Set<OpenStream>
+  /** No new stream is begun: the clients are to go. */
+  readonly isDraining: () => boolean
+  /** Runs `action`; what it throws becomes the error answer. */
+  readonly guard: (asker: Asker, action: () => void) => void
 }
 
 /** Bodies that hold a deadline, if anything. */
@@ -71,11 +85,15 @@ export function withOptionalBody<Schema extends z.ZodType>(
  * So this line keeps strange web sites from writing to a node on the reader's own machine.
  */
 function requireJson(exchange: Exchange): void {
-  const { headers } = exchange.request
-  const type = headers['content-type'] ?? ''
+  const type = exchange.request.headers['content-type'] ?? ''
   if (type !== 'application/json' && !/^application\/json\s*(;|$)/i.test(type)) {
     throw new DbError('INVALID_REQUEST', 'send the header content-type: application/json')
   }
+  refuseEncoding(exchange)
+}
+
+/** What is packed can't be read. Throws INVALID_REQUEST. */
+export function refuseEncoding({ request: { headers } }: Exchange): void {
   const encoding = headers['content-encoding'] ?? 'identity'
   if (encoding !== 'identity') {
     throw new DbError(
@@ -87,19 +105,19 @@ function requireJson(exchange: Exchange): void {
 
 /** Answers with results, as they are at `index`; `more` as `,"name":value`. */
 export function sendResults(
-  exchange: Exchange,
+  asker: Asker,
   identity: NodeIdentity,
   results: string,
   index: number,
   more = '',
 ): void {
-  exchange.sendJson(`{"results":${results},${proof(exchange, identity, index)}${more}}`)
+  asker.sendJson(`{"results":${results},${proof(asker, identity, index)}${more}}`)
 }
 
 /** What every answer about data ends with: token, index, node, durationMs. */
-export function proof(exchange: Exchange, identity: NodeIdentity, index: number): string {
+export function proof(asker: Asker, identity: NodeIdentity, index: number): string {
   const token = encodeToken(tokenPrefix(identity.historyId, identity.groupId), index)
-  const durationMs = Math.round(exchange.durationMs * 1000) / 1000
+  const durationMs = Math.round(asker.durationMs * 1000) / 1000
   const node = JSON.stringify(identity.nodeId)
   return `"token":"${token}","index":${index},"node":${node},"durationMs":${durationMs}`
 }

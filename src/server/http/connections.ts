@@ -67,6 +67,12 @@ export class Connections {
   isQuiet(socket: Duplex): boolean {
     const state = this.#states.get(socket)
     if (state === undefined || state.open === 0) return true
-    return state.open === 1 && state.latest?.request.complete === false
+    const { open, latest } = state
+    return open === 1 && latest?.request.complete === false && !latest.isPiecewise
+  }
+
+  /** True while the answer to a stream of requests is being written. */
+  isStreaming(socket: Duplex): boolean {
+    return this.#states.get(socket)?.latest?.isPiecewise ?? false
   }
 }

@@ -5,6 +5,17 @@ import { ERRORS, type DbError } from '../../base/errors.ts'
 import type { ErrorResponse } from '../../protocol/http-api.ts'
 import type { RouteName } from '../../protocol/routes.ts'
 
+/** Whoever asked for something and gets one answer: an HTTP request, or a line of a stream. */
+export interface Asker {
+  /** Undefined for a path that is no route. */
+  readonly route: RouteName | undefined
+  /** Milliseconds since it asked. */
+  readonly durationMs: number
+  sendJson(text: string): void
+  /** `headers`, where the answer has its own: name, value, name, value. */
+  sendError(error: DbError, headers?: readonly string[]): void
+}
+
 /** Told once per request, when it is answered or its client has gone (`status` 0). */
 type ExchangeEnd = (exchange: Exchange, status: number) => void
 
@@ -20,14 +31,14 @@ export interface ExchangeSettings {
 /** What the system takes off our hands at once; only a longer answer can be held up. */
 const SHORT_ANSWER_CHARACTERS = 64 * 1024
 
-export class Exchange {
+export class Exchange implements Asker {
   readonly request: IncomingMessage
-  /** Undefined for a path that is no route. */
   readonly route: RouteName | undefined
   readonly startedMs: number = performance.now()
   readonly #response: ServerResponse
   readonly #settings: ExchangeSettings
   #isEnded = false
+  #isPiecewise = false
 
   constructor(
     request: IncomingMessage,
@@ -45,7 +56,11 @@ export class Exchange {
     return this.#isEnded
   }
 
-  /** Milliseconds since the request's head was read. */
+  /** Its answer is written piece by piece, while the body may still be coming in. */
+  get isPiecewise(): boolean {
+    return this.#isPiecewise
+  }
+
   get durationMs(): number {
     return performance.now() - this.startedMs
   }
@@ -54,7 +69,7 @@ export class Exchange {
     this.send(status, 'application/json', text)
   }
 
-  /** The error's row of the table decides the status; `headers` as name, value, name, value. */
+  /** The error's row of the table decides the status. */
   sendError(error: DbError, headers: readonly string[] = []): void {
     this.send(ERRORS[error.code].http, 'application/json', errorText(error), headers)
   }
@@ -95,6 +110,25 @@ export class Exchange {
       if (error !== undefined && error !== null) response.destroy()
       if (!this.#isEnded) this.#end(error === undefined || error === null ? 200 : 0)
     })
+  }
+
+  /**
+   * Begins an answer of unknown length and sends its head at once, so that the client knows that it
+   * may go on sending. The caller writes and ends it, calls {@link finish}, and closes the
+   * connection where it is to be closed: what the client still sends must be read before.
+   */
+  beginPieces(contentType: string): ServerResponse {
+    this.#isPiecewise = true
+    // A proxy between that would gather pieces is asked not to.
+    const head = ['content-type', contentType, 'x-accel-buffering', 'no', ...this.#settings.headers]
+    if (this.request.httpVersion !== '1.0') head.push('connection', 'keep-alive')
+    this.#response.writeHead(200, head).flushHeaders()
+    return this.#response
+  }
+
+  /** An answer in pieces is complete. */
+  finish(): void {
+    if (!this.#isEnded) this.#end(200)
   }
 
   /** The client has gone before its request was complete: nobody is left to answer. */

@@ -16,7 +16,6 @@ import type {
 } from '../../protocol/http-api.ts'
 import { parseShape } from '../../protocol/parse-shape.ts'
 import { parseExecute, parseQuery, readOptions } from '../../protocol/parse-request.ts'
-import type { ExecuteRequest, QueryRequest } from '../../protocol/parse-request.ts'
 import {
   encodeSession,
   KEY_HEADER,
@@ -24,21 +23,21 @@ import {
   SESSION_WINDOW,
 } from '../../protocol/request-id.ts'
 import type { RouteName } from '../../protocol/routes.ts'
-import type { Outcome, ReadAnswer, ReadOptions, WriteOutcome } from '../../replica/types.ts'
-import type { NodeIdentity, Service } from '../service.ts'
+import type { Service } from '../service.ts'
 import {
   entryNow,
   founded,
   type Handler,
   type HandlerContext,
-  type HandlerOptions,
   proof,
   sendResults,
   withJson,
   withOptionalBody,
 } from './answers.ts'
-import { encodeResults, toItemError } from './encode-results.ts'
+import { encodeResults } from './encode-results.ts'
 import type { Exchange } from './exchange.ts'
+import { execute, query, repetition, toReadOptions } from './execute.ts'
+import { executeStream, isStream } from './stream.ts'
 import { readBody } from './read-body.ts'
 import { requestIdOf } from './request-header.ts'
 import { backup, snapshot } from './snapshot.ts'
@@ -52,8 +51,10 @@ const DATABASES_MS_MAX = 250
 
 /** One handler for each route that is answered here; `/replicate` is an Upgrade (server.ts). */
 export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
-  execute: (exchange, context) =>
-    withJson(exchange, context, json => execute(exchange, context, parseExecute(json))),
+  execute: (exchange, context) => {
+    if (isStream(exchange.request)) executeStream(exchange, context)
+    else withJson(exchange, context, json => executeOne(exchange, context, json))
+  },
   query: (exchange, context) =>
     withJson(exchange, context, json => query(exchange, context, parseQuery(json))),
   ...TRANSACTION_HANDLERS,
@@ -114,37 +115,11 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
   },
 }
 
-function execute(exchange: Exchange, context: HandlerContext, request: ExecuteRequest): void {
-  const { service, options } = context
-  const { operation, timeoutMs, rows, statementCounts } = request
-  if (request.isRead && operation.type === 'statements') {
-    const { database, statements } = operation
-    const read = { database, statements, timeoutMs, rows, maxLagMs: undefined, token: undefined }
-    query(exchange, context, { ...read, consistency: 'linearizable' })
-    return
-  }
-  const identity = founded(service)
-  const id = requestIdOf(exchange.request, identity.historyId, () => entryNow(service))
-  const deadline = { timeoutMs: timeoutMs ?? options.writeTimeoutMs }
-  service.execute(id === undefined ? operation : { ...operation, id }, deadline, outcome => {
-    if (outcome.type === 'failed') {
-      exchange.sendError(toItemError(outcome.error, statementCounts))
-      return
-    }
-    // A database is made or dropped without a statement; its Command has a result all the same.
-    const results =
-      operation.type === 'statements'
-        ? encodeResults(outcome.results, statementCounts, rows)
-        : '[{"rowsAffected":0}]'
-    if (outcome.isRepeat === true) context.metrics.countRepeatedAnswer()
-    sendResults(exchange, identity, results, outcome.index, repetition(outcome))
-  })
-}
-
-/** Says of a write whose id came before that nothing was done now. */
-function repetition({ isRepeat, rowsDropped }: WriteOutcome & { readonly type: 'ok' }): string {
-  if (isRepeat !== true) return ''
-  return `,"repeated":true${rowsDropped === true ? ',"rowsDropped":true' : ''}`
+function executeOne(exchange: Exchange, context: HandlerContext, json: unknown): void {
+  const { service } = context
+  execute(exchange, context, parseExecute(json), historyId =>
+    requestIdOf(exchange.request, historyId, () => entryNow(service)),
+  )
 }
 
 function openSession(exchange: Exchange, { service }: HandlerContext): void {
@@ -182,41 +157,6 @@ function cancel(exchange: Exchange, context: HandlerContext, json: unknown): voi
     const answer: FateResponse = { fate: 'not-applied', node: identity.nodeId, durationMs }
     exchange.sendJson(JSON.stringify(answer))
   })
-}
-
-function query(exchange: Exchange, context: HandlerContext, request: QueryRequest): void {
-  const { service, options } = context
-  const { database, statements, rows } = request
-  const identity = founded(service)
-  const { maxResultRows: maxRows, maxResultBytes: maxBytes } = options
-  const done = (outcome: Outcome<ReadAnswer>): void => {
-    if (outcome.type === 'failed') {
-      exchange.sendError(outcome.error)
-      return
-    }
-    const results = encodeResults(outcome.value.results, undefined, rows)
-    sendResults(exchange, identity, results, outcome.value.index)
-  }
-  const read = { database, statements, maxRows, maxBytes }
-  service.query(read, toReadOptions(request, identity, options), done)
-}
-
-function toReadOptions(
-  request: Pick<QueryRequest, 'consistency' | 'token' | 'maxLagMs' | 'timeoutMs'>,
-  identity: NodeIdentity,
-  options: HandlerOptions,
-): ReadOptions {
-  const { consistency, token, maxLagMs } = request
-  const timeoutMs = request.timeoutMs ?? options.readTimeoutMs
-  if (token !== undefined) {
-    const { historyId, groupId } = identity
-    if (token.historyId !== historyId || token.groupId !== groupId) {
-      const message = 'atLeast is a token of another cluster or of an earlier history of this one'
-      throw new DbError('WRONG_HISTORY', `${message}; forget it and read linearizable`)
-    }
-    return { consistency, atLeastIndex: token.index, timeoutMs }
-  }
-  return maxLagMs === undefined ? { consistency, timeoutMs } : { consistency, maxLagMs, timeoutMs }
 }
 
 function digest(exchange: Exchange, context: HandlerContext, search: URLSearchParams): void {

@@ -285,6 +285,11 @@ export const PEER_METRICS = {
 export const SERVER_METRICS = {
   lockstep_is_ready: { type: 'gauge', labels: [], about: '1 if /health/ready says so.' },
   lockstep_http_connections: { type: 'gauge', labels: [], about: 'Open connections of clients.' },
+  lockstep_http_streams: {
+    type: 'gauge',
+    labels: [],
+    about: 'Open streams: requests of many lines to `POST /execute`.',
+  },
   lockstep_http_refused_connections_total: {
     type: 'counter',
     labels: [],
@@ -293,7 +298,7 @@ export const SERVER_METRICS = {
   lockstep_http_requests_total: {
     type: 'counter',
     labels: ['route', 'status'],
-    about: 'Answered requests. Status 0: the client had gone.',
+    about: 'Answered requests, each line of a stream as one. Status 0: the client had gone.',
   },
   lockstep_http_request_duration_seconds: {
     type: 'histogram',
@@ -338,8 +343,11 @@ export class Metrics {
   readonly #sentBytes: Counter
   readonly #backups: Counter
 
-  /** `connections` is asked at each scrape. */
-  constructor(service: Service, connections: () => number) {
+  /** How many connections and streams there are is asked at each scrape. */
+  constructor(
+    service: Service,
+    count: { readonly connections: () => number; readonly streams: () => number },
+  ) {
     const registers = [this.#registry]
     this.contentType = this.#registry.contentType
     collectDefaultMetrics({ register: this.#registry })
@@ -350,7 +358,8 @@ export class Metrics {
       this.#addPeerMetric(name, row, service)
     }
     this.#addGauge('lockstep_is_ready', () => Number(nodeState(service) === 'ready'))
-    this.#addGauge('lockstep_http_connections', connections)
+    this.#addGauge('lockstep_http_connections', count.connections)
+    this.#addGauge('lockstep_http_streams', count.streams)
     const options = <Name extends keyof typeof SERVER_METRICS>(name: Name) => ({
       name,
       help: SERVER_METRICS[name].about,

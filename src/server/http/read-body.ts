@@ -78,12 +78,14 @@ export function readBody(
   })
 }
 
-function tooLarge(limitBytes: number): DbError {
-  const message = `the body is over the limit of ${limitBytes} bytes; send it in smaller parts`
+/** For a body, or a line of a stream, that is over the limit. */
+export function tooLarge(limitBytes: number, what = 'body'): DbError {
+  const message = `the ${what} is over the limit of ${limitBytes} bytes; send it in smaller parts`
   return new DbError('TOO_LARGE', message, { details: { limitBytes } })
 }
 
-function tooMuch(): DbError {
+/** For what came when the {@link ReceiveBudget} was used up. */
+export function tooMuch(): DbError {
   const message = 'the node is receiving too many large bodies at once; send it again later'
   return new DbError('OVERLOADED', message)
 }
@@ -98,13 +100,13 @@ function refuse(exchange: Exchange, error: DbError): void {
   })
 }
 
-/** The JSON of a body. Throws INVALID_REQUEST. */
-export function parseBody(body: Buffer): Json {
-  if (!isUtf8(body)) throw new DbError('INVALID_REQUEST', 'the body is not UTF-8')
+/** The JSON of a body, or of a line of a stream. Throws INVALID_REQUEST. */
+export function parseBody(body: Buffer, what = 'body'): Json {
+  if (!isUtf8(body)) throw new DbError('INVALID_REQUEST', `the ${what} is not UTF-8`)
   try {
     return parseJson(body.toString())
   } catch (error) {
     const problem = error instanceof SyntaxError ? error.message : 'it is nested too deeply'
-    throw new DbError('INVALID_REQUEST', `the body is not JSON: ${problem}`, { cause: error })
+    throw new DbError('INVALID_REQUEST', `the ${what} is not JSON: ${problem}`, { cause: error })
   }
 }

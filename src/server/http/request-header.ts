@@ -1,6 +1,7 @@
-/** The id of a write, as the headers of its HTTP request give it. */
+/** The id of a write: as the headers of its HTTP request give it, or the fields of its line. */
 import type { IncomingMessage } from 'node:http'
 import { DbError } from '../../base/errors.ts'
+import type { LineId } from '../../protocol/parse-line.ts'
 import {
   decodeKey,
   decodeRequest,
@@ -23,15 +24,26 @@ export function requestIdOf(
   const { headers } = request
   // Nearly all requests of bare clients come without: they must not pay for the others.
   if (headers[REQUEST_HEADER] === undefined && headers[KEY_HEADER] === undefined) return undefined
-  const session = only(request, REQUEST_HEADER)
-  const key = only(request, KEY_HEADER)
-  if (session !== undefined && key !== undefined) {
+  const id = {
+    request: only(request, REQUEST_HEADER),
+    idempotencyKey: only(request, KEY_HEADER),
+    since: only(request, SINCE_HEADER),
+  }
+  return decodeId(id, historyId, bornNow)
+}
+
+/** As {@link requestIdOf}, of texts that stood anywhere. */
+export function decodeId(
+  { request, idempotencyKey: key, since }: LineId,
+  historyId: string,
+  bornNow?: () => number,
+): RequestId | undefined {
+  if (request !== undefined && key !== undefined) {
     const message = `send ${REQUEST_HEADER} or ${KEY_HEADER}, not both: a write has one id`
     throw new DbError('INVALID_REQUEST', message)
   }
-  if (session !== undefined) return decodeRequest(session, historyId)
+  if (request !== undefined) return decodeRequest(request, historyId)
   if (key === undefined) return undefined
-  const since = only(request, SINCE_HEADER)
   const birth = since === undefined ? bornNow?.() : decodeSince(since, historyId)
   return birth === undefined ? decodeKey(key) : { ...decodeKey(key), birth }
 }

@@ -13,11 +13,12 @@ import { KEY_HEADER, REQUEST_HEADER, SINCE_HEADER } from '../../protocol/request
 import { routeAt, ROUTES, type Route, type RouteName } from '../../protocol/routes.ts'
 import type { Service } from '../service.ts'
 import { Connections } from './connections.ts'
-import { errorText, Exchange, type ExchangeSettings } from './exchange.ts'
-import type { HandlerContext, HandlerOptions } from './answers.ts'
+import { type Asker, errorText, Exchange, type ExchangeSettings } from './exchange.ts'
+import type { HandlerContext, HandlerOptions, OpenStream } from './answers.ts'
 import { HANDLERS } from './handlers.ts'
 import { Metrics } from './metrics.ts'
 import { announcedBytes, ReceiveBudget } from './read-body.ts'
+import { isStream } from './stream.ts'
 import { SendRate } from './send-rate.ts'
 
 export interface HttpServerOptions extends HandlerOptions {
@@ -25,10 +26,6 @@ export interface HttpServerOptions extends HandlerOptions {
   /** 0 lets the system choose. */
   readonly port: number
   readonly maxConnections: number
-  /** Within this time a request must have arrived whole, and a long answer move on. */
-  readonly receiveTimeoutMs: number
-  /** An unused connection is closed after this time. */
-  readonly keepAliveMs: number
   /** A page of this origin may use the API from a browser; `*` for any, empty for none. */
   readonly corsOrigin: string
 }
@@ -49,6 +46,8 @@ export class HttpServer {
   readonly #exchanges: ExchangeSettings
   /** Of every answer. */
   readonly #headers: string[]
+  readonly #streams = new Set<OpenStream>()
+  #isDraining = false
   #openExchanges = 0
   #onIdle: (() => void) | undefined
 
@@ -57,7 +56,10 @@ export class HttpServer {
     this.#service = service
     this.#logger = logger
     this.#connections = new Connections(options.maxConnections)
-    this.#metrics = new Metrics(service, () => this.#connections.count)
+    this.#metrics = new Metrics(service, {
+      connections: () => this.#connections.count,
+      streams: () => this.#streams.size,
+    })
     this.#context = {
       service,
       options,
@@ -65,7 +67,9 @@ export class HttpServer {
       budget: new ReceiveBudget(options.maxReceivingBytes),
       connections: () => this.#connections.count,
       snapshotRate: new SendRate(options.snapshotBytesPerSecond),
-      guard: (exchange, action) => this.#guard(exchange, action),
+      streams: this.#streams,
+      isDraining: () => this.#isDraining,
+      guard: (asker, action) => this.#guard(asker, action),
     }
     const { corsOrigin } = options
     this.#headers = corsOrigin === '' ? [] : ['access-control-allow-origin', corsOrigin]
@@ -104,6 +108,7 @@ export class HttpServer {
    */
   async drain(lameMs: number): Promise<void> {
     this.#headers.push('connection', 'close')
+    this.#stopStreams()
     // The one of the HTTP server would close idle connections at once, under a request on its way.
     NetServer.prototype.close.call(this.#server)
     if (this.#connections.count > 0) {
@@ -121,6 +126,7 @@ export class HttpServer {
   async stop(graceMs: number): Promise<void> {
     if (this.#server.listening) this.#server.close()
     this.#server.closeIdleConnections()
+    this.#stopStreams()
     if (this.#openExchanges > 0) {
       await new Promise<void>(resolve => {
         const timer = setTimeout(resolve, graceMs)
@@ -131,6 +137,11 @@ export class HttpServer {
       })
     }
     this.#server.closeAllConnections()
+  }
+
+  #stopStreams(): void {
+    this.#isDraining = true
+    for (const stream of this.#streams) stream.stop()
   }
 
   #createServer(): Server {
@@ -153,7 +164,8 @@ export class HttpServer {
     })
     server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
       // A body that is too large is refused before its client has sent it.
-      if (announcedBytes(request) <= this.#options.maxBodyBytes) response.writeContinue()
+      const mayCome = announcedBytes(request) <= this.#options.maxBodyBytes || isStream(request)
+      if (mayCome) response.writeContinue()
       this.#onRequest(request, response)
     })
     server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) =>
@@ -226,19 +238,19 @@ export class HttpServer {
     throw new DbError('FORBIDDEN', message)
   }
 
-  #guard(exchange: Exchange, action: () => void): void {
+  #guard(asker: Asker, action: () => void): void {
     try {
       action()
     } catch (error) {
       // A broken invariant ends the process at the top of the program; it is no answer.
       if (error instanceof AssertionError) throw error
-      exchange.sendError(...this.#toAnswer(exchange, error))
+      asker.sendError(...this.#toAnswer(asker, error))
     }
   }
 
-  #toAnswer(exchange: Exchange, error: unknown): [DbError, readonly string[]] {
+  #toAnswer({ route }: Asker, error: unknown): [DbError, readonly string[]] {
     if (!(error instanceof DbError)) {
-      this.#logger.error({ error, route: exchange.route }, 'a request met a bug')
+      this.#logger.error({ error, route }, 'a request met a bug')
       const message = error instanceof Error ? error.message : String(error)
       return [new DbError('INTERNAL', `a bug: ${message}`, { cause: error }), []]
     }
@@ -251,7 +263,9 @@ export class HttpServer {
   #onExchangeEnd(exchange: Exchange, status: number): void {
     this.#openExchanges -= 1
     this.#connections.end(exchange)
-    this.#metrics.countRequest(exchange.route, status, exchange.durationMs)
+    // Of a stream each line is counted.
+    if (!exchange.isPiecewise)
+      this.#metrics.countRequest(exchange.route, status, exchange.durationMs)
     if (this.#openExchanges === 0) this.#onIdle?.()
   }
 
@@ -264,6 +278,9 @@ export class HttpServer {
 
   /** The bytes were no HTTP, too slow or too many: there is no exchange that could answer. */
   #onClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
+    // A stream lasts as long as it likes; it watches over its lines by itself.
+    const isTooLong = error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+    if (isTooLong && this.#connections.isStreaming(socket)) return
     if (!socket.writable || error.code === 'ECONNRESET' || !this.#connections.isQuiet(socket)) {
       socket.destroy()
       return
