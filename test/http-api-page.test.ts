@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { LocalCluster } from '../src/cli/local-cluster.ts'
-import { LINES_TYPE } from '../src/protocol/parse-line.ts'
+import { LINES_TYPE } from '../src/protocol/api-version.ts'
 
 const page = readFileSync(new URL('../docs/reference/http-api.md', import.meta.url), 'utf8')
 

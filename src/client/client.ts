@@ -16,6 +16,7 @@ import type {
 } from '../protocol/http-api.ts'
 import { isNewerToken } from '../protocol/token.ts'
 import type { OutputValue } from '../protocol/values.ts'
+import { fetchTransport } from './fetch-transport.ts'
 import { Nodes } from './nodes.ts'
 import {
   commandJson,
@@ -33,7 +34,7 @@ import { runTransaction } from './run-transaction.ts'
 import { Sender, type Shot } from './sender.ts'
 import { SqlText } from './sql.ts'
 import type { Transaction } from './transaction.ts'
-import { fetchTransport, type Transport } from './transport.ts'
+import type { Transport } from './transport.ts'
 import { Writes, type WriteReference } from './writes.ts'
 
 /** How fresh a read is: see the reference of `POST /query`. */

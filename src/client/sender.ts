@@ -5,10 +5,13 @@
 import { DbError, type ErrorCode } from '../base/errors.ts'
 import { API_HEADER, API_VERSION } from '../protocol/api-version.ts'
 import type { NodesResponse } from '../protocol/http-api.ts'
+import { LINE_FIELDS } from '../protocol/request-id.ts'
 import type { Nodes } from './nodes.ts'
 import { nextStep, type RequestKind } from './retry.ts'
 import { sleep } from './sleep.ts'
+import { Streams } from './streams.ts'
 import type { Transport } from './transport.ts'
+import type { StreamedWrite } from './write-stream.ts'
 
 /** How long one node may take to say who leads. */
 const DISCOVERY_MS = 1000
@@ -18,6 +21,9 @@ const GRACE_MS = 1000
 const SILENCE_MS = 1500
 /** How long it may take to say that it is. */
 const PROBE_MS = 1000
+
+/** Where requests can be lines of a stream. */
+const STREAMED_PATH = '/execute'
 
 const API_HEADERS = { [API_HEADER]: String(API_VERSION) }
 const JSON_HEADERS = { ...API_HEADERS, 'content-type': 'application/json' }
@@ -66,11 +72,17 @@ export interface SenderParts {
 export class Sender {
   readonly #parts: SenderParts
   readonly #nodes: Nodes
+  readonly #streams: Streams
   #discovery: Promise<void> | undefined
 
   constructor(parts: SenderParts) {
     this.#parts = parts
     this.#nodes = parts.nodes
+    this.#streams = new Streams({
+      transport: parts.transport,
+      url: address => parts.nodes.url(address, STREAMED_PATH),
+      isAlive: address => this.#isAlive(address, undefined),
+    })
   }
 
   /** Sends until an answer comes, an error says stop, or the deadline passes. */
@@ -95,8 +107,20 @@ export class Sender {
 
   /** One attempt at the node at `address`. */
   async sendOnce<Answer>(shot: Shot<Answer>, address: string): Promise<Answer> {
-    const leftMs = Math.max(1, Math.ceil(shot.deadlineMs - performance.now()))
     shot.signal?.throwIfAborted()
+    const leftMs = Math.max(1, Math.ceil(shot.deadlineMs - performance.now()))
+    if (shot.path !== STREAMED_PATH) return this.#sendAlone(shot, address, leftMs)
+    const lane = this.#streams.lane(address)
+    lane.begin()
+    try {
+      const answer = lane.send(() => streamed(shot, leftMs))
+      return await (answer?.then(shot.read) ?? this.#sendAlone(shot, address, leftMs))
+    } finally {
+      lane.end()
+    }
+  }
+
+  async #sendAlone<Answer>(shot: Shot<Answer>, address: string, leftMs: number): Promise<Answer> {
     // What can't be sent again can only wait.
     const watch = shot.kind === 'write' ? undefined : this.#watch(address)
     const signals = [AbortSignal.timeout(leftMs + GRACE_MS), shot.signal, watch?.signal]
@@ -121,16 +145,11 @@ export class Sender {
   /** Aborts once the node is not there any more, such as a machine that lost its power. */
   #watch(address: string): { readonly signal: AbortSignal; readonly end: () => void } {
     const silence = new AbortController()
-    const { transport } = this.#parts
-    const url = this.#nodes.url(address, '/health/live')
     const probe = async (): Promise<void> => {
-      try {
-        const ends = AbortSignal.any([AbortSignal.timeout(PROBE_MS), ended.signal])
-        await transport.send({ url, headers: {} }, ends)
-        if (!ended.signal.aborted) timer = setTimeout(again, SILENCE_MS)
-      } catch {
-        if (!ended.signal.aborted) silence.abort()
-      }
+      const isAlive = await this.#isAlive(address, ended.signal)
+      if (ended.signal.aborted) return
+      if (isAlive) timer = setTimeout(again, SILENCE_MS)
+      else silence.abort()
     }
     const again = (): void => void probe()
     const ended = new AbortController()
@@ -140,6 +159,17 @@ export class Sender {
       ended.abort()
     }
     return { signal: silence.signal, end }
+  }
+
+  async #isAlive(address: string, signal: AbortSignal | undefined): Promise<boolean> {
+    const ends = [AbortSignal.timeout(PROBE_MS), signal].filter(end => end !== undefined)
+    try {
+      const url = this.#nodes.url(address, '/health/live')
+      await this.#parts.transport.send({ url, headers: {} }, AbortSignal.any(ends))
+      return true
+    } catch {
+      return false
+    }
   }
 
   /** Waits and says where to send again. Throws `error` if that isn't safe or too late. */
@@ -191,6 +221,16 @@ export class Sender {
       // Nobody knew: the request goes to any node, which waits for a leader or says why not.
     }
   }
+}
+
+/** A write as a line: its body, with the fields that stand for its headers. */
+function streamed(shot: Shot<unknown>, leftMs: number): StreamedWrite {
+  const { body, headers = {}, kind, deadlineMs, signal } = shot
+  const fields = Object.entries(headers).map(([name, value]) => {
+    return `,${JSON.stringify(LINE_FIELDS[name as keyof typeof LINE_FIELDS])}:${JSON.stringify(value)}`
+  })
+  const line = `${body?.(leftMs).slice(0, -1)}${fields.join('')}}`
+  return { line, isNamed: kind === 'named-write', deadlineMs: deadlineMs + GRACE_MS, signal }
 }
 
 function silent(address: string, cause: unknown): DbError {

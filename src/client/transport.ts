@@ -1,4 +1,4 @@
-/** One HTTP request to one node, by `fetch`, in Node and in browsers alike. */
+/** How a client speaks to one node: the port behind which `fetch` stands, and what answers mean. */
 import { DbError, ERRORS } from '../base/errors.ts'
 import type { ErrorResponse } from '../protocol/http-api.ts'
 
@@ -15,6 +15,26 @@ export interface OutgoingRequest {
 export interface Transport {
   /** `signal` ends the wait. */
   send(request: OutgoingRequest, signal: AbortSignal): Promise<unknown>
+  /**
+   * Begins a POST whose body is written while its answer comes in, and resolves as soon as the head
+   * of the answer is there; with `undefined` if that says anything but that lines are answered by
+   * lines. Absent where it can't be done: writes then always go as single requests. `signal` ends
+   * all of it.
+   */
+  openStream?(
+    request: Omit<OutgoingRequest, 'body'>,
+    signal: AbortSignal,
+  ): Promise<LineStream | undefined>
+}
+
+/** A POST under way in both directions. */
+export interface LineStream {
+  /** Sends whole lines, each with its newline. */
+  write(lines: string): void
+  /** No more lines will come; their answers still do. It may be said more than once. */
+  end(): void
+  /** The answer, in pieces of any size. It ends only if it came to its proper end, else it throws. */
+  readonly answer: AsyncIterable<string>
 }
 
 /** System codes with which a connection fails before a byte of the request was sent. */
@@ -27,29 +47,8 @@ const NOT_SENT = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ])
 
-/** The transport of every client that is given no other. */
-export function fetchTransport(): Transport {
-  return {
-    async send({ url, body, headers }, signal) {
-      let text: string
-      try {
-        const method = body === undefined ? 'GET' : 'POST'
-        const answer = await fetch(url, {
-          method,
-          headers,
-          signal,
-          ...(body !== undefined && { body }),
-        })
-        text = await answer.text()
-      } catch (error) {
-        throw connectionError(url, error)
-      }
-      return readAnswer(url, text)
-    },
-  }
-}
-
-function connectionError(url: string, error: unknown): DbError {
+/** The error of a connection that failed: surely before the request was sent, or perhaps not. */
+export function connectionError(url: string, error: unknown): DbError {
   const code = systemCode(error)
   const { host } = new URL(url)
   if (code !== undefined && NOT_SENT.has(code)) {
@@ -76,7 +75,8 @@ function innermost(error: unknown): string {
   return error.cause instanceof Error ? innermost(error.cause) : error.message
 }
 
-function readAnswer(url: string, text: string): unknown {
+/** The JSON of an answer. Throws the `DbError` that it holds, or that it is none of a node. */
+export function readAnswer(url: string, text: string): unknown {
   let json: unknown
   try {
     json = JSON.parse(text)

@@ -6,9 +6,6 @@ import { lineIdSchema } from './http-api.ts'
 import { type ExecuteRequest, parseExecute } from './parse-request.ts'
 import { parseShape } from './parse-shape.ts'
 
-/** The type of a body of lines, and of the answer to it. */
-export const LINES_TYPE = 'application/x-ndjson'
-
 /** The id of a write, as text. */
 export interface LineId {
   readonly request?: string | undefined

@@ -23,6 +23,13 @@ export const KEY_HEADER = 'idempotency-key'
 /** Header beside a key: a session that was opened before the write was first sent. */
 export const SINCE_HEADER = 'lockstep-since'
 
+/** The fields of a line of a stream that stand for these headers. */
+export const LINE_FIELDS = {
+  [REQUEST_HEADER]: 'request',
+  [KEY_HEADER]: 'idempotencyKey',
+  [SINCE_HEADER]: 'since',
+} as const
+
 /** Writes of one session that may be without an answer at the same time. */
 export const SESSION_WINDOW = 64
 

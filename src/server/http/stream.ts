@@ -4,7 +4,8 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { DbError, ERRORS } from '../../base/errors.ts'
-import { type LineId, LINES_TYPE, parseLine } from '../../protocol/parse-line.ts'
+import { LINES_TYPE } from '../../protocol/api-version.ts'
+import { type LineId, parseLine } from '../../protocol/parse-line.ts'
 import type { ExecuteRequest } from '../../protocol/parse-request.ts'
 import { KEY_HEADER, REQUEST_HEADER } from '../../protocol/request-id.ts'
 import { entryNow, type HandlerContext, type OpenStream, refuseEncoding } from './answers.ts'
