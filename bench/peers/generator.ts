@@ -8,6 +8,7 @@ import { latencies } from '../latencies.ts'
 import { sum } from '../processes.ts'
 import { connectEtcd } from './drivers/etcd.ts'
 import { connectLockstep } from './drivers/lockstep.ts'
+import { connectLockstepStream } from './drivers/lockstep-stream.ts'
 import { connectMysql } from './drivers/mysql.ts'
 import { connectRqlite } from './drivers/rqlite.ts'
 import { connectSqlite } from './drivers/sqlite.ts'
@@ -55,6 +56,7 @@ export interface Measured {
 
 const CONNECT: Readonly<Record<Target['driver'], Connect>> = {
   lockstep: connectLockstep,
+  'lockstep-stream': connectLockstepStream,
   rqlite: connectRqlite,
   mysql: connectMysql,
   etcd: connectEtcd,

@@ -12,7 +12,7 @@ import type { RunOptions } from './runner.ts'
 import type { System } from './system.ts'
 import { ETCD } from './systems/etcd.ts'
 import { GALERA } from './systems/galera.ts'
-import { LOCKSTEP } from './systems/lockstep.ts'
+import { LOCKSTEP, LOCKSTEP_STREAM } from './systems/lockstep.ts'
 import { RQLITE } from './systems/rqlite.ts'
 import { SEMISYNC, SEMISYNC_FLUSHED } from './systems/semisync.ts'
 import { SQLITE } from './systems/sqlite.ts'
@@ -21,6 +21,7 @@ import type { Choice } from './workloads.ts'
 
 const SYSTEMS: readonly System[] = [
   LOCKSTEP,
+  LOCKSTEP_STREAM,
   RQLITE,
   SEMISYNC,
   SEMISYNC_FLUSHED,

@@ -39,7 +39,7 @@ export interface Connection {
 }
 
 export interface Target {
-  readonly driver: 'lockstep' | 'rqlite' | 'mysql' | 'etcd' | 'sqlite'
+  readonly driver: 'lockstep' | 'lockstep-stream' | 'rqlite' | 'mysql' | 'etcd' | 'sqlite'
   readonly address: string
   /** For reads; the words are the system's own. */
   readonly level: string

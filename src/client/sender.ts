@@ -227,7 +227,8 @@ export class Sender {
 function streamed(shot: Shot<unknown>, leftMs: number): StreamedWrite {
   const { body, headers = {}, kind, deadlineMs, signal } = shot
   const fields = Object.entries(headers).map(([name, value]) => {
-    return `,${JSON.stringify(LINE_FIELDS[name as keyof typeof LINE_FIELDS])}:${JSON.stringify(value)}`
+    const field = LINE_FIELDS[name as keyof typeof LINE_FIELDS]
+    return `,"${field}":${JSON.stringify(value)}`
   })
   const line = `${body?.(leftMs).slice(0, -1)}${fields.join('')}}`
   return { line, isNamed: kind === 'named-write', deadlineMs: deadlineMs + GRACE_MS, signal }

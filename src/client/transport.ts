@@ -33,7 +33,7 @@ export interface LineStream {
   write(lines: string): void
   /** No more lines will come; their answers still do. It may be said more than once. */
   end(): void
-  /** The answer, in pieces of any size. It ends only if it came to its proper end, else it throws. */
+  /** The answer, in pieces of any size. It throws unless it came to its proper end. */
   readonly answer: AsyncIterable<string>
 }
 

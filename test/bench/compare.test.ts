@@ -39,7 +39,8 @@ test('Lockstep does every workload, at each of its read levels, without an error
   const directory = mkdtempSync(join(tmpdir(), 'peers-test-'))
   try {
     const out = join(directory, 'results.json')
-    const options = '--systems lockstep --connections 4 --seconds 0.3 --warm-up 0 --repetitions 1'
+    const options =
+      '--systems lockstep,lockstep-stream --connections 4 --seconds 0.3 --warm-up 0 --repetitions 1'
     const run = spawnSync(
       process.execPath,
       ['bench/main.ts', '--peers', '--no-install', '--out', out, ...options.split(' ')],
@@ -57,6 +58,9 @@ test('Lockstep does every workload, at each of its read levels, without an error
       ...reads.map(level => `range-read ${level}`),
       'mixed',
       'transaction',
+      'insert',
+      'update',
+      'bulk',
     ])
     assert.deepEqual(
       results.flatMap(({ samples }) => samples),

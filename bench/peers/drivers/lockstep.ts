@@ -28,9 +28,8 @@ class LockstepConnection implements Connection {
   perform(operation: Operation, done: Done): void {
     switch (operation.type) {
       case 'insert':
-        return this.#write(insertBody(operation.firstId, operation.rows), done)
       case 'update':
-        return this.#write(statement(UPDATE, [1, operation.id]), done)
+        return this.#write(writeBody(operation) ?? '', done)
       case 'read':
         return this.#read(operation.firstId, operation.rows, done)
       case 'transaction':
@@ -96,6 +95,12 @@ class LockstepConnection implements Connection {
   }
 }
 
+/** What is sent to write; undefined of an operation that isn't one write. */
+export function writeBody(operation: Operation): string | undefined {
+  if (operation.type === 'insert') return insertBody(operation.firstId, operation.rows)
+  return operation.type === 'update' ? statement(UPDATE, [1, operation.id]) : undefined
+}
+
 /** One session a connection; reads at the level `session` see what was there at the beginning. */
 export async function connectLockstep(
   { address, level }: Target,
@@ -115,7 +120,8 @@ export async function connectLockstep(
   )
 }
 
-function ask<T>(http: HttpConnection, path: string, body: string): Promise<T> {
+/** Asks for something before the load begins. */
+export function ask<T>(http: HttpConnection, path: string, body: string): Promise<T> {
   return new Promise((resolve, reject) => {
     http.post(path, '', body, (status, answer) => {
       if (status === 200) resolve(JSON.parse(String(answer)) as T)

@@ -18,10 +18,27 @@ export const LOCKSTEP: System = {
     levels: ['linearizable', 'session', 'local'],
   },
   find: () => Promise.resolve(undefined),
-  start,
+  start: place => start(place, 'lockstep'),
 }
 
-async function start({ directory, children }: Place): Promise<Deployment> {
+/** The same with another door: many requests in one body. */
+export const LOCKSTEP_STREAM: System = {
+  ...LOCKSTEP,
+  name: 'lockstep-stream',
+  title: 'Lockstep, streamed',
+  settings: [
+    'defaults',
+    'every write carries a request id',
+    'lines of a stream, up to 64 share it',
+  ],
+  abilities: { workloads: ['insert', 'update', 'bulk'], levels: ['linearizable'] },
+  start: place => start(place, 'lockstep-stream'),
+}
+
+async function start(
+  { directory, children }: Place,
+  driver: 'lockstep' | 'lockstep-stream',
+): Promise<Deployment> {
   const cluster = await LocalCluster.start({ nodes: 3, directory })
   children.atStop(() => cluster.stop())
   const leaderId = await cluster.ready()
@@ -48,7 +65,7 @@ async function start({ directory, children }: Place): Promise<Deployment> {
   return {
     version: status.version ?? 'of this checkout',
     target: level => ({
-      driver: 'lockstep',
+      driver,
       address: leader.address,
       level,
       user: '',
