@@ -340,6 +340,7 @@ export class Executor {
         assert(batch.index === reply.index, `engine committed ${reply.index}, not ${batch.index}`)
         this.#durable = reply.durableIndex
         this.#applier.ownCommitted(reply.index)
+        this.#leading.answered(batch)
         this.#pump()
         return
       }

@@ -27,6 +27,7 @@ import {
   statementTimeout,
   tooLarge,
 } from './batch.ts'
+import { Gathering } from './gathering.ts'
 import { commitError, transactionLost } from './open-transactions.ts'
 import type { TransactionCall, TransactionCallback } from './transaction-call.ts'
 import { type TransactionCommit, Transactions } from './transactions.ts'
@@ -58,6 +59,7 @@ export interface LeadingParts {
 export class Leading {
   readonly #parts: LeadingParts
   readonly #waiting: WaitingWrites
+  readonly #gathering: Gathering
   readonly #transactions: Transactions
   #role: Role = 'follower'
   #term = 0
@@ -74,6 +76,7 @@ export class Leading {
   constructor(parts: LeadingParts) {
     this.#parts = parts
     this.#waiting = new WaitingWrites(parts.options)
+    this.#gathering = new Gathering(parts.clock, () => parts.pump())
     this.#transactions = new Transactions({
       ...parts,
       raftId: () => parts.log.status().raftId,
@@ -115,6 +118,7 @@ export class Leading {
     const refusal = this.#waiting.add(pending)
     if (refusal !== undefined) return fail(done, refusal)
     this.#parts.counters.requests += 1
+    this.#gathering.arrived()
     this.#parts.pump()
   }
 
@@ -201,6 +205,7 @@ export class Leading {
 
   /** The node stops. */
   stop(unknown: DbError): void {
+    this.#gathering.stop()
     const open = this.#open
     if (open !== undefined) failBatch(open, open.state === 'executing' ? notLeader() : unknown)
   }
@@ -223,7 +228,14 @@ export class Leading {
     this.#parts.applier.commitsOwn(index, open.term)
     this.#parts.session.send({ type: 'commit', batch: open.number, index })
     this.#open = undefined
+    // Who has committed a transaction begins another one, if anything: that is no write yet.
+    if (open.commit === undefined) this.#gathering.committed(open.requests.length)
     return open
+  }
+
+  /** The clients of a batch were answered. */
+  answered(batch: Batch): void {
+    if (batch.commit === undefined) this.#gathering.answered(batch.startedMs)
   }
 
   /** The log did not take a proposal. */
@@ -234,6 +246,7 @@ export class Leading {
   /** The writer died with what it had not committed. */
   writerLost(error: DbError, isFaultOfDisk: boolean): void {
     this.#abandoned.clear()
+    this.#gathering.stop()
     const batch = this.#open
     this.#open = undefined
     if (batch?.state === 'replicating') {
@@ -349,9 +362,11 @@ export class Leading {
       this.#transactions.begin()
       return
     }
+    if (!isTransactionReady && this.#gathering.holds(this.#waiting.count)) return
     const { clock, random, counters } = this.#parts
     const requests = this.#waiting.take(clock.monotonicMs())
     if (requests.length === 0) return
+    this.#gathering.began()
     this.#isTransactionNext = true
     counters.batches += 1
     const batch = this.#newBatch(requests, this.#nextNumber())

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { DbError } from '../../src/base/errors.ts'
 import type { RequestResult } from '../../src/engine/engine.ts'
+import { encodeRequest } from '../../src/engine/request.ts'
 import { Bench, ENTRY, OK } from './executor-bench.ts'
 
 const DUPLICATE: RequestResult = {
@@ -31,12 +32,62 @@ test('while one batch is on its way the next one gathers, up to the limit', () =
   assert.equal(bench.engine.sent.length, 1)
 
   bench.executed(1, [OK])
-  bench.log.commitProposal()
+  bench.committed(1, bench.log.commitProposal())
 
   const [, commit, second] = bench.engine.sent
   assert.equal(commit?.type, 'commit')
   assert(second?.type === 'execute')
   assert.equal(second.requests.length, 4)
+})
+
+test('the next batch waits for those who were just answered, for half the time of theirs at most', () => {
+  const bench = Bench.leader({ maxBatchRequests: 100 })
+  for (let number = 1; number <= 4; number += 1) bench.submit(number)
+  bench.executed(1, [OK])
+  bench.clock.pass(4)
+  // 2, 3 and 4 wait already; 1 is to come again.
+  bench.committed(1, bench.log.commitProposal())
+  assert.equal(bench.code(1), 'ok')
+  assert.deepEqual(bench.engine.taken(), ['execute', 'commit'])
+  bench.submit(5)
+  assert.deepEqual(bench.engine.taken(), ['execute'])
+
+  bench.submit(6)
+  bench.executed(2, [OK, OK, OK, OK])
+  bench.clock.pass(4)
+  bench.committed(2, bench.log.commitProposal())
+  bench.submit(7)
+  bench.clock.pass(1.5)
+  assert.deepEqual(bench.engine.taken(), ['commit'])
+  bench.clock.pass(1)
+  assert.deepEqual(bench.engine.taken(), ['execute'])
+})
+
+test('a full batch waits for nobody: it goes to the engine right behind the commit before it', () => {
+  const bench = Bench.leader({ maxBatchRequests: 100, maxQueuedRequests: 100 })
+  bench.submit(1)
+  for (let number = 2; number <= 65; number += 1) bench.submit(number)
+  bench.executed(1, [OK])
+  bench.clock.pass(4)
+  bench.log.commitProposal()
+  assert.deepEqual(bench.engine.taken(), ['execute', 'commit', 'execute'])
+})
+
+test('a transaction does not wait until writes have gathered', () => {
+  const bench = Bench.leader()
+  let transaction = ''
+  bench.executor.transact({ type: 'begin', database: 'd', maxMs: undefined }, 5000, outcome => {
+    assert(outcome.type === 'ok')
+    transaction = outcome.value.transaction
+  })
+  bench.submit(1)
+  bench.submit(2)
+  const request = encodeRequest({ type: 'statements', database: 'd', statements: [] })
+  bench.executor.transact({ type: 'execute', transaction, request }, 5000, () => {})
+  bench.executed(1, [OK])
+  bench.clock.pass(4)
+  bench.log.commitProposal()
+  assert.deepEqual(bench.engine.taken(), ['execute', 'commit', 'step'])
 })
 
 // The first stale answer: "duplicate key" may rest on a row of a neighbour in the same batch.
@@ -191,13 +242,13 @@ test('requests that must run alone come back and lead the next batch', () => {
   bench.submit(2)
   bench.submit(3)
   bench.executed(1, [OK])
-  bench.log.commitProposal()
+  bench.committed(1, bench.log.commitProposal())
   const second = bench.engine.sent.at(-1)
   assert(second?.type === 'execute')
   assert.deepEqual([...(second.requests[0] ?? [])], [2])
 
   bench.engine.reply({ type: 'executed', batch: 2, taken: 1, entry: ENTRY, results: [OK] })
-  bench.log.commitProposal()
+  bench.committed(2, bench.log.commitProposal())
 
   const third = bench.engine.sent.at(-1)
   assert(third?.type === 'execute')
@@ -239,7 +290,7 @@ test('a writer that dies while executing has logged nothing: one request is told
   bench.submit(3)
   bench.submit(4)
   bench.executed(2, [OK])
-  bench.log.commitProposal()
+  bench.committed(2, bench.log.commitProposal())
   bench.engine.taken()
   bench.engine.die()
   bench.clock.pass(200)
