@@ -189,6 +189,20 @@ export const MUTATIONS: readonly Mutation[] = [
     replace: '    segment.file.write(offset, [], error => {\n      if (error',
   },
   {
+    name: 'a durable write of the log is one to the cache',
+    mode: 'whole',
+    file: 'src/wal/log-writer.ts',
+    find: 'segment.file.writeDurably(start,',
+    replace: 'segment.file.write(start,',
+  },
+  {
+    name: 'a durable write of the log is taken for a flush of what was written before',
+    mode: 'whole',
+    file: 'src/wal/log-writer.ts',
+    find: 'mustSync && !this.hasUnflushed',
+    replace: 'mustSync',
+  },
+  {
     name: 'the tail is not written again after a flush that failed',
     mode: 'whole',
     file: 'src/wal/log-writer.ts',

@@ -141,8 +141,14 @@ export class SimDisk {
     return undefined
   }
 
-  sync(file: SimFile, fault: DiskFault | undefined): DiskError | undefined {
-    if (fault === undefined) file.sync()
+  /** A flush, of the whole file or of what a durable write has just written. */
+  sync(
+    file: SimFile,
+    fault: DiskFault | undefined,
+    range?: { readonly offset: number; readonly length: number },
+  ): DiskError | undefined {
+    if (fault === undefined && range !== undefined) file.syncRange(range.offset, range.length)
+    else if (fault === undefined) file.sync()
     else if (fault.type === 'error') file.failSync(this.#settings.random)
     return errorOf(fault, 'flush failed')
   }
@@ -251,15 +257,21 @@ class MountedFile implements DiskFile {
   }
 
   write(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void {
+    this.#run(() => this.#write(offset, concatenate(chunks), this.#proceedAnd(done)))
+  }
+
+  /** A write and the flush of what it wrote: between the two, power may fail as anywhere else. */
+  writeDurably(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void {
     this.#run(() => {
       const bytes = concatenate(chunks)
-      const operation = { type: 'write', path: this.#path, sizeBytes: bytes.length } as const
-      this.#disk.begin(this.#file, offset, bytes)
-      const write: Action = fault => {
-        this.#disk.end(this.#file)
-        return this.#disk.write(this.#file, offset, bytes, fault)
-      }
-      this.#disk.schedule(this.#life, operation, write, this.#proceedAnd(done))
+      const finish = this.#proceedAnd(done)
+      this.#write(offset, bytes, error => {
+        if (error !== undefined) return finish(error)
+        const operation = { type: 'sync', path: this.#path, sizeBytes: 0 } as const
+        const range = { offset, length: bytes.length }
+        const sync: Action = fault => this.#disk.sync(this.#file, fault, range)
+        this.#disk.schedule(this.#life, operation, sync, finish)
+      })
     })
   }
 
@@ -269,6 +281,16 @@ class MountedFile implements DiskFile {
       const sync: Action = fault => this.#disk.sync(this.#file, fault)
       this.#disk.schedule(this.#life, operation, sync, this.#proceedAnd(done))
     })
+  }
+
+  #write(offset: number, bytes: Uint8Array, done: DiskCallback): void {
+    const operation = { type: 'write', path: this.#path, sizeBytes: bytes.length } as const
+    this.#disk.begin(this.#file, offset, bytes)
+    const write: Action = fault => {
+      this.#disk.end(this.#file)
+      return this.#disk.write(this.#file, offset, bytes, fault)
+    }
+    this.#disk.schedule(this.#life, operation, write, done)
   }
 
   close(): void {

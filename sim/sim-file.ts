@@ -86,6 +86,20 @@ export class SimFile {
     this.#pending = []
   }
 
+  /** What is cached of these bytes is durable, whatever became of others. */
+  syncRange(offset: number, length: number): void {
+    const end = offset + length
+    this.#durable.write(offset, this.#cached.read(offset, length))
+    this.#pending = this.#pending.flatMap(write => {
+      const before = write.bytes.subarray(0, Math.max(0, offset - write.offset))
+      const after = write.bytes.subarray(Math.max(0, end - write.offset))
+      return [
+        { offset: write.offset, bytes: before },
+        { offset: write.offset + write.bytes.length - after.length, bytes: after },
+      ].filter(({ bytes }) => bytes.length > 0)
+    })
+  }
+
   /**
    * A flush that failed, as Linux does it: some of the writes came through, the others are lost and
    * yet the cache shows them and holds them for clean, so that the next flush succeeds.

@@ -36,6 +36,11 @@ export interface DiskFile {
   /** Writes all chunks one after another from `offset` on. */
   write(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void
   /**
+   * The same, and these bytes survive a power cut once `done` is called without error. That says
+   * nothing of what was written before. If it fails, any part may have reached the disk.
+   */
+  writeDurably(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void
+  /**
    * Everything written before the call survives a power cut once `done` is called without error.
    */
   sync(done: DiskCallback): void

@@ -354,6 +354,7 @@ export class RaftLog implements ReplicatedLog {
     this.#changer.sweep()
     this.#snapshots.sweep()
     this.#watchDisk()
+    this.#parts.wal.tidy()
     this.#ticksToMark -= 1
     if (this.#ticksToMark === 0) this.#mark()
     this.#process()

@@ -32,6 +32,12 @@ export const fastCrc32: Checksum = (bytes, start, end, seed) =>
     ? crc32(bytes, start, end, seed)
     : nativeCrc32(bytes.subarray(start, end), seed)
 
+/**
+ * A write through a file opened so returns when its bytes are on the disk, as after a flush, but
+ * with one call of the system instead of two. Only where it is known to be as good as a flush.
+ */
+const DURABLE_FLAG = process.platform === 'linux' ? constants.O_DSYNC : undefined
+
 /** How many files are kept open for reading. */
 const READ_FILES_MAX = 8
 
@@ -77,7 +83,10 @@ export class RealDisk implements Disk {
   open(path: string, options: { readonly create: boolean }): DiskFile {
     // Not truncated if it is there: what is in it is for the caller to judge.
     const flags = constants.O_RDWR | (options.create ? constants.O_CREAT : 0)
-    return new RealFile(openSync(this.#resolve(path), flags, 0o600))
+    const descriptor = openSync(this.#resolve(path), flags, 0o600)
+    if (DURABLE_FLAG === undefined) return new RealFile(descriptor, undefined)
+    const durable = openSync(this.#resolve(path), constants.O_RDWR | DURABLE_FLAG)
+    return new RealFile(descriptor, durable)
   }
 
   rename(from: string, to: string, done: DiskCallback): void {
@@ -129,19 +138,39 @@ export class RealDisk implements Disk {
 /** One open file; its operations wait for each other. */
 class RealFile implements DiskFile {
   readonly #descriptor: number
+  /** The same file, of which writes are durable. */
+  readonly #durable: number | undefined
   /** Not yet begun, in the order of the calls. */
   #waiting: (() => void)[] = []
   #isBusy = false
   #isClosed = false
 
-  constructor(descriptor: number) {
+  constructor(descriptor: number, durable: number | undefined) {
     this.#descriptor = descriptor
+    this.#durable = durable
   }
 
   write(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void {
     this.#run(done, next => {
-      if (chunks.some(chunk => chunk.length > 0)) this.#writeAll(offset, chunks, next)
-      else setImmediate(() => next(undefined))
+      if (chunks.some(chunk => chunk.length > 0)) {
+        writeAll(this.#descriptor, offset, chunks, next)
+      } else {
+        setImmediate(() => next(undefined))
+      }
+    })
+  }
+
+  writeDurably(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void {
+    const durable = this.#durable
+    if (durable !== undefined) {
+      this.#run(done, next => writeAll(durable, offset, chunks, next))
+      return
+    }
+    this.#run(done, next => {
+      writeAll(this.#descriptor, offset, chunks, error => {
+        if (error !== undefined) return next(error)
+        fdatasync(this.#descriptor, flushError => next(flushError ?? undefined))
+      })
     })
   }
 
@@ -155,22 +184,11 @@ class RealFile implements DiskFile {
       () => undefined,
       next => {
         closeSync(this.#descriptor)
+        if (this.#durable !== undefined) closeSync(this.#durable)
         next(undefined)
       },
     )
     this.#isClosed = true
-  }
-
-  /**
-   * The system may write less than it is given, so it is asked until all is written or it fails.
-   */
-  #writeAll(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void {
-    writev(this.#descriptor, chunks, offset, (error, writtenBytes) => {
-      if (error !== null) return done(error)
-      const rest = chunksAfter(chunks, writtenBytes)
-      if (rest.length === 0) done(undefined)
-      else this.#writeAll(offset + writtenBytes, rest, done)
-    })
   }
 
   #run(done: DiskCallback, action: (next: DiskCallback) => void): void {
@@ -193,6 +211,21 @@ class RealFile implements DiskFile {
     this.#isBusy = true
     action()
   }
+}
+
+/** The system may write less than it is given, so it is asked until all is written or it fails. */
+function writeAll(
+  descriptor: number,
+  offset: number,
+  chunks: readonly Uint8Array[],
+  done: DiskCallback,
+): void {
+  writev(descriptor, chunks, offset, (error, writtenBytes) => {
+    if (error !== null) return done(error)
+    const rest = chunksAfter(chunks, writtenBytes)
+    if (rest.length === 0) done(undefined)
+    else writeAll(descriptor, offset + writtenBytes, rest, done)
+  })
 }
 
 /** What is left of `chunks` when their first `sizeBytes` are gone. */

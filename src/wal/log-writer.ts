@@ -146,7 +146,7 @@ export class LogWriter {
     const size = measureBatch(operations)
     const steps: DiskStep[] = []
     if (this.#isFullFor(size.sizeBytes)) steps.push(next => this.#rotate(next))
-    steps.push(next => this.#writeBatch(operations, size, next))
+    steps.push(next => this.#writeBatch(operations, size, mustSync, next))
     if (mustSync) steps.push(next => (this.hasUnflushed ? this.#flush(next) : next(undefined)))
     runSteps(steps, done)
   }
@@ -240,7 +240,12 @@ export class LogWriter {
     })
   }
 
-  #writeBatch(operations: readonly Operation[], size: BatchSize, done: DiskCallback): void {
+  #writeBatch(
+    operations: readonly Operation[],
+    size: BatchSize,
+    mustSync: boolean,
+    done: DiskCallback,
+  ): void {
     const segment = must(this.#current)
     // Nothing to write: the disk is asked all the same, so that `done` comes later and in order.
     if (size.recordCount === 0) return segment.file.write(segment.offset, [], done)
@@ -252,11 +257,18 @@ export class LogWriter {
       batch: this.#lastBatch + 1,
     })
     const start = segment.offset
+    // A durable write says nothing of what was written before it: then only a flush helps.
+    const isDurable = mustSync && !this.hasUnflushed
     segment.offset += batch.sizeBytes
     this.#lastChecksum = batch.lastChecksum
     this.#lastBatch++
     this.#noteWritten(operations)
-    segment.file.write(start, [...batch.chunks, ...this.#fillAfter(segment)], done)
+    const chunks = [...batch.chunks, ...this.#fillAfter(segment)]
+    if (!isDurable) return segment.file.write(start, chunks, done)
+    segment.file.writeDurably(start, chunks, error => {
+      if (error === undefined) segment.flushedOffset = segment.offset
+      done(error)
+    })
   }
 
   #noteWritten(operations: readonly Operation[]): void {

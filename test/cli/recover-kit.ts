@@ -203,6 +203,7 @@ class KeepingDisk extends RealDisk {
     const keep = this.#keep
     return {
       write: (offset, chunks, done) => (keep(), file.write(offset, chunks, done)),
+      writeDurably: (offset, chunks, done) => (keep(), file.writeDurably(offset, chunks, done)),
       sync: done => (keep(), file.sync(done)),
       close: () => file.close(),
     }

@@ -10,12 +10,14 @@ import { join } from 'node:path'
 import { DatabaseSync, StatementSync } from 'node:sqlite'
 import { fileURLToPath } from 'node:url'
 import type { Fault } from './faulty-nodes.ts'
+import { isDurable } from './flush-notes.ts'
 
 type ErrorCallback = (error: NodeJS.ErrnoException | null) => void
 
 const real = {
   writev: fs.writev,
   fdatasync: fs.fdatasync,
+  openSync: fs.openSync,
   readSync: fs.readSync,
   rename: fs.rename,
   spawn: childProcess.spawn,
@@ -78,6 +80,17 @@ function onFile<Found extends { readonly path: string }>(
   return found.find(fault => file.includes(fault.path))
 }
 
+/** Open so that each write is a flush, too. */
+const durableDescriptors = new Set<number>()
+
+fs.openSync = (...args: Parameters<typeof fs.openSync>) => {
+  const descriptor = real.openSync(...args)
+  const [, flags] = args
+  durableDescriptors.delete(descriptor)
+  if (isDurable(flags)) durableDescriptors.add(descriptor)
+  return descriptor
+}
+
 fs.writev = ((
   descriptor: number,
   chunks: readonly Uint8Array[],
@@ -86,6 +99,17 @@ fs.writev = ((
 ) => {
   const fault = onFile(faults('write'), descriptor)
   if (fault !== undefined) return setImmediate(() => done(errorOf(fault.code), 0))
+  const flush = durableDescriptors.has(descriptor) ? onFile(faults('flush'), descriptor) : undefined
+  if (flush !== undefined) {
+    const { code, delayMs = 0 } = flush
+    return setTimeout(() => {
+      // As after a flush that failed, the bytes are in the system's cache.
+      real.writev(descriptor, chunks, offset, (error, written) => {
+        if (code === undefined) done(error, written)
+        else done(errorOf(code), 0)
+      })
+    }, delayMs)
+  }
   const short = onFile(faults('short-write'), descriptor)
   const first = chunks.find(({ length }) => length > 0)
   if (short === undefined || first === undefined) {

@@ -11,7 +11,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { fileURLToPath } from 'node:url'
-import { directoryNote, fileNote, walNote } from './flush-notes.ts'
+import { directoryNote, fileNote, isDurable, walNote } from './flush-notes.ts'
 
 type ErrorCallback = (error: NodeJS.ErrnoException | null) => void
 
@@ -23,6 +23,8 @@ const WAL_FRAME_BYTES = 4096 + 24
 
 /** End of the last write to each open file. */
 const writtenEnds = new Map<number, number>()
+/** Open so that each write is a flush, too. */
+const durableDescriptors = new Set<number>()
 
 const real = {
   writev: fs.writev,
@@ -35,7 +37,10 @@ const real = {
 
 fs.openSync = (...args: Parameters<typeof fs.openSync>) => {
   const descriptor = real.openSync(...args)
+  const [, flags] = args
   writtenEnds.delete(descriptor)
+  durableDescriptors.delete(descriptor)
+  if (isDurable(flags)) durableDescriptors.add(descriptor)
   return descriptor
 }
 
@@ -51,6 +56,7 @@ fs.writev = ((
     const isFill = chunks.every(chunk => chunk.every(byte => byte === 0))
     if (error === null && !isFill) {
       writtenEnds.set(descriptor, Math.max(writtenEnds.get(descriptor) ?? 0, end))
+      if (durableDescriptors.has(descriptor) && skipped !== 'fdatasync') noteFile(descriptor, end)
     }
     done(error, written)
   })

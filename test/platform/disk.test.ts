@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { crc32 } from '../../src/base/crc32.ts'
-import type { DiskCallback } from '../../src/base/ports.ts'
+import type { DiskCallback, DiskError } from '../../src/base/ports.ts'
 import { RealDisk, fastCrc32 } from '../../src/platform/disk.ts'
 import type { ConfState, Entry } from '../../src/raft/types.ts'
 import { Wal } from '../../src/wal/wal.ts'
@@ -62,6 +62,27 @@ test('operations on a file take effect in order and never call back inside', asy
   await last
   assert.deepEqual(order, ['first', 'nothing', 'flush'])
   assert.deepEqual(disk.read('f', 0, 9), Uint8Array.of(2))
+})
+
+test('a durable write takes its turn among the others, and is read back as any other', async context => {
+  const root = temporaryDirectory(context)
+  const disk = new RealDisk(root)
+  const file = disk.open('f', { create: true })
+  context.after(() => file.close())
+  const order: string[] = []
+  const note = (name: string) => (error: DiskError | undefined) => {
+    assert.equal(error, undefined)
+    order.push(name)
+  }
+
+  file.write(0, [Uint8Array.of(1, 1, 1, 1)], note('first'))
+  file.writeDurably(1, [Uint8Array.of(2), Uint8Array.of(), Uint8Array.of(2)], note('durable'))
+  file.write(2, [Uint8Array.of(3)], note('third'))
+  await completed(done => file.sync(done))
+
+  assert.deepEqual(order, ['first', 'durable', 'third'])
+  assert.deepEqual([...readFileSync(join(root, 'f'))], [1, 2, 3, 1])
+  assert.deepEqual([...disk.read('f', 0, 4)], [1, 2, 3, 1])
 })
 
 test('opening does not empty a file, and creates one only when told to', async context => {

@@ -86,6 +86,43 @@ test('nothing and everything are what they say', () => {
   }
 })
 
+test('a durable write survives alone: what was written before it may be lost, and never covers it', () => {
+  let isLost = false
+  for (let seed = 1; seed <= 50; seed++) {
+    for (const survival of ['nothing', 'everything', 'prefix', 'sectors'] as const) {
+      const machine = createMachine(seed)
+      const { file } = flushedFile(machine)
+      machine.run(done => file.write(1000, [new Uint8Array(1500).fill(2)], done))
+      machine.run(done => file.writeDurably(2000, [new Uint8Array(1500).fill(3)], done))
+      machine.disk.powerCut(survival)
+      const bytes = machine.disk.mount().read('f', 0, 10_000)
+
+      assert.equal(bytes.length, 3500)
+      assert(bytes.subarray(2000).every(byte => byte === 3))
+      assert(bytes.subarray(1000, 2000).every(byte => byte === 1 || byte === 2))
+      isLost ||= bytes[1500] === 1
+    }
+  }
+  assert(isLost)
+})
+
+test('of a durable write that fails any part may be kept', () => {
+  const kept = new Set<number>()
+  for (let seed = 1; seed <= 50; seed++) {
+    const machine = createMachine(seed)
+    const { file } = flushedFile(machine)
+    machine.disk.onOperation = ({ type }) =>
+      type === 'sync' ? { type: 'error', code: 'EIO' } : undefined
+    const error = machine.run(done => file.writeDurably(0, [new Uint8Array(2048).fill(2)], done))
+    assert.equal(error?.code, 'EIO')
+    machine.disk.powerCut('nothing')
+    const bytes = machine.disk.mount().read('f', 0, 2048)
+    assert(bytes.every(byte => byte === 1 || byte === 2))
+    kept.add(bytes.filter(byte => byte === 2).length)
+  }
+  assert(kept.size > 3, [...kept].join())
+})
+
 test('a name survives for certain only after its directory was flushed', () => {
   const kept = { created: 0, renamed: 0, removed: 0 }
   const seeds = 40

@@ -40,8 +40,10 @@ export interface LivesSettings {
 interface Life {
   /** After each step that was asked for, the ones of earlier lives first. */
   readonly states: LogState[]
-  /** The state that must be found at least if the system lives on. */
+  /** The last state that was acknowledged. */
   acknowledged: number
+  /** The state that must be found at least if the system lives on. */
+  kept: number
   /** The state that must be found at least after a power cut. */
   promised: number
   hasCrashed: boolean
@@ -52,7 +54,7 @@ export function runLives(settings: LivesSettings): number {
   const { seed, crashes, stepCount } = settings
   const machine = new Machine(seed)
   const options = { ...TINY, ...settings.options }
-  let life: Life = { states: [NEW_LOG], acknowledged: 0, promised: 0, hasCrashed: false }
+  let life: Life = { states: [NEW_LOG], acknowledged: 0, kept: 0, promised: 0, hasCrashed: false }
   for (const crash of crashes) {
     live(machine, options, life, stepCount, crash)
     if (isPowerCut(crash.end)) machine.disk.powerCut(crash.end)
@@ -101,6 +103,8 @@ function live(
     if (random.chance(0.3)) checkReads(wal, must(life.states.at(-1)), random.below(1000))
     // Now and then nothing happens on the disk between two steps, so that batches gather.
     for (let events = random.below(8); events > 0; events--) machine.scheduler.runNext()
+    if (random.chance(0.5) && !life.hasCrashed) wal.tidy()
+    if (random.chance(0.3)) machine.scheduler.runNext()
   }
   if (!life.hasCrashed) wal.close(() => undefined)
   while (!life.hasCrashed && machine.scheduler.runNext()) {
@@ -120,7 +124,9 @@ function ask(wal: Wal, life: Life, machine: Machine): void {
     // Compactions wait for the removal of files, so they may come after later appends.
     if (step.type !== 'compact') assert(number > life.acknowledged, 'acknowledged out of order')
     life.acknowledged = Math.max(life.acknowledged, number)
-    if (isPromise(state, step)) life.promised = Math.max(life.promised, number)
+    if (!isPromise(state, step)) return
+    life.promised = Math.max(life.promised, number)
+    life.kept = Math.max(life.kept, number)
   }
   if (step.type === 'append') wal.append(step.append, done)
   else if (step.type === 'compact') wal.compact(step.upTo, step.members, done)
@@ -146,7 +152,7 @@ function checkReads(wal: Wal, state: LogState, sizeBytes: number): void {
  * power cut may still bring back an older one.
  */
 function nextLife(wal: Wal, life: Life, crash: Crash): Life {
-  const oldest = isPowerCut(crash.end) ? life.promised : life.acknowledged
+  const oldest = isPowerCut(crash.end) ? life.promised : life.kept
   const description = describeState(readState(wal))
   const found = life.states.findLastIndex(state => describeState(state) === description)
   if (found < oldest) {
@@ -157,5 +163,6 @@ function nextLife(wal: Wal, life: Life, crash: Crash): Life {
     )
   }
   const states = life.states.slice(life.promised, found + 1)
-  return { states, acknowledged: states.length - 1, promised: 0, hasCrashed: false }
+  const last = states.length - 1
+  return { states, acknowledged: last, kept: last, promised: 0, hasCrashed: false }
 }

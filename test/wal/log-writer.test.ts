@@ -80,6 +80,8 @@ test('a segment that is full is flushed before the next one gets its name', () =
   machine.complete(done =>
     wal.append({ entries: [], hardState: { term: 0, vote: 0, commit: 3 } }, done),
   )
+  wal.tidy()
+  machine.settle()
   const operations: DiskOperation[] = []
   machine.record(operations)
 

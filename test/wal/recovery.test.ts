@@ -22,6 +22,12 @@ function fill(machine: Machine, wal: Wal, first: number, last: number, sizeBytes
     const hardState = { term: 1, vote: 2, commit: index - 1 }
     machine.complete(done => wal.append({ entries: [entryOf(index, sizeBytes)], hardState }, done))
   }
+  tidy(machine, wal)
+}
+
+function tidy(machine: Machine, wal: Wal): void {
+  machine.settle()
+  wal.tidy()
   machine.settle()
 }
 
@@ -164,6 +170,7 @@ test('a commit index that was not flushed may be torn without damage to anything
   machine.complete(done =>
     wal.append({ entries: [], hardState: { term: 1, vote: 2, commit: 3 } }, done),
   )
+  tidy(machine, wal)
   wal.append({ entries: [entryOf(4)] }, () => assert.fail('never flushed'))
   crashAtFlush(machine)
   // Of the two batches that no flush has covered, the first is lost and the second is there.
@@ -179,6 +186,7 @@ test('a batch that was cut off never comes back, even when the same bytes come b
   const torn = endOfContent(machine)
   const commit = { entries: [], hardState: { term: 1, vote: 2, commit: 3 } }
   machine.complete(done => wal.append(commit, done))
+  tidy(machine, wal)
   wal.append({ entries: [entryOf(4)] }, () => assert.fail('never flushed'))
   crashAtFlush(machine)
   machine.disk.flip(pathOf(1), torn + 8, 0xff)
@@ -187,6 +195,7 @@ test('a batch that was cut off never comes back, even when the same bytes come b
 
   // The same record at the same place, so that entry 4, were it there, would continue the chain.
   machine.complete(done => again.append(commit, done))
+  tidy(machine, again)
   machine.disk.processCrash()
 
   const third = machine.open()
@@ -269,7 +278,7 @@ test('a mark speaks of what was flushed, not of what was only written', () => {
       // The mark is written after this commit index, which no flush has covered.
       wal.append({ entries: [], hardState }, () => undefined)
     })
-    machine.settle()
+    tidy(machine, wal)
     machine.disk.powerCut('sectors')
 
     assert.equal(machine.open().lastIndex(), 2)

@@ -111,6 +111,57 @@ test('a commit index alone waits for no flush, a term or a vote does', () => {
   assert.deepEqual(machine.open().initialState().hardState, { term: 2, vote: 2, commit: 2 })
 })
 
+test('a batch costs one write and one flush; commit index and mark are written later, with no flush', () => {
+  const machine = new Machine(1)
+  const wal = machine.openFlushed()
+  machine.settle()
+  wal.tidy()
+  machine.settle()
+  const types: string[] = []
+  machine.disk.onOperation = ({ type, sizeBytes }) => {
+    if (type !== 'write' || sizeBytes > 0) types.push(type)
+    return undefined
+  }
+  const commit = (index: number): void => {
+    const hardState = { term: 0, vote: 0, commit: index }
+    machine.complete(done => wal.append({ entries: [], hardState }, done))
+  }
+
+  for (let index = 1; index <= 3; index++) {
+    machine.complete(done => wal.append({ entries: entriesFrom(index, 1) }, done))
+    commit(index)
+    machine.settle()
+  }
+  assert.deepEqual(types.splice(0), ['write', 'sync', 'write', 'sync', 'write', 'sync'])
+  assert.equal(wal.initialState().hardState.commit, 3)
+
+  wal.tidy()
+  wal.tidy()
+  machine.settle()
+  assert.deepEqual(types.splice(0), ['write', 'write'])
+  wal.tidy()
+  machine.settle()
+  assert.deepEqual(types, [])
+  machine.disk.processCrash()
+  assert.equal(machine.open().initialState().hardState.commit, 3)
+})
+
+test('a commit index that was not written yet goes with the next batch, or is as if never said', () => {
+  for (const [hasNext, expected] of [
+    [false, 0],
+    [true, 2],
+  ] as const) {
+    const machine = new Machine(1)
+    const wal = machine.openFlushed()
+    machine.complete(done => wal.append({ entries: entriesFrom(1, 2) }, done))
+    const hardState = { term: 0, vote: 0, commit: 2 }
+    machine.complete(done => wal.append({ entries: [], hardState }, done))
+    if (hasNext) machine.complete(done => wal.append({ entries: entriesFrom(3, 1) }, done))
+    machine.disk.powerCut('nothing')
+    assert.equal(machine.open().initialState().hardState.commit, expected)
+  }
+})
+
 test('entries that conflict are replaced, in reads at once and on disk for ever', () => {
   const machine = new Machine(1)
   const wal = machine.openFlushed()
