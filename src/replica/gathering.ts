@@ -1,10 +1,10 @@
 /**
- * Gathering says when the next batch begins. A batch has a fixed cost on every node, many times that
- * of one more request in it. Most clients that are answered ask again at once; a batch that began
- * without waiting for them would take only those who asked meanwhile, and two halves of the clients
- * would take turns for ever. So the next batch waits for the answers of the last one, and then for
- * as many requests as were answered. Clients that don't ask again at once are not waited for: after
- * two waits in vain none is made for a growing number of batches.
+ * Gathering says when the next batch begins. A batch has a fixed cost on every node, many times
+ * that of one more request in it. Most clients that are answered ask again at once; a batch that
+ * began without waiting for them would take only those who asked meanwhile, and two halves of the
+ * clients would take turns for ever. So the next batch waits for the answers of the last one, and
+ * then for as many requests as were answered. Clients that don't ask again at once are not waited
+ * for: after two waits in vain none is made for a growing number of batches.
  */
 import type { Clock, Timer } from '../base/ports.ts'
 
@@ -21,7 +21,7 @@ const RESTING_BATCHES_MAX = 64
 export class Gathering {
   readonly #clock: Clock
   readonly #onOver: () => void
-  /** Requests of the batch that was committed last, and for how many of them none has come since. */
+  /** Requests of the batch that was committed last, and how many fewer have come since. */
   #expected = 0
   #missing = 0
   /** That batch is not answered yet. */

@@ -279,7 +279,7 @@ export class Wal implements Storage {
   /**
    * Writes down what nobody waits for, if there is nothing else to do: the commit index, and where
    * the log ends, so that damage of the newest batch isn't taken for a batch that was on its way
-   * when the process ended. To be called now and then; after each batch it would cost a third of it.
+   * when the process ended. To be called now and then, since it costs as much as a small batch.
    */
   tidy(): void {
     if (this.#isBusy || this.#isTelling || this.#isClosing || this.#hasFailed) return
