@@ -251,6 +251,21 @@ for (const end of ['whole', new Error('broken')] as const) {
   })
 }
 
+test('a write without an id is sent again if it was not taken, and is unknown if that is', async () => {
+  for (const end of ['whole', new Error('broken')] as const) {
+    const transport = new ScriptedTransport()
+    transport.open()
+    const db = client(transport, { requestIds: false })
+    const { stream, first, writes } = await load(transport, db)
+    await first
+    stream.finish(end)
+    for (const write of writes) {
+      if (end === 'whole') await write
+      else await assert.rejects(write, { code: 'CONNECTION_LOST', fate: 'unknown' })
+    }
+  }
+})
+
 test('an answer that is no line of a node is nobody’s, nor are those behind it', async () => {
   const transport = new ScriptedTransport()
   const db = client(transport)

@@ -261,6 +261,30 @@ test('what is answered in one turn leaves in one piece', async () => {
   client.request.destroy()
 })
 
+test('many streams at once each get their own answers', async () => {
+  await using server = await startTestServer()
+  server.service.writeAnswer = done => {
+    const { request } = server.service.executed.at(-1) ?? {}
+    const sql = request?.type === 'statements' ? request.statements[0]?.sql : undefined
+    const result = { rowsAffected: 0, columns: ['sql'], rows: [[sql ?? '']] }
+    setTimeout(done, Math.random() * 20, { type: 'ok', index: 1, results: [result] })
+  }
+  const clients = await Promise.all(Array.from({ length: 50 }, () => StreamClient.open(server.url)))
+  const texts = (at: number): string[] =>
+    Array.from({ length: 100 }, (_, line) => `-- ${at}/${line}`)
+  for (const [at, client] of clients.entries()) {
+    client.send(...texts(at).map(sql => ({ database: 'main', sql })))
+    client.request.end()
+  }
+  await server.until(() => clients.every(({ isOver }) => isOver))
+  for (const [at, client] of clients.entries()) {
+    assert.deepEqual(
+      client.answers.map(({ results }) => results?.[0]?.rows?.[0]?.[0]),
+      texts(at),
+    )
+  }
+})
+
 test('packets may tear lines and the chunks of HTTP anywhere', async () => {
   await using server = await startTestServer()
   const socket = connect(server.port, '127.0.0.1')
