@@ -284,10 +284,10 @@ export class SimNode {
   }
 
   #alter(sql: string): string {
-    const altered = this.alterSql?.(sql) ?? sql
-    if (!this.#isMiscomputing || !altered.includes(RIGHT)) return altered
-    this.#wrongFromMs ??= this.#around.world.nowMs
-    return altered.replace(RIGHT, WRONG)
+    const given = this.alterSql?.(sql) ?? sql
+    const altered = this.#isMiscomputing ? given.replace(RIGHT, WRONG) : given
+    if (altered !== sql) this.#wrongFromMs ??= this.#around.world.nowMs
+    return altered
   }
 
   /** It has the data of another now. */
