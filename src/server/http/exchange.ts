@@ -121,8 +121,7 @@ export class Exchange implements Asker {
     this.#isPiecewise = true
     // A proxy between that would gather pieces is asked not to.
     const head = ['content-type', contentType, 'x-accel-buffering', 'no', ...this.#settings.headers]
-    if (this.request.httpVersion !== '1.0') head.push('connection', 'keep-alive')
-    this.#response.writeHead(200, head).flushHeaders()
+    this.#response.writeHead(200, [...head, 'connection', 'keep-alive']).flushHeaders()
     return this.#response
   }
 

@@ -32,8 +32,13 @@ export function isStream({ headers }: IncomingMessage): boolean {
 
 /** Answers the lines of a body one by one. Throws if it can't begin. */
 export function executeStream(exchange: Exchange, context: HandlerContext): void {
-  const { headers } = exchange.request
+  const { headers, httpVersion } = exchange.request
   refuseEncoding(exchange)
+  if (httpVersion !== '1.1') {
+    // There a node that died looks like the end of an answer: lines would be held for not taken.
+    const message = `a stream needs HTTP/1.1, not ${httpVersion}; a proxy between, too`
+    throw new DbError('INVALID_REQUEST', message)
+  }
   if (headers[REQUEST_HEADER] !== undefined || headers[KEY_HEADER] !== undefined) {
     const message = 'each line of a stream has its own id, in the field request or idempotencyKey'
     throw new DbError('INVALID_REQUEST', message)

@@ -307,23 +307,35 @@ test('packets may tear lines and the chunks of HTTP anywhere', async () => {
   socket.destroy()
 })
 
-test('a whole body may come at once, also of a client of HTTP/1.0 or one that closes', async () => {
+/** What a client gets that sends its whole body at once, and closes. */
+async function answerAtOnce(port: number, version: string, body: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1')
+  let answer = ''
+  socket.on('data', data => (answer += String(data)))
+  const closed = new Promise(resolve => {
+    socket.once('close', resolve)
+  })
+  socket.write(
+    `POST /execute HTTP/${version}\r\nhost: x\r\nconnection: close\r\n` +
+      `content-type: application/x-ndjson\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+  )
+  await closed
+  return answer
+}
+
+test('a whole body may come at once, also of a client that closes', async () => {
   await using server = await startTestServer()
-  const body = `${JSON.stringify(WRITE)}\n`.repeat(3)
-  for (const version of ['1.0', '1.1']) {
-    const socket = connect(server.port, '127.0.0.1')
-    let answer = ''
-    socket.on('data', data => (answer += String(data)))
-    const closed = new Promise(resolve => {
-      socket.once('close', resolve)
-    })
-    socket.write(
-      `POST /execute HTTP/${version}\r\nhost: x\r\nconnection: close\r\n` +
-        `content-type: application/x-ndjson\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
-    )
-    await closed
-    assert.equal(answer.split('"index":42').length - 1, 3, answer)
-  }
+  const answer = await answerAtOnce(server.port, '1.1', `${JSON.stringify(WRITE)}\n`.repeat(3))
+  assert.equal(answer.split('"index":42').length - 1, 3, answer)
+  assert.match(answer, /\r\n0\r\n\r\n$/)
+})
+
+test('HTTP/1.0, where the end of an answer can not be told from a dead node, has no streams', async () => {
+  await using server = await startTestServer()
+  const answer = await answerAtOnce(server.port, '1.0', `${JSON.stringify(WRITE)}\n`.repeat(3))
+  assert.match(answer, /^HTTP\/1.1 400 .*"fate":"not-applied"/s)
+  assert.match(answer, /a stream needs HTTP\/1.1/)
+  assert.equal(server.service.executed.length, 0)
 })
 
 test('a broken frame of HTTP ends the connection, and nothing strange gets into the answer', async () => {
