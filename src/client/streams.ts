@@ -98,8 +98,10 @@ class Lane {
       stream: opened,
       abort: () => ended.abort(),
       isAlive: () => isAlive(this.#address),
-      onClosed: () => {
+      onClosed: isHeldBack => {
         if (this.#stream === stream) this.#stream = undefined
+        // Another one would be opened as well, and hold back as many writes to their deadlines.
+        if (isHeldBack) this.#restsUntilMs = performance.now() + REST_MS_MAX
       },
     })
     this.#stream = stream

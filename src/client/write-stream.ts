@@ -23,8 +23,8 @@ export interface WriteStreamParts {
   readonly abort: () => void
   /** Resolves to false if the node doesn't even say that it lives. */
   readonly isAlive: () => Promise<boolean>
-  /** It takes no more writes. */
-  readonly onClosed: () => void
+  /** It takes no more writes; because its answers are held back, if so. */
+  readonly onClosed: (isHeldBack: boolean) => void
 }
 
 interface Waiting extends StreamedWrite {
@@ -120,8 +120,8 @@ export class WriteStream {
     waiting.reject(error)
   }
 
-  #close(): void {
-    if (!this.#isClosed) this.#parts.onClosed()
+  #close(isHeldBack = false): void {
+    if (!this.#isClosed) this.#parts.onClosed(isHeldBack)
     this.#isClosed = true
   }
 
@@ -130,7 +130,7 @@ export class WriteStream {
     for (const waiting of this.#waiting) {
       if (waiting.isSettled || waiting.deadlineMs > now) continue
       // It would have been answered by now: something between the node and here holds lines back.
-      this.#close()
+      this.#close(true)
       this.#fail(waiting, connectionError(this.#parts.url, 'it took too long'))
     }
     if (this.#waiting.every(({ isSettled }) => isSettled)) this.#endUnused(now)

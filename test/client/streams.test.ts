@@ -296,6 +296,21 @@ test('a line without an answer fails at its deadline, as a single request does',
   await Promise.all(writes)
 })
 
+test('where answers were held back, writes go by themselves for a while', async () => {
+  const transport = new ScriptedTransport()
+  transport.open()
+  const db = client(transport, { requestIds: false })
+  const { first } = await load(transport, db)
+  await first
+  const late = db.execute('INSERT INTO t VALUES (9)', [], { timeoutMs: 50 })
+  await assert.rejects(late, { code: 'CONNECTION_LOST', fate: 'unknown' })
+  const before = transport.singles.length
+  const write = (): Promise<unknown> => db.execute('INSERT INTO t VALUES (9)')
+  await Promise.all(Array.from({ length: BUSY }, write))
+  assert.equal(transport.singles.length - before, BUSY)
+  assert.equal(transport.streams.length, 1)
+})
+
 test('a node that is silent and does not say that it lives is left', async () => {
   const transport = new ScriptedTransport()
   const db = client(transport)
