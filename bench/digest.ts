@@ -111,6 +111,6 @@ try {
   print(`without: ${percentiles(samples.filter(sample => !isBeside(sample)))}`)
   print(`beside:  ${percentiles(samples.filter(isBeside))}`)
 } finally {
-  await cluster.stop('SIGKILL')
+  await cluster.stop()
   rmSync(directory, { recursive: true, force: true })
 }

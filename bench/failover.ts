@@ -63,7 +63,7 @@ async function main(): Promise<void> {
       console.log(`${name}: median ${median.toFixed(0)}, worst ${worst.toFixed(0)}`)
     }
   } finally {
-    await cluster.stop('SIGKILL')
+    await cluster.stop()
     rmSync(directory, { recursive: true, force: true })
   }
 }

@@ -57,7 +57,7 @@ async function main(): Promise<void> {
         `${load.acknowledged.length} writes acknowledged, ${load.failures.length} failed`,
     )
   } finally {
-    await cluster.stop('SIGKILL')
+    await cluster.stop()
     rmSync(directory, { recursive: true, force: true })
   }
 }

@@ -126,6 +126,6 @@ try {
   cluster.restart('n2')
   print(`started again in ${((await untilReady(joined.address)) / 1000).toFixed(2)} s`)
 } finally {
-  await cluster.stop('SIGKILL')
+  await cluster.stop()
   rmSync(directory, { recursive: true, force: true })
 }

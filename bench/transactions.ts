@@ -65,7 +65,7 @@ async function main(): Promise<void> {
     await active(client, settings, 'on rows of their own', worker => worker)
     await active(client, settings, 'all on the same rows', () => 0)
   } finally {
-    await cluster.stop('SIGKILL')
+    await cluster.stop()
     rmSync(directory, { recursive: true, force: true })
   }
 }

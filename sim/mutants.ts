@@ -1,9 +1,10 @@
 /**
- * `npm run mutants -- [--only TEXT] [--seconds N] [--jobs N] [--first] [--write]`: puts each
- * mutation into a copy of the product and asks every layer of tests whether it notices: the
- * scenario scripts, the unit tests of its folder, and the simulation. Prints what survived;
- * `--write` puts the table into docs/internals/testing.md, where the rows of mutations that were
- * not chosen stay.
+ * `npm run mutants -- [--only TEXT] [--missing] [--seconds N] [--jobs N] [--first] [--write]`:
+ * puts each mutation into a copy of the product and asks every layer of tests whether it notices:
+ * the scenario scripts, the unit tests of its folder, and the simulation. Prints what survived;
+ * `--write` puts each row, as soon as it is known, into the table of docs/internals/testing.md,
+ * where the rows of mutations that were not chosen stay. `--missing` chooses those without a row,
+ * so that a run that was ended can be gone on with.
  */
 import { spawn } from 'node:child_process'
 import {
@@ -163,6 +164,7 @@ async function judge(mutation: Mutation, options: Options): Promise<Judged> {
 
 interface Options {
   readonly only: string
+  readonly isMissingOnly: boolean
   readonly seconds: number
   readonly jobs: number
   readonly stopsAtFirst: boolean
@@ -173,6 +175,7 @@ function readOptions(): Options {
   const { values } = parseArgs({
     options: {
       only: { type: 'string', default: '' },
+      missing: { type: 'boolean', default: false },
       seconds: { type: 'string', default: String(DEFAULT_SECONDS) },
       jobs: { type: 'string', default: String(availableParallelism()) },
       first: { type: 'boolean', default: false },
@@ -181,6 +184,7 @@ function readOptions(): Options {
   })
   return {
     only: values.only,
+    isMissingOnly: values.missing,
     seconds: Number(values.seconds),
     jobs: Number(values.jobs),
     stopsAtFirst: values.first,
@@ -212,25 +216,35 @@ function row(judged: Judged): string {
   return `| ${[mutation.name, ...cells, message.slice(0, 100).trim()].join(' | ')} |`
 }
 
-function writeTable(all: readonly Judged[]): void {
-  const path = join(ROOT, PAGE)
-  const page = readFileSync(path, 'utf8')
+interface Page {
+  readonly before: string
+  readonly after: string
+  /** The lines of the table, by the names of their mutations. */
+  readonly rows: ReadonlyMap<string, string>
+}
+
+function readPage(): Page {
+  const page = readFileSync(join(ROOT, PAGE), 'utf8')
   const begin = page.indexOf(TABLE_BEGIN)
   const end = page.indexOf(TABLE_END)
   assert(begin >= 0 && end > begin, `${PAGE} has no place for the table`)
-  const rows = new Map(all.map(judged => [judged.mutation.name, row(judged)]))
-  for (const line of page.slice(begin, end).split('\n')) {
-    const name = /^\| (.*?) \|/.exec(line)?.[1] ?? ''
-    if (!rows.has(name)) rows.set(name, line)
-  }
-  const table = [...HEAD, ...MUTATIONS.flatMap(({ name }) => rows.get(name) ?? [])].join('\n')
-  writeFileSync(path, `${page.slice(0, begin)}${TABLE_BEGIN}\n\n${table}\n\n${page.slice(end)}`)
+  const lines = page.slice(begin, end).split('\n')
+  const rows = new Map(lines.map(line => [/^\| (.*?) \|/.exec(line)?.[1] ?? '', line]))
+  return { before: page.slice(0, begin), after: page.slice(end), rows }
+}
+
+function writeRow(judged: Judged): void {
+  const { before, after, rows } = readPage()
+  const all = new Map([...rows, [judged.mutation.name, row(judged)]])
+  const table = [...HEAD, ...MUTATIONS.flatMap(({ name }) => all.get(name) ?? [])].join('\n')
+  writeFileSync(join(ROOT, PAGE), `${before}${TABLE_BEGIN}\n\n${table}\n\n${after}`)
 }
 
 async function main(): Promise<void> {
   const options = readOptions()
-  const chosen = MUTATIONS.filter(({ name }) => name.includes(options.only))
-  assert(chosen.length > 0, `no mutation is called ${options.only}`)
+  const known = options.isMissingOnly ? readPage().rows : new Map<string, string>()
+  const chosen = MUTATIONS.filter(({ name }) => name.includes(options.only) && !known.has(name))
+  assert(chosen.length > 0, `no mutation is called ${options.only}, or all of them have a row`)
   await checkUnmutated(chosen)
   const judged: Judged[] = []
   const queue = [...chosen]
@@ -239,12 +253,11 @@ async function main(): Promise<void> {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
       const result = await judge(next, options)
       judged.push(result)
+      if (options.writes) writeRow(result)
       console.log(row(result))
     }
   }
   await Promise.all(Array.from({ length: options.jobs }, worker))
-  judged.sort((a, b) => chosen.indexOf(a.mutation) - chosen.indexOf(b.mutation))
-  if (options.writes) writeTable(judged)
   const survivors = judged.filter(one => !isKilled(one))
   for (const { mutation } of survivors) console.log(`SURVIVED: ${mutation.name}`)
   console.log(`\n${judged.length} mutants, ${survivors.length} survived`)

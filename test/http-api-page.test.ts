@@ -84,6 +84,6 @@ test('every example of the page about the HTTP API is answered as it says', asyn
     }
   } finally {
     await cluster.stop()
-    rmSync(directory, { recursive: true, force: true })
+    rmSync(directory, { recursive: true, force: true, maxRetries: 20 })
   }
 })

@@ -155,7 +155,7 @@ export class ChaosNodes {
   async loseDisk(nodeId: string, timeoutMs: number): Promise<Comeback> {
     const node = this.#node(nodeId)
     await this.kill(nodeId)
-    rmSync(node.directory, { recursive: true, force: true })
+    rmSync(node.directory, { recursive: true, force: true, maxRetries: 20 })
     const [program = '', ...args] = this.#commandOf(node)
     const child = this.#launch(node, program, args)
     let output = ''
@@ -167,7 +167,7 @@ export class ChaosNodes {
       return isReady
     })
     const [code, signal] = await closed
-    rmSync(node.directory, { recursive: true, force: true })
+    rmSync(node.directory, { recursive: true, force: true, maxRetries: 20 })
     if (signal === null) return { type: 'ended', code, output }
     return { type: (await served) ? 'served' : 'waited' }
   }

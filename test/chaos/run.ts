@@ -153,7 +153,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     for (const signal of ENDS) process.off(signal, interrupted)
     await nodes.stop()
     nodes.unmount(isKept)
-    if (!isKept) rmSync(directory, { recursive: true, force: true })
+    if (!isKept) rmSync(directory, { recursive: true, force: true, maxRetries: 20 })
   }
 }
 

@@ -28,7 +28,7 @@ export const random = new SystemRandom()
 /** A directory that goes with the test. */
 export function temporaryDirectory(t: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), 'lockstep-founding-'))
-  t.after(() => rmSync(directory, { recursive: true, force: true }))
+  t.after(() => rmSync(directory, { recursive: true, force: true, maxRetries: 20 }))
   return directory
 }
 

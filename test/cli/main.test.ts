@@ -29,7 +29,10 @@ async function lockstep(...args: readonly string[]): Promise<Ended> {
 /** A directory that goes away with its scope. */
 function scratch(): Disposable & { readonly path: string } {
   const path = mkdtempSync(join(tmpdir(), 'lockstep-main-'))
-  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) }
+  return {
+    path,
+    [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true, maxRetries: 20 }),
+  }
 }
 
 test('help names every command and every option but the secret', async () => {

@@ -22,7 +22,7 @@ async function startOnSmallDisks(t: TestContext): Promise<LocalCluster | undefin
   t.after(async () => {
     for (const cluster of started) await cluster.stop('SIGKILL')
     for (const nodeId of NODES) spawnSync('umount', ['-l', join(directory, nodeId)])
-    rmSync(directory, { recursive: true, force: true })
+    rmSync(directory, { recursive: true, force: true, maxRetries: 20 })
   })
   for (const nodeId of NODES) {
     const root = join(directory, nodeId)
