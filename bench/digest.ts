@@ -3,57 +3,32 @@
  * data take writes all the time, and compare their data every few seconds. Prints the time and the
  * processor time of a digest, and how long writes took beside one and without.
  */
-import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
-import { LocalCluster } from '../src/cli/local-cluster.ts'
-import { ask, type Sample, write } from './one-by-one.ts'
+import { LARGE_STATEMENTS, fillTables, processesOf, withCluster } from './bench-cluster.ts'
+import type { LargeTable } from './bench-cluster.ts'
+import { ask, percentiles, type Sample, write } from './one-by-one.ts'
+import { sum } from './processes.ts'
 
 /** About as in real tables: a few numbers and short texts. */
-const ROW_BYTES = 130
-const ROWS_PER_STATEMENT = 50_000
+const TABLE: LargeTable = {
+  columns: 'n INTEGER, x REAL, a TEXT, b TEXT',
+  values: 'x, x / 3.0, hex(randomblob(10)), hex(randomblob(40))',
+  rowBytes: 130,
+  rowsPerStatement: 50_000,
+}
 const INTERVAL_MS = 8000
 const DIGESTS = 3
 const SAMPLE_MS = 50
-/** Of the processor time in /proc. */
-const TICKS_PER_SECOND = 100
 
-async function fill(address: string, megabytes: number): Promise<void> {
-  const execute = (sql: string): Promise<unknown> =>
-    ask(address, '/execute', { database: 'main', sql, timeoutMs: 60_000 })
-  await ask(address, '/execute', { action: 'create_db', database: 'main' })
-  await execute('CREATE TABLE big (id INTEGER PRIMARY KEY, n INTEGER, x REAL, a TEXT, b TEXT)')
-  await execute('CREATE TABLE small (id INTEGER PRIMARY KEY, text)')
-  const numbers = `WITH RECURSIVE i(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM i LIMIT ${ROWS_PER_STATEMENT})`
-  const insert = `INSERT INTO big (n, x, a, b) ${numbers}
-    SELECT x, x / 3.0, hex(randomblob(10)), hex(randomblob(40)) FROM i`
-  const rows = (megabytes * 1e6) / ROW_BYTES
-  for (let done = 0; done < rows; done += ROWS_PER_STATEMENT) await execute(insert)
-}
-
-/** Processor time, by process, of what takes digests for `pid`. */
+/** Processor time in microseconds, by process, of what takes digests for `pid`. */
 function noteProcessorTime(pid: number, into: Map<number, number>): void {
   try {
-    for (const task of readdirSync(`/proc/${pid}/task`)) {
-      const children = readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim()
-      for (const child of children === '' ? [] : children.split(' ').map(Number)) {
-        const words = readFileSync(`/proc/${child}/cmdline`, 'utf8').split('\0')
-        if (!words.includes('snapshot')) continue
-        const fields = readFileSync(`/proc/${child}/stat`, 'utf8')
-          .replace(/^.*\) /, '')
-          .split(' ')
-        into.set(child, (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND)
-      }
+    for (const child of processesOf(pid).filter(({ task }) => task === 'snapshot')) {
+      into.set(child.pid, sum([child.pid]).cpuMicros)
     }
   } catch {
     // It ended while it was looked at.
   }
-}
-
-function percentiles(samples: readonly Sample[]): string {
-  const sorted = samples.map(({ durationMs }) => durationMs).toSorted((a, b) => a - b)
-  const at = (part: number): string =>
-    (sorted[Math.floor(part * (sorted.length - 1))] ?? 0).toFixed(1)
-  return `${sorted.length} writes, p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, worst ${at(1)} ms`
 }
 
 interface DigestState {
@@ -63,14 +38,12 @@ interface DigestState {
 }
 
 const megabytes = Number(process.argv[2] ?? 100)
-const directory = process.argv[3] ?? `.lockstep/bench-${process.pid}`
 const print = (line: string): unknown => process.stdout.write(`${line}\n`)
-const options = ['--digest-interval-ms', String(INTERVAL_MS), '--max-execute-ms', '60000']
-const cluster = await LocalCluster.start({ nodes: 3, directory, options })
-try {
+const options = ['--digest-interval-ms', String(INTERVAL_MS), ...LARGE_STATEMENTS]
+await withCluster('digest', { nodes: 3, directory: process.argv[3], options }, async cluster => {
   const leaderId = await cluster.leader()
   const leader = cluster.nodes.find(({ nodeId }) => nodeId === leaderId)?.address ?? ''
-  await fill(leader, megabytes)
+  await fillTables(leader, megabytes, TABLE)
   const over = new AbortController()
   const writers = [1, 2, 3, 4].map(() => write(leader, over.signal))
   /** From when to when some node took a digest. */
@@ -101,7 +74,7 @@ try {
   const samples = (await Promise.all(writers)).flat()
   const isBeside = ({ atMs, durationMs }: Sample): boolean =>
     busy.some(({ fromMs, toMs }) => atMs <= toMs && atMs + durationMs >= fromMs)
-  const seconds = [...processorTimes.values()].toSorted((a, b) => a - b)
+  const seconds = [...processorTimes.values()].map(micros => micros / 1e6).toSorted((a, b) => a - b)
   const median = (values: readonly number[]): number => values[Math.floor(values.length / 2)] ?? 0
   const took = median([...durationsMs].toSorted((a, b) => a - b)) / 1000
   const hundreds = megabytes / 100
@@ -110,7 +83,4 @@ try {
   print(`  and ${(median(seconds) / hundreds).toFixed(2)} s of processor time on each node`)
   print(`without: ${percentiles(samples.filter(sample => !isBeside(sample)))}`)
   print(`beside:  ${percentiles(samples.filter(isBeside))}`)
-} finally {
-  await cluster.stop()
-  rmSync(directory, { recursive: true, force: true })
-}
+})

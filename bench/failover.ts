@@ -5,11 +5,10 @@
  * and then), full (writers without a pause), or lagging (full, and the engine of one follower is
  * stopped until the leader is killed, so that it has to catch up).
  */
-import { readdirSync, readFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
 import { Command } from 'commander'
 import { must } from '../src/base/assert.ts'
-import { LocalCluster, type LocalNode } from '../src/cli/local-cluster.ts'
+import type { LocalCluster, LocalNode } from '../src/cli/local-cluster.ts'
+import { processesOf, withCluster } from './bench-cluster.ts'
 import { SteadyLoad } from './steady-load.ts'
 
 const LOOK_MS = 5
@@ -19,6 +18,12 @@ const SETTLE_MS = 1000
 const LAG_MS = 1500
 
 type Load = 'idle' | 'full' | 'lagging'
+
+interface Options {
+  readonly times: string
+  readonly load: Load
+  readonly writers: string
+}
 
 interface Measured {
   readonly electedMs: number
@@ -33,10 +38,11 @@ async function main(): Promise<void> {
     .option('--load <kind>', 'idle, full or lagging', 'idle')
     .option('--writers <count>', 'writers at once under full load', '16')
     .parse()
-    .opts<{ times: string; load: Load; writers: string }>()
-  mkdirSync('.lockstep', { recursive: true })
-  const directory = mkdtempSync(join('.lockstep', 'failover-'))
-  const cluster = await LocalCluster.start({ nodes: 3, directory })
+    .opts<Options>()
+  await withCluster('failover', { nodes: 3 }, cluster => measure(cluster, options))
+}
+
+async function measure(cluster: LocalCluster, options: Options): Promise<void> {
   const isIdle = options.load === 'idle'
   const load = new SteadyLoad({
     database: 'bench',
@@ -45,26 +51,21 @@ async function main(): Promise<void> {
     pauseMs: isIdle ? 50 : 0,
     timeoutMs: GIVE_UP_MS,
   })
-  try {
-    await load.start()
-    const all: Measured[] = []
-    for (let time = 1; time <= Number(options.times); time += 1) {
-      const measured = await once(cluster, load, options.load)
-      all.push(measured)
-      const { electedMs, readyMs, writtenMs, failed } = measured
-      const times = [electedMs, readyMs, writtenMs].map(ms => ms.toFixed(0)).join(', ')
-      console.log(`${time}: elected, ready, written after ${times} ms; ${failed} unanswered`)
-    }
-    await load.stop()
-    for (const name of ['electedMs', 'readyMs', 'writtenMs'] as const) {
-      const sorted = all.map(measured => measured[name]).sort((a, b) => a - b)
-      const median = must(sorted[Math.floor(sorted.length / 2)])
-      const worst = must(sorted.at(-1))
-      console.log(`${name}: median ${median.toFixed(0)}, worst ${worst.toFixed(0)}`)
-    }
-  } finally {
-    await cluster.stop()
-    rmSync(directory, { recursive: true, force: true })
+  await load.start()
+  const all: Measured[] = []
+  for (let time = 1; time <= Number(options.times); time += 1) {
+    const measured = await once(cluster, load, options.load)
+    all.push(measured)
+    const { electedMs, readyMs, writtenMs, failed } = measured
+    const times = [electedMs, readyMs, writtenMs].map(ms => ms.toFixed(0)).join(', ')
+    console.log(`${time}: elected, ready, written after ${times} ms; ${failed} unanswered`)
+  }
+  await load.stop()
+  for (const name of ['electedMs', 'readyMs', 'writtenMs'] as const) {
+    const sorted = all.map(measured => measured[name]).sort((a, b) => a - b)
+    const median = must(sorted[Math.floor(sorted.length / 2)])
+    const worst = must(sorted.at(-1))
+    console.log(`${name}: median ${median.toFixed(0)}, worst ${worst.toFixed(0)}`)
   }
 }
 
@@ -122,30 +123,10 @@ async function untilStatus(
   throw new Error('nobody leads')
 }
 
-/** The process id of a node's writer, the first of its children. */
+/** The process id of a node's writer. */
 function writerOf(cluster: LocalCluster, node: LocalNode): number {
-  const parent = must(cluster.pid(node.nodeId))
-  const children = readdirSync('/proc')
-    .filter(name => /^\d+$/.test(name))
-    .filter(name => parentOf(name) === parent)
-    .map(Number)
-    .sort((a, b) => a - b)
-  const writer = children.find(pid => commandOf(pid).includes('writer'))
-  return writer ?? must(children[0], `children of ${node.nodeId}`)
-}
-
-function parentOf(pid: string): number {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1])
-  } catch {
-    // It ended meanwhile.
-    return 0
-  }
-}
-
-function commandOf(pid: number): string {
-  return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+  const family = processesOf(must(cluster.pid(node.nodeId)))
+  return must(family.find(({ task }) => task === 'writer')).pid
 }
 
 async function pause(ms: number): Promise<void> {

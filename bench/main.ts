@@ -1,19 +1,19 @@
 /**
- * `npm run bench` (with `--peers`: bench/peers/main.ts): three nodes of three processes each and one load generator, all on this machine,
+ * `npm run bench`: three nodes of three processes each and one load generator, all on this machine,
  * flush at commit on. One HTTP request is one insert; nothing is batched in the client. Figures are
- * of this run on this machine; compare ratios, not absolutes.
+ * of this run on this machine; compare ratios, not absolutes. With `--peers` it is
+ * bench/peers/main.ts that runs, with `--curves` bench/curves/main.ts.
  */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { cpus } from 'node:os'
-import { join } from 'node:path'
 import Table from 'cli-table3'
 import { Command } from 'commander'
 import { must } from '../src/base/assert.ts'
-import { LocalCluster } from '../src/cli/local-cluster.ts'
+import type { LocalCluster } from '../src/cli/local-cluster.ts'
 import { createClient } from '../src/client/client.ts'
+import { withCluster } from './bench-cluster.ts'
+import { measureCurves } from './curves/main.ts'
 import type { Measured, Plan } from './generator.ts'
+import { generate } from './generators.ts'
+import { machine } from './machine.ts'
 import { comparePeers } from './peers/main.ts'
 import { usageOf } from './processes.ts'
 
@@ -37,6 +37,7 @@ const DATABASE = 'bench'
 const READ_ROWS = 10_000
 const WARM_UP_MS = 1000
 const HEAT_UP_MS = 4000
+const GENERATOR = new URL('./generator.ts', import.meta.url)
 
 async function main(): Promise<void> {
   const options = new Command('npm run bench --')
@@ -45,20 +46,15 @@ async function main(): Promise<void> {
     .option('--only <text>', 'only workloads whose name holds this text')
     .option('--json', 'print JSON instead of a table')
     .option('--peers', 'compare with other databases; has options of its own: --peers --help')
+    .option('--curves', 'cost as work grows; has options of its own: --curves --help')
     .parse()
     .opts<BenchOptions>()
-  mkdirSync('.lockstep', { recursive: true })
-  const directory = mkdtempSync(join('.lockstep', 'bench-'))
-  const cluster = await LocalCluster.start({ nodes: Number(options.nodes), directory })
-  try {
+  await withCluster('bench', { nodes: Number(options.nodes) }, async cluster => {
     const rows = await measureAll(cluster, options)
     if (options.json === true)
       console.log(JSON.stringify({ machine: machine(), rows }, undefined, 2))
     else print(rows)
-  } finally {
-    await cluster.stop()
-    rmSync(directory, { recursive: true, force: true })
-  }
+  })
 }
 
 async function measureAll(cluster: LocalCluster, options: BenchOptions): Promise<Row[]> {
@@ -81,14 +77,14 @@ async function measureAll(cluster: LocalCluster, options: BenchOptions): Promise
   const all = plans(leader, HEAT_UP_MS)
   let firstId = 1
   for (const { plan } of [must(all[2]), must(all.at(-1))]) {
-    firstId += (await generate({ ...plan, firstId })).idsUsed
+    firstId += (await generate<Measured>(GENERATOR, { ...plan, firstId })).measured.idsUsed
   }
   for (const plan of plans(leader, Number(options.seconds) * 1000)) {
     if (options.only !== undefined && !plan.workload.includes(options.only)) continue
     const pids = cluster.nodes.map(({ nodeId }) => must(cluster.pid(nodeId)))
     const before = usageOf(pids)
     const startedMs = performance.now()
-    const measured = await generate({ ...plan.plan, firstId })
+    const { measured } = await generate<Measured>(GENERATOR, { ...plan.plan, firstId })
     const elapsedMs = performance.now() - startedMs
     const after = usageOf(pids)
     firstId += measured.idsUsed
@@ -160,18 +156,6 @@ function plans(leader: string, durationMs: number): Workload[] {
   return [...inserts, ...bulks, ...reads]
 }
 
-async function generate(plan: Plan): Promise<Measured> {
-  const path = new URL('./generator.ts', import.meta.url).pathname
-  const child = spawn(process.execPath, [path, JSON.stringify(plan)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  let output = ''
-  child.stdout.on('data', chunk => (output += String(chunk)))
-  const [code] = (await once(child, 'close')) as [number | null]
-  if (code !== 0) throw new Error(`the load generator ended with ${code}`)
-  return JSON.parse(output) as Measured
-}
-
 function print(rows: readonly Row[]): void {
   const table = new Table({
     head: [
@@ -213,14 +197,6 @@ function print(rows: readonly Row[]): void {
   console.log(JSON.stringify(machine()))
 }
 
-function machine(): Record<string, unknown> {
-  const [cpu] = cpus()
-  return {
-    cpus: cpus().length,
-    model: cpu?.model,
-    node: process.version,
-    sqlite: process.versions['sqlite'],
-  }
-}
-
-await (process.argv.includes('--peers') ? comparePeers() : main())
+if (process.argv.includes('--peers')) await comparePeers()
+else if (process.argv.some(word => /^--curves(?:=|$)/.test(word))) await measureCurves()
+else await main()

@@ -34,3 +34,11 @@ export async function write(address: string, signal: AbortSignal): Promise<Sampl
   }
   return samples
 }
+
+/** How many, and how long they took. */
+export function percentiles(samples: readonly Sample[]): string {
+  const sorted = samples.map(({ durationMs }) => durationMs).toSorted((a, b) => a - b)
+  const at = (part: number): string =>
+    (sorted[Math.floor(part * (sorted.length - 1))] ?? 0).toFixed(1)
+  return `${sorted.length} writes, p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, worst ${at(1)} ms`
+}

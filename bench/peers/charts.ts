@@ -1,36 +1,12 @@
 /** Pictures of a comparison, as SVG without a browser. */
-import { BarChart, LineChart } from 'echarts/charts'
-import { GridComponent, LegendComponent, TitleComponent } from 'echarts/components'
-import { init, use } from 'echarts/core'
-import { SVGRenderer } from 'echarts/renderers'
+import { COLOURS, draw } from '../drawing.ts'
+import type { Picture } from '../drawing.ts'
 import { summarise } from './results.ts'
 import type { Comparison, Summary } from './results.ts'
 import { titleOf } from './report.ts'
 
-use([BarChart, LineChart, GridComponent, LegendComponent, TitleComponent, SVGRenderer])
-
-const WIDTH = 860
-const HEIGHT = 500
-const FONT = { fontFamily: 'sans-serif', fontSize: 13 }
-/** A system has the same colour in every picture; Lockstep, the first, has the strongest. */
-const COLOURS = [
-  '#d9480f',
-  '#1971c2',
-  '#2f9e44',
-  '#94d82d',
-  '#9c36b5',
-  '#495057',
-  '#f2b705',
-  '#0c8599',
-] as const
 /** Writes that can be set beside each other; etcd has no SQL and stores bytes instead. */
 const INSERTS = ['insert', 'put-200']
-
-export interface Picture {
-  readonly name: string
-  readonly title: string
-  readonly svg: string
-}
 
 /** Only those for which there are figures. */
 export function pictures(comparison: Comparison): Picture[] {
@@ -152,6 +128,7 @@ function bars(
   })
 }
 
+/** A system has the same colour in every picture; Lockstep, the first, has the strongest. */
 function colourOf({ systems }: Comparison, { system }: Summary): string {
   const at = systems.findIndex(({ name }) => name === system)
   return COLOURS[Math.max(0, at) % COLOURS.length] ?? COLOURS[0]
@@ -160,21 +137,4 @@ function colourOf({ systems }: Comparison, { system }: Summary): string {
 function labelOf(comparison: Comparison, { system, level, workload }: Summary): string {
   const title = titleOf(comparison, system, level)
   return workload.startsWith('put') ? `${title} (bare put)` : title
-}
-
-function draw({ name, title }: About, option: object): Picture {
-  const chart = init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height: HEIGHT })
-  chart.setOption({
-    animation: false,
-    backgroundColor: '#fff',
-    textStyle: FONT,
-    title: { text: title, left: 'center', textStyle: { ...FONT, fontSize: 15 } },
-    // Widths of texts are guessed where there is no browser: a wide gap keeps names apart.
-    legend: { bottom: 0, itemGap: 36, textStyle: { ...FONT, fontSize: 12 } },
-    grid: { left: 80, right: 60, top: 60, bottom: 130 },
-    ...option,
-  })
-  const svg = chart.renderToSVGString()
-  chart.dispose()
-  return { name, title, svg }
 }

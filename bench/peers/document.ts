@@ -1,43 +1,39 @@
-/** Makes docs/performance.md and its pictures from the JSON of a comparison. */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+/** Makes the comparison's section of docs/performance.md from the JSON of a run. */
+import type { Picture } from '../drawing.ts'
+import { describeMachine } from '../machine.ts'
+import { pictureLine, tableLines, writeSection } from '../pages.ts'
 import { pictures } from './charts.ts'
-import type { Picture } from './charts.ts'
 import { COLUMNS, sections, verdictLines } from './report.ts'
 import type { Comparison } from './results.ts'
 
-const PAGE = join('docs', 'performance.md')
-const FOLDER = join('docs', 'performance')
+const SECTION = 'peers'
 
-/** Replaces the page and all pictures. */
+/** Replaces the section and its pictures. */
 export function writeDocument(comparison: Comparison): void {
   const made = pictures(comparison)
-  rmSync(FOLDER, { recursive: true, force: true })
-  mkdirSync(FOLDER, { recursive: true })
-  for (const { name, svg } of made) writeFileSync(join(FOLDER, `${name}.svg`), `${svg}\n`)
-  writeFileSync(PAGE, page(comparison, made))
+  writeSection({
+    name: SECTION,
+    command: 'npm run bench -- --peers --docs',
+    lines: sectionLines(comparison, made),
+    pictures: made,
+  })
 }
 
-/** The page as Markdown. */
-export function page(
+/** The section as Markdown. */
+export function sectionLines(
   comparison: Comparison,
-  made: readonly Pick<Picture, 'name' | 'title'>[],
-): string {
+  made: readonly Omit<Picture, 'svg'>[],
+): string[] {
   const { machine, seconds, warmUpSeconds, repetitions, date, systems, missing } = comparison
-  const facts = Object.entries(machine).map(([name, value]) => `${name} ${value}`)
   return [
-    '# Performance, beside others',
-    '',
-    '*Made by `npm run bench -- --peers --docs` from one run; do not edit.*',
-    '',
-    `Measured on ${date.slice(0, 10)}: ${facts.join(', ')}. Servers and load generator share the machine and`,
+    `Measured on ${date.slice(0, 10)}: ${describeMachine(machine)}. Servers and load generator share the machine and`,
     'talk over loopback, so a figure says how much of this one machine an operation takes. Each case',
     `ran ${seconds} s after ${warmUpSeconds} s of warm-up, ${repetitions} times, in rounds over all systems, each from`,
     'empty data; one system is up at a time. Figures are medians of the rounds.',
     '',
-    '## What is compared',
+    '### What is compared',
     '',
-    ...rows(
+    ...tableLines(
       ['system', 'version', 'nodes', 'acknowledged means', 'settings'],
       systems.map(one => [
         one.title,
@@ -50,8 +46,8 @@ export function page(
     '',
     ...missing.map(({ system, reason }) => `Left out: ${system}: ${reason.replaceAll('|', '/')}.`),
     ...(missing.length > 0 ? [''] : []),
-    ...made.flatMap(({ name, title }) => [`![${title}](performance/${name}.svg)`, '']),
-    '## Figures',
+    ...made.flatMap(picture => [pictureLine(SECTION, picture), '']),
+    '### Figures',
     '',
     'Server CPU is that of all processes of all nodes together, with what replicas do later; disk is what the',
     'device of the data was given to store meanwhile; memory is the sum of resident sizes at its highest. The',
@@ -59,22 +55,13 @@ export function page(
     'connection. [How it is measured](internals/comparison.md) says more.',
     '',
     ...sections(comparison).flatMap(({ title, rows: cells }) => [
-      `### ${title[0]?.toUpperCase()}${title.slice(1)}`,
+      `#### ${title[0]?.toUpperCase()}${title.slice(1)}`,
       '',
-      ...rows(COLUMNS, cells),
+      ...tableLines(COLUMNS, cells),
       '',
     ]),
-    '## Checked afterwards',
+    '### Checked afterwards',
     '',
     ...verdictLines(comparison).map(line => `* ${line}.`),
-    '',
-  ].join('\n')
-}
-
-function rows(head: readonly string[], cells: readonly (readonly string[])[]): string[] {
-  return [
-    `| ${head.join(' | ')} |`,
-    `|${head.map(() => ' --- |').join('')}`,
-    ...cells.map(row => `| ${row.join(' | ')} |`),
   ]
 }

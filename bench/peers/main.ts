@@ -3,8 +3,8 @@
  * on this machine, in rounds. What is not installed is installed if it can be, or named and left out.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
-import { cpus, release, totalmem } from 'node:os'
 import { Command } from 'commander'
+import { machine } from '../machine.ts'
 import { count, print } from './report.ts'
 import type { Comparison, Result, SystemFacts } from './results.ts'
 import { runSystem } from './runner.ts'
@@ -167,15 +167,4 @@ function progress(result: Result): void {
 
 function list(text: string | undefined): string[] | undefined {
   return text?.split(',').map(name => name.trim())
-}
-
-function machine(): Record<string, string | number> {
-  const all = cpus()
-  return {
-    cpus: all.length,
-    model: all[0]?.model.trim() ?? 'unknown',
-    memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
-    kernel: release(),
-    node: process.version,
-  }
 }

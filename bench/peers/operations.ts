@@ -2,6 +2,7 @@
  * The words between workloads and the systems that are compared: what is done, whom to ask, and a
  * connection that does one operation after the other.
  */
+import type { Failure, LoadConnection } from '../load.ts'
 
 /** One operation of a workload. Each system says it in its own way. */
 export type Operation =
@@ -26,17 +27,7 @@ export const LOADED_ROWS = 10_000
 export const LOADED_B = 1000
 export const ROW_TEXT = 'some text that a row may hold'
 
-export interface Failure {
-  readonly text: string
-  /** A conflict with another one; it has surely not taken effect and is done again. */
-  readonly isConflict: boolean
-}
-
-export interface Connection {
-  /** Begins nothing before the operation before is done. */
-  perform(operation: Operation, done: (failure: Failure | undefined) => void): void
-  close(): void
-}
+export type Connection = LoadConnection<Operation>
 
 export interface Target {
   readonly driver: 'lockstep' | 'lockstep-stream' | 'rqlite' | 'mysql' | 'etcd' | 'sqlite'

@@ -1,4 +1,5 @@
 /** What a comparison leaves: the JSON file, and the figures of its repetitions put together. */
+import type { Machine } from '../machine.ts'
 import type { Verdict } from './audit.ts'
 
 /** One case, measured once. */
@@ -39,7 +40,7 @@ export interface SystemFacts {
 
 export interface Comparison {
   readonly date: string
-  readonly machine: Readonly<Record<string, string | number>>
+  readonly machine: Machine
   readonly seconds: number
   readonly warmUpSeconds: number
   readonly repetitions: number

@@ -1,9 +1,8 @@
 /** Starts one system after the other, round by round, loads it, checks it and ends it. */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { deviceWrittenBytes, familyOf, sum, usageOf } from '../processes.ts'
+import { generate } from '../generators.ts'
+import { deviceWrittenBytes, usageOf } from '../processes.ts'
 import { audit } from './audit.ts'
 import type { Ledger, Verdict } from './audit.ts'
 import { Children } from './children.ts'
@@ -28,7 +27,7 @@ export interface SystemRun {
 
 const HEAT_UP_MS_MAX = 2000
 const HEAT_UP_CONNECTIONS = 16
-const SAMPLE_MS = 250
+const GENERATOR = new URL('./generator.ts', import.meta.url)
 
 /** One repetition of one system, from empty data. */
 export async function runSystem(
@@ -146,29 +145,10 @@ class Run {
       firstId: this.#ledger.nextId,
       seed,
     }
-    const path = new URL('./generator.ts', import.meta.url).pathname
-    const child = spawn(process.execPath, [path, JSON.stringify(plan)], {
-      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    const { measured, memoryBytesMax } = await generate<Measured>(GENERATOR, plan, {
       signal: this.#options.signal,
-      killSignal: 'SIGKILL',
+      servers: this.#deployment.pids(),
     })
-    child.once('error', () => child.kill('SIGKILL'))
-    let output = ''
-    child.stdout?.on('data', chunk => (output += String(chunk)))
-    let memoryBytesMax = 0
-    let family: number[] = []
-    const timer = setInterval(() => {
-      if (family.length === 0) family = familyOf(this.#deployment.pids())
-      memoryBytesMax = Math.max(memoryBytesMax, sum(family).memoryBytes)
-    }, SAMPLE_MS)
-    try {
-      const [code] = (await once(child, 'close')) as [number | null]
-      this.#options.signal.throwIfAborted()
-      if (code !== 0) throw new Error(`the load generator ended with ${code}`)
-    } finally {
-      clearInterval(timer)
-    }
-    const measured = JSON.parse(output) as Measured
     this.#ledger.nextId = measured.nextId
     this.#ledger.unacknowledged.push(...measured.unacknowledged)
     this.#ledger.updatesAcknowledged += measured.updatesAcknowledged

@@ -30,6 +30,8 @@ export interface LocalClusterOptions {
   readonly backup?: string
   /** Ports, one a node; free ones are chosen if they are not given. */
   readonly ports?: readonly number[]
+  /** Where others reach each founder, if something stands before it. Goes with `ports`. */
+  readonly advertised?: readonly string[]
 }
 
 export interface LocalNode {
@@ -39,6 +41,8 @@ export interface LocalNode {
 }
 
 interface Running extends LocalNode {
+  /** Where the other nodes reach it. */
+  readonly advertised: string
   process: ChildProcess | undefined
   /** Of `lockstep join`; undefined for a founder. */
   readonly joining?: readonly string[]
@@ -78,6 +82,7 @@ export class LocalCluster {
     this.#nodes = ports.map((port, at) => ({
       nodeId: `n${at + 1}`,
       address: `127.0.0.1:${port}`,
+      advertised: options.advertised?.[at] ?? `127.0.0.1:${port}`,
       directory: join(options.directory, `n${at + 1}`),
       process: undefined,
     }))
@@ -175,7 +180,15 @@ export class LocalCluster {
     const directory = join(this.#options.directory, nodeId)
     const joining = options.isLearner === true ? ['--learner'] : []
     const { through } = options
-    const node: Running = { nodeId, address, directory, process: undefined, joining, through }
+    const node: Running = {
+      nodeId,
+      address,
+      advertised: address,
+      directory,
+      process: undefined,
+      joining,
+      through,
+    }
     this.#nodes.push(node)
     this.#spawn(node)
     return node
@@ -191,7 +204,7 @@ export class LocalCluster {
   async move(nodeId: string): Promise<LocalNode> {
     const { joining: _joining, ...node } = this.#node(nodeId)
     const address = `127.0.0.1:${must((await freePorts(1))[0])}`
-    const moved: Running = { ...node, address }
+    const moved: Running = { ...node, address, advertised: address }
     this.#nodes.splice(this.#nodes.indexOf(this.#node(nodeId)), 1, moved)
     this.#spawn(moved)
     return moved
@@ -210,9 +223,10 @@ export class LocalCluster {
   }
 
   #spawn(node: Running): void {
-    const others = this.#nodes.filter(other => other !== node).map(({ address }) => address)
+    const others = this.#nodes.filter(other => other !== node).map(({ advertised }) => advertised)
     const isFollowing = others.length > 0 && node !== this.#nodes[0]
     const own = ['--data', node.directory, '--node-id', node.nodeId, '--listen', node.address]
+    if (node.advertised !== node.address) own.push('--advertise', node.advertised)
     const args =
       node.joining === undefined
         ? ['start', ...own, ...(isFollowing ? ['--join', others.join(',')] : [])]

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { latencies } from '../../bench/latencies.ts'
 import { pictures } from '../../bench/peers/charts.ts'
-import { page } from '../../bench/peers/document.ts'
+import { sectionLines } from '../../bench/peers/document.ts'
 import { sections, verdictLines } from '../../bench/peers/report.ts'
 import { median, summarise } from '../../bench/peers/results.ts'
 import type { Comparison, Result } from '../../bench/peers/results.ts'
@@ -108,17 +108,17 @@ test('a lost write is said as loudly as may be', () => {
   assert.match(wrong ?? '', /WRONG: 2 acknowledged rows are not there/)
 })
 
-test('the page has every figure, what was left out, and its pictures', () => {
+test('the section has every figure, what was left out, and its pictures', () => {
   const made = pictures(comparison)
   assert.deepEqual(
     made.map(({ name }) => name),
     ['inserts', 'latencies', 'cpu', 'reads'],
   )
   for (const { svg } of made) assert.match(svg, /^<svg [^]*The one[^]*<\/svg>$/)
-  const text = page(comparison, made)
+  const text = sectionLines(comparison, made).join('\n')
   assert.match(text, /Left out: three: it is not here\./)
   assert.match(text, /\| 16 \| The one \| 1,235 \|/)
-  assert.match(text, /!\[.*\]\(performance\/inserts\.svg\)/)
+  assert.match(text, /!\[.*\]\(performance\/peers\.inserts\.svg\)/)
 })
 
 test('percentiles of a histogram are right within its buckets', () => {

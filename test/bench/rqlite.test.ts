@@ -6,7 +6,8 @@ import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { must } from '../../src/base/assert.ts'
 import { connectRqlite } from '../../bench/peers/drivers/rqlite.ts'
-import type { Connection, Failure, Operation } from '../../bench/peers/operations.ts'
+import type { Failure } from '../../bench/load.ts'
+import type { Connection, Operation } from '../../bench/peers/operations.ts'
 
 interface Asked {
   readonly path: string

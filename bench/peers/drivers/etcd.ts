@@ -1,6 +1,7 @@
 /** Puts of bare keys into etcd over gRPC: the floor of what a replicated log costs. */
 import { failure } from '../operations.ts'
-import type { Connection, Failure, Operation, Target } from '../operations.ts'
+import type { Failure } from '../../load.ts'
+import type { Connection, Operation, Target } from '../operations.ts'
 import { GrpcConnection } from './grpc.ts'
 
 /** Calls that share a connection: all their bytes fit into its window. */

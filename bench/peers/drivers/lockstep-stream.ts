@@ -5,7 +5,8 @@
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { failure } from '../operations.ts'
-import type { Connection, Failure, Operation, Target } from '../operations.ts'
+import type { Failure } from '../../load.ts'
+import type { Connection, Operation, Target } from '../operations.ts'
 import { HttpConnection } from './http.ts'
 import { ask, writeBody } from './lockstep.ts'
 

@@ -1,6 +1,7 @@
 /** Operations as Lockstep's HTTP API says them, every write with a request id, as its client does. */
 import { LOADED_B, ROW_TEXT, failure } from '../operations.ts'
-import type { Connection, Failure, Operation, Target } from '../operations.ts'
+import type { Failure } from '../../load.ts'
+import type { Connection, Operation, Target } from '../operations.ts'
 import { HttpConnection } from './http.ts'
 
 export const DATABASE = 'bench'

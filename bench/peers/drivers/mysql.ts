@@ -1,6 +1,7 @@
 /** Operations in SQL over the MySQL protocol, with prepared statements: for MariaDB and Galera. */
 import { LOADED_B, ROW_TEXT, failure } from '../operations.ts'
-import type { Connection, Failure, Operation, Target } from '../operations.ts'
+import type { Failure } from '../../load.ts'
+import type { Connection, Operation, Target } from '../operations.ts'
 import { MysqlConnection } from './mysql-wire.ts'
 import type { MysqlError, SqlValue } from './mysql-wire.ts'
 

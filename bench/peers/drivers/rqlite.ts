@@ -1,6 +1,7 @@
 /** Operations as rqlite's HTTP API says them. It has no interactive transactions. */
 import { LOADED_B, ROW_TEXT, failure } from '../operations.ts'
-import type { Connection, Failure, Operation, Target } from '../operations.ts'
+import type { Failure } from '../../load.ts'
+import type { Connection, Operation, Target } from '../operations.ts'
 import { HttpConnection } from './http.ts'
 
 type Value = number | string

@@ -1,7 +1,8 @@
 /** node:sqlite in the generator's own process, each commit flushed: the ceiling of one disk. */
 import { DatabaseSync } from 'node:sqlite'
 import { LOADED_B, ROW_TEXT } from '../operations.ts'
-import type { Connection, Failure, Operation, Target } from '../operations.ts'
+import type { Failure } from '../../load.ts'
+import type { Connection, Operation, Target } from '../operations.ts'
 
 class SqliteConnection implements Connection {
   readonly #database: DatabaseSync
