@@ -211,6 +211,8 @@ export class Node implements Service {
     return this.#isStopping
   }
 
+  overload: Service['overload'] = () => this.#parts?.replica.overload
+
   execute: Service['execute'] = (request, { timeoutMs }, done) =>
     this.#running().replica.execute(request, timeoutMs, done)
 

@@ -62,6 +62,7 @@ export const OPTIONS = {
   maxBatchBytes:        { type: 'whole', unit: 'bytes', default: 4 * MIB, min: KIB, max: 64 * MIB, scope: 'node', about: 'Bytes of the requests that share one entry of the log.' },
   maxQueuedRequests:    { type: 'whole', unit: 'count', default: 10_000, min: 1, max: 1_000_000, scope: 'node', about: 'Writes that wait for the writer; more are OVERLOADED.' },
   maxQueuedBytes:       { type: 'whole', unit: 'bytes', default: 64 * MIB, min: MIB, max: 16 * GIB, scope: 'node', about: 'Bytes of the writes that wait; more are OVERLOADED.' },
+  maxQueuedMs:          { type: 'whole', unit: 'ms', default: 1000, min: 1, max: 600_000, scope: 'node', about: 'While more than one batch waits, and the oldest write for longer than this, more are OVERLOADED: they would wait as long.' },
   maxForwardedRequests: { type: 'whole', unit: 'count', default: 10_000, min: 1, max: 1_000_000, scope: 'node', about: 'Writes passed on to the leader without an answer yet; more are OVERLOADED.' },
   maxApplyBytes:        { type: 'whole', unit: 'bytes', default: 4 * MIB, min: KIB, max: 256 * MIB, scope: 'node', about: 'Entries that a follower hands to its engine at once.' },
   maxApplyLagMs:        { type: 'whole', unit: 'ms', default: 500, min: 10, max: 600_000, scope: 'node', about: "The leader takes no more writes while a quorum's engines are behind by more." },

@@ -9,6 +9,8 @@ import type { WriteCallback } from './types.ts'
 /** A request on its way. `done` is emptied when it was answered. */
 export interface Pending {
   readonly body: Uint8Array
+  /** When it came. */
+  readonly arrivedMs: number
   readonly deadlineMs: number
   /** It was in a batch that ran too long: next time it runs by itself. */
   isAlone: boolean

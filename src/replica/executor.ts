@@ -174,6 +174,11 @@ export class Executor {
     return isWrong || downMs > UNFIT_MS
   }
 
+  /** Why a write would be refused right now because too many wait, if so. */
+  get overload(): DbError | undefined {
+    return this.#leading.overload
+  }
+
   /** Takes a request of this node's clients or of a follower. Answered exactly once. */
   submit(body: Uint8Array, timeoutMs: number, done: WriteCallback): void {
     this.#leading.submit(body, timeoutMs, done)

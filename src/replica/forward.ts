@@ -68,9 +68,14 @@ export class Forwarder {
   readonly #waiting = new Map<number, Waiting>()
   readonly #heard = new Map<number, Heard>()
   #nextId = 1
+  /** For calls that come while it {@link isFull}. */
+  readonly full: DbError
 
   constructor(parts: ForwarderParts) {
     this.#parts = parts
+    const message = 'too many calls wait for the leader; back off and send it again'
+    const { maxWaiting: maxForwardedRequests } = parts
+    this.full = new DbError('OVERLOADED', message, { details: { maxForwardedRequests } })
     this.#life = parts.random.below(2 ** 32)
     const { peers } = parts
     peers.on('forward', readHead, (from, head) => this.#onRequest(from, head))
@@ -84,6 +89,10 @@ export class Forwarder {
     return this.#waiting.size
   }
 
+  get isFull(): boolean {
+    return this.#waiting.size >= this.#parts.maxWaiting
+  }
+
   /** Sends a call to `leader`. Answered exactly once. */
   forward(
     leader: number,
@@ -92,10 +101,7 @@ export class Forwarder {
     done: (answer: CallAnswer) => void,
   ): void {
     const { kind, body, hasId } = call
-    if (this.#waiting.size >= this.#parts.maxWaiting) {
-      const message = `${this.#waiting.size} calls wait for the leader already; back off`
-      return done({ type: 'failed', error: new DbError('OVERLOADED', message) })
-    }
+    if (this.isFull) return done({ type: 'failed', error: this.full })
     const id = this.#nextId
     this.#nextId += 1
     const writer = new ByteWriter()

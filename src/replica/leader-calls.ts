@@ -24,6 +24,8 @@ import {
 } from './transaction-call.ts'
 import type { ForwardRule, ReplicaCounters, WriteCallback } from './types.ts'
 
+/** A leader that refused a write, because too many wait there, is spared others for so long. */
+const SPARED_MS = 20
 /** As many as lose a step at once when the connection to the leader breaks. */
 const BROKEN_MAX = 10_000
 
@@ -44,6 +46,9 @@ export class LeaderCalls {
   readonly #parts: LeaderCallsParts
   readonly #forwarder: Forwarder
   #leader: number | undefined
+  /** The leader's word that too many writes wait there, and until when it holds here. */
+  #refusal: DbError | undefined
+  #sparedUntilMs = -Infinity
   /** Transactions of which this node lost a step, the newest ones. */
   readonly #broken = new Set<string>()
 
@@ -77,6 +82,7 @@ export class LeaderCalls {
   /** `leader` leads now, as far as this node knows. */
   leaderChanged(leader: number | undefined): void {
     this.#leader = leader
+    this.#refusal = undefined
     if (leader !== undefined) this.#forwarder.leaderChanged(leader)
   }
 
@@ -86,6 +92,13 @@ export class LeaderCalls {
     return forward === 'all' || (forward === 'data' && !changesSchema(request))
   }
 
+  /** Why a write for the leader would be refused right now because too many wait, if so. */
+  get overload(): DbError | undefined {
+    const { isFull, full } = this.#forwarder
+    if (isFull) return full
+    return this.#parts.clock.monotonicMs() < this.#sparedUntilMs ? this.#refusal : undefined
+  }
+
   /** Sends a write to `leader`, once. */
   write(
     leader: number,
@@ -93,10 +106,17 @@ export class LeaderCalls {
     timeoutMs: number,
     done: WriteCallback,
   ): void {
+    const { overload } = this
+    if (overload !== undefined) return done({ type: 'failed', error: overload })
     this.#parts.counters.forwarded += 1
     const { body, hasId } = write
-    this.#forwarder.forward(leader, { kind: 'write', body, hasId }, timeoutMs, outcome => {
-      done(outcome.type === 'failed' ? outcome : decodeOutcome(outcome.answer))
+    this.#forwarder.forward(leader, { kind: 'write', body, hasId }, timeoutMs, answer => {
+      const outcome = answer.type === 'failed' ? answer : decodeOutcome(answer.answer)
+      if (outcome.type === 'failed' && outcome.error.code === 'OVERLOADED') {
+        this.#refusal = outcome.error
+        this.#sparedUntilMs = this.#parts.clock.monotonicMs() + SPARED_MS
+      }
+      done(outcome)
     })
   }
 

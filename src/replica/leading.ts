@@ -108,13 +108,19 @@ export class Leading {
     return this.#open === undefined
   }
 
+  /** Why a write would be refused right now because too many wait, if so. */
+  get overload(): DbError | undefined {
+    return this.#waiting.refusal(this.#parts.clock.monotonicMs())
+  }
+
   /** Takes a write. Answered exactly once. */
   submit(body: Uint8Array, timeoutMs: number, done: WriteCallback): void {
     const noRoom = takesRoom(body) ? this.#parts.noRoom() : undefined
     const refused = this.#parts.refusal() ?? noRoom
     if (refused !== undefined) return fail(done, refused)
-    const deadlineMs = this.#parts.clock.monotonicMs() + timeoutMs
-    const pending: Pending = { body, deadlineMs, isAlone: false, done }
+    const arrivedMs = this.#parts.clock.monotonicMs()
+    const deadlineMs = arrivedMs + timeoutMs
+    const pending: Pending = { body, arrivedMs, deadlineMs, isAlone: false, done }
     const refusal = this.#waiting.add(pending)
     if (refusal !== undefined) return fail(done, refusal)
     this.#parts.counters.requests += 1
@@ -399,7 +405,8 @@ export class Leading {
   #batchOfCommit(commit: TransactionCommit, number: number): Batch {
     const { deadlineMs, done } = commit
     const body = new Uint8Array()
-    const batch = this.#newBatch([{ body, deadlineMs, isAlone: true, done }], number)
+    const arrivedMs = this.#parts.clock.monotonicMs()
+    const batch = this.#newBatch([{ body, arrivedMs, deadlineMs, isAlone: true, done }], number)
     return { ...batch, results: [{ type: 'ok', results: [] }], commit }
   }
 

@@ -268,6 +268,11 @@ export class Replica {
     this.#router.route(call, timeoutMs)
   }
 
+  /** Why a write would be refused right now because too many wait, if so. */
+  get overload(): DbError | undefined {
+    return this.#isLeader ? this.#executor.overload : this.#leaderCalls.overload
+  }
+
   /** One call of an interactive transaction, at any node. `done` is called exactly once. */
   transact(operation: TransactionOperation, timeoutMs: number, done: TransactionCallback): void {
     if (this.#isStopped) {

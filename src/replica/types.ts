@@ -19,6 +19,8 @@ export interface ReplicaOptions {
   /** Requests that wait for the writer. Above, they are refused as OVERLOADED. */
   readonly maxQueuedRequests: number
   readonly maxQueuedBytes: number
+  /** While more than a batch waits, and the oldest for longer than this, they are refused, too. */
+  readonly maxQueuedMs: number
   /** Reads that wait for their index. */
   readonly maxWaitingReads: number
   /** Forwarded requests without an answer yet. */

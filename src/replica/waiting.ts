@@ -7,9 +7,18 @@ import type { ReplicaOptions } from './types.ts'
 export class WaitingWrites {
   readonly #options: ReplicaOptions
   readonly #queue: BoundedQueue<Pending>
+  /** Made once: under overload there are thousands in a second. */
+  readonly #full: DbError
+  readonly #slow: DbError
 
   constructor(options: ReplicaOptions) {
     this.#options = options
+    const { maxQueuedRequests, maxQueuedBytes, maxQueuedMs } = options
+    this.#full = new DbError('OVERLOADED', 'too many writes wait; back off and send it again', {
+      details: { maxQueuedRequests, maxQueuedBytes },
+    })
+    const message = 'writes wait longer than they may; back off and send it again'
+    this.#slow = new DbError('OVERLOADED', message, { details: { maxQueuedMs } })
     this.#queue = new BoundedQueue({
       countMax: options.maxQueuedRequests,
       sizeBytesMax: options.maxQueuedBytes,
@@ -24,12 +33,24 @@ export class WaitingWrites {
     return this.#queue.sizeBytes
   }
 
+  /**
+   * Why whatever comes now is refused, if so. Counts and bytes bound the memory; that the oldest
+   * has waited long bounds the time, because one who came now would wait as long. A single slow
+   * batch is no overload: those who wait for it fit into the next one.
+   */
+  refusal(nowMs: number): DbError | undefined {
+    const { maxQueuedRequests, maxQueuedBytes, maxQueuedMs, maxBatchRequests } = this.#options
+    const { count, sizeBytes } = this.#queue
+    if (count >= maxQueuedRequests || sizeBytes >= maxQueuedBytes) return this.#full
+    const oldest = count > maxBatchRequests ? this.#queue.peek() : undefined
+    return oldest !== undefined && nowMs - oldest.arrivedMs > maxQueuedMs ? this.#slow : undefined
+  }
+
   /** The error why there is no room for it, if there is none. */
   add(pending: Pending): DbError | undefined {
-    if (this.#queue.push(pending, pending.body.byteLength)) return undefined
-    const limits = { maxQueuedRequests: this.#options.maxQueuedRequests }
-    const message = `${this.#queue.count} writes are waiting already; back off and send it again`
-    return new DbError('OVERLOADED', message, { details: limits })
+    const refusal = this.refusal(pending.arrivedMs)
+    if (refusal !== undefined) return refusal
+    return this.#queue.push(pending, pending.body.byteLength) ? undefined : this.#full
   }
 
   /** Takes what goes into one batch. */

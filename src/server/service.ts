@@ -96,6 +96,8 @@ export interface Service {
   isStopping(): boolean
   /** Why this node serves nothing for good, such as REMOVED; undefined while it may serve. */
   refusal(): DbError | undefined
+  /** Why a write would be refused right now because too many wait, if so; before it is read. */
+  overload(): DbError | undefined
   execute(
     request: WriteOperation,
     options: { readonly timeoutMs: number },

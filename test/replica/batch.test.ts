@@ -27,7 +27,8 @@ function ask(deadlineMs: number): Asked {
   const done = (outcome: WriteOutcome): void => {
     heard.push(outcome.type === 'ok' ? 'ok' : outcome.error.code)
   }
-  return { pending: { body: new Uint8Array(1), deadlineMs, isAlone: false, done }, heard }
+  const pending = { body: new Uint8Array(1), arrivedMs: 0, deadlineMs, isAlone: false, done }
+  return { pending, heard }
 }
 
 function batchOf(asked: readonly Asked[]): Batch {

@@ -54,6 +54,7 @@ export const OPTIONS: ReplicaOptions = {
   maxBatchBytes: 1 << 20,
   maxQueuedRequests: 8,
   maxQueuedBytes: 1 << 20,
+  maxQueuedMs: 1000,
   maxWaitingReads: 4,
   maxForwardedRequests: 4,
   maxExecuteMs: 1000,

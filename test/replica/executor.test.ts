@@ -503,3 +503,20 @@ test('who waits for a proof of leadership is answered at their own deadline', ()
   bench.log.answerRound(2)
   assert.equal(bench.code(2), 'SQL_CONSTRAINT')
 })
+
+test('a leader whose writes wait too long says so before it is asked', () => {
+  const bench = Bench.leader({ maxQueuedRequests: 100, maxQueuedMs: 200 })
+  for (let number = 1; number <= 6; number += 1) bench.submit(number)
+  bench.clock.pass(201)
+  assert.equal(bench.executor.overload?.code, 'OVERLOADED')
+  bench.submit(7)
+  assert.equal(bench.code(7), 'OVERLOADED')
+
+  // The first is being executed; the batch behind it leaves one.
+  bench.executed(1, [OK])
+  bench.committed(1, bench.log.commitProposal())
+  bench.clock.pass(4)
+  assert.equal(bench.code(1), 'ok')
+  assert.equal(bench.executor.queuedRequests, 1)
+  assert.equal(bench.executor.overload, undefined)
+})

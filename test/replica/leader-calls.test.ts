@@ -6,6 +6,7 @@ import { Peers } from '../../src/log/peers.ts'
 import { newCounters } from '../../src/replica/counters.ts'
 import { LeaderCalls } from '../../src/replica/leader-calls.ts'
 import type { TransactionCall, TransactionOutcome } from '../../src/replica/transaction-call.ts'
+import type { WriteCallback } from '../../src/replica/types.ts'
 import { ManualClock, ManualLog, ManualNetwork } from './doubles.ts'
 
 const NAME = `1.2.3.${'ab'.repeat(16)}.d`
@@ -22,6 +23,9 @@ class Bench {
   /** What the leader was asked, and how it answers. */
   readonly asked: string[] = []
   readonly answers: Partial<Record<TransactionCall['type'], ErrorCode>> = {}
+  /** Writes that got to the leader, which says what `submit` says. */
+  writes = 0
+  refusesWrites = false
   readonly leader = this.#node(1)
   readonly follower = this.#node(2)
 
@@ -39,7 +43,7 @@ class Bench {
       forward: 'all',
       maxWaiting: 2,
       counters: newCounters(),
-      submit: () => assert.fail('no write was sent'),
+      submit: (_body, _timeoutMs, done) => this.submit(done),
       transact: (call, _timeoutMs, done) => {
         this.asked.push(call.type)
         const code = this.answers[call.type]
@@ -56,6 +60,24 @@ class Bench {
       heard.code = outcome.type === 'ok' ? 'ok' : outcome.error.code
     })
     return heard
+  }
+
+  write(): { code: string } {
+    const heard = { code: 'nothing' }
+    this.follower.write(1, { body: new Uint8Array([1]), hasId: true }, 1000, outcome => {
+      heard.code = outcome.type === 'ok' ? 'ok' : outcome.error.code
+    })
+    return heard
+  }
+
+  overload(): string {
+    return this.follower.overload?.code ?? 'none'
+  }
+
+  submit(done: WriteCallback): void {
+    this.writes += 1
+    if (this.refusesWrites) done({ type: 'failed', error: new DbError('OVERLOADED', 'too many') })
+    else done({ type: 'ok', index: 1, results: [] })
   }
 
   /** Everything gets where it is going, also what is answered or sent on then. */
@@ -136,4 +158,43 @@ test('no commit is sent while its rollback is unanswered', () => {
   bench.network.cut(2, 1)
   assert.equal(commit.code, 'CONNECTION_LOST')
   assert.deepEqual(bench.asked, [])
+})
+
+test('a leader that refuses because too many wait there is spared other writes for a moment', () => {
+  const bench = new Bench()
+  bench.refusesWrites = true
+  const first = bench.write()
+  assert.equal(bench.overload(), 'none')
+  bench.deliver()
+  assert.deepEqual([first.code, bench.writes], ['OVERLOADED', 1])
+
+  assert.equal(bench.overload(), 'OVERLOADED')
+  assert.deepEqual([bench.write().code, bench.writes], ['OVERLOADED', 1])
+
+  bench.refusesWrites = false
+  bench.clock.pass(20)
+  assert.equal(bench.overload(), 'none')
+  const later = bench.write()
+  bench.deliver()
+  assert.deepEqual([later.code, bench.writes], ['ok', 2])
+})
+
+test('the word of a leader that has too many does not hold for the next one', () => {
+  const bench = new Bench()
+  bench.refusesWrites = true
+  bench.write()
+  bench.deliver()
+  bench.follower.leaderChanged(3)
+  assert.equal(bench.overload(), 'none')
+})
+
+test('a follower that has as many writes on their way as it may says so before it is asked', () => {
+  const bench = new Bench()
+  bench.write()
+  bench.write()
+  assert.deepEqual(bench.follower.overload?.details, { maxForwardedRequests: 2 })
+  assert.equal(bench.write().code, 'OVERLOADED')
+  bench.deliver()
+  assert.equal(bench.overload(), 'none')
+  assert.equal(bench.writes, 2)
 })

@@ -28,6 +28,8 @@ export interface ExchangeSettings {
   readonly onEnd: ExchangeEnd
 }
 
+/** Seconds, for clients that know nothing of the error's own words. */
+const RETRY_AFTER = ['retry-after', '1']
 /** What the system takes off our hands at once; only a longer answer can be held up. */
 const SHORT_ANSWER_CHARACTERS = 64 * 1024
 
@@ -71,7 +73,8 @@ export class Exchange implements Asker {
 
   /** The error's row of the table decides the status. */
   sendError(error: DbError, headers: readonly string[] = []): void {
-    this.send(ERRORS[error.code].http, 'application/json', errorText(error), headers)
+    const all = error.code === 'OVERLOADED' ? [...RETRY_AFTER, ...headers] : headers
+    this.send(ERRORS[error.code].http, 'application/json', errorText(error), all)
   }
 
   send(status: number, contentType: string, text: string, headers: readonly string[] = []): void {

@@ -38,6 +38,7 @@ import { encodeResults } from './encode-results.ts'
 import type { Exchange } from './exchange.ts'
 import { execute, query, repetition, toReadOptions } from './execute.ts'
 import { executeStream, isStream } from './stream.ts'
+import { refuseOverload } from './overload.ts'
 import { readBody } from './read-body.ts'
 import { requestIdOf } from './request-header.ts'
 import { backup, snapshot } from './snapshot.ts'
@@ -53,7 +54,10 @@ const DATABASES_MS_MAX = 250
 export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
   execute: (exchange, context) => {
     if (isStream(exchange.request)) executeStream(exchange, context)
-    else withJson(exchange, context, json => executeOne(exchange, context, json))
+    else {
+      refuseOverload(context)
+      withJson(exchange, context, json => executeOne(exchange, context, json))
+    }
   },
   query: (exchange, context) =>
     withJson(exchange, context, json => query(exchange, context, parseQuery(json))),

@@ -216,7 +216,7 @@ export class HttpServer {
     if (route.isAlwaysOn) return name
     const refusal = this.#service.refusal()
     if (refusal !== undefined) throw refusal
-    if (this.#connections.isOverLimit(request.socket)) {
+    if (this.#isOverLimit(exchange)) {
       const limit = this.#options.maxConnections
       const message = `node ${this.#service.nodeId} already has ${limit} connections, its limit`
       throw new DbError('OVERLOADED', `${message}; use fewer, or another node`)
@@ -248,7 +248,8 @@ export class HttpServer {
     }
   }
 
-  #toAnswer({ route }: Asker, error: unknown): [DbError, readonly string[]] {
+  #toAnswer(asker: Asker, error: unknown): [DbError, readonly string[]] {
+    const { route } = asker
     if (!(error instanceof DbError)) {
       this.#logger.error({ error, route }, 'a request met a bug')
       const message = error instanceof Error ? error.message : String(error)
@@ -257,7 +258,12 @@ export class HttpServer {
     if (error.code === 'METHOD_NOT_ALLOWED') {
       return [error, ['allow', String(error.details['allow'])]]
     }
-    return [error, error.code === 'OVERLOADED' ? ['connection', 'close', 'retry-after', '1'] : []]
+    const isOverLimit = asker instanceof Exchange && this.#isOverLimit(asker)
+    return [error, isOverLimit ? ['connection', 'close'] : []]
+  }
+
+  #isOverLimit({ request }: Exchange): boolean {
+    return this.#connections.isOverLimit(request.socket)
   }
 
   #onExchangeEnd(exchange: Exchange, status: number): void {

@@ -12,6 +12,7 @@ import { entryNow, type HandlerContext, type OpenStream, refuseEncoding } from '
 import { type Asker, errorText, type Exchange } from './exchange.ts'
 import { execute } from './execute.ts'
 import { type Line, LineReader } from './line-reader.ts'
+import { refuseOverload } from './overload.ts'
 import { parseBody } from './read-body.ts'
 import { decodeId } from './request-header.ts'
 
@@ -187,6 +188,7 @@ class ExecuteStream implements OpenStream {
     this.#context.guard(asker, () => {
       if (this.#refusal !== undefined) throw this.#refusal
       if (line.type === 'refused') throw line.error
+      refuseOverload(this.#context)
       const { id, request } = parseLine(parseBody(line.bytes, 'line'))
       if (!request.isRead) return this.#execute(asker, id, request)
       this.#read = { line: asker, id, request, isBegun: false }

@@ -190,6 +190,7 @@ export class FakeService implements Service {
   statusNow: ReplicaStatus | undefined = STATUS
   isStoppingNow = false
   refusalNow: DbError | undefined
+  overloadNow: DbError | undefined
   transfers = 0
   readonly trusted: string[] = []
   trustError: DbError | undefined
@@ -222,6 +223,10 @@ export class FakeService implements Service {
 
   refusal(): DbError | undefined {
     return this.refusalNow
+  }
+
+  overload(): DbError | undefined {
+    return this.overloadNow
   }
 
   members(): MembersResponse | undefined {
