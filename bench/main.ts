@@ -2,7 +2,8 @@
  * `npm run bench`: three nodes of three processes each and one load generator, all on this machine,
  * flush at commit on. One HTTP request is one insert; nothing is batched in the client. Figures are
  * of this run on this machine; compare ratios, not absolutes. With `--peers` it is
- * bench/peers/main.ts that runs, with `--curves` bench/curves/main.ts.
+ * bench/peers/main.ts that runs, with `--curves` bench/curves/main.ts, with `--overload` and `--soak`
+ * bench/overload/main.ts.
  */
 import Table from 'cli-table3'
 import { Command } from 'commander'
@@ -14,6 +15,7 @@ import { measureCurves } from './curves/main.ts'
 import type { Measured, Plan } from './generator.ts'
 import { generate } from './generators.ts'
 import { machine } from './machine.ts'
+import { overload, soakBench } from './overload/main.ts'
 import { comparePeers } from './peers/main.ts'
 import { usageOf } from './processes.ts'
 
@@ -47,6 +49,8 @@ async function main(): Promise<void> {
     .option('--json', 'print JSON instead of a table')
     .option('--peers', 'compare with other databases; has options of its own: --peers --help')
     .option('--curves', 'cost as work grows; has options of its own: --curves --help')
+    .option('--overload', 'more than a cluster can take; has options of its own')
+    .option('--soak', 'a steady load for minutes; has options of its own')
     .parse()
     .opts<BenchOptions>()
   await withCluster('bench', { nodes: Number(options.nodes) }, async cluster => {
@@ -199,4 +203,6 @@ function print(rows: readonly Row[]): void {
 
 if (process.argv.includes('--peers')) await comparePeers()
 else if (process.argv.some(word => /^--curves(?:=|$)/.test(word))) await measureCurves()
+else if (process.argv.includes('--overload')) await overload()
+else if (process.argv.includes('--soak')) await soakBench()
 else await main()
