@@ -1,8 +1,8 @@
 /** Bugs in the request ids: each lets a write take effect twice, or lies about its fate. */
 import type { Mutation } from './mutation.ts'
 
-const IDS = 'src/engine/sqlite/request-ids.ts'
-const REMEMBERED = 'src/engine/sqlite/remembered-ids.ts'
+const IDS = 'src/engine/request-ids.ts'
+const REMEMBERED = 'src/engine/remembered-ids.ts'
 
 export const IDS_MUTATIONS: readonly Mutation[] = [
   {

@@ -14,7 +14,7 @@ import type {
   WriterMessage,
   WriterReply,
 } from '../src/engine/engine.ts'
-import type { RequestLimits } from '../src/engine/sqlite/limits.ts'
+import type { RequestLimits } from '../src/engine/limits.ts'
 import type { AlterSql } from '../src/engine/sqlite/request-runner.ts'
 import { LocalSnapshots } from '../src/engine/sqlite/local-snapshots.ts'
 import { removeSnapshots } from '../src/engine/sqlite/snapshot-taker.ts'

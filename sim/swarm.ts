@@ -2,7 +2,7 @@
  * The configuration of a run of whole nodes, drawn from its seed. Most runs are near production;
  * every limit is sometimes at its least, because whole classes of bugs show only there.
  */
-import { REQUEST_LIMITS, type RequestLimits } from '../src/engine/sqlite/limits.ts'
+import { REQUEST_LIMITS, type RequestLimits } from '../src/engine/limits.ts'
 import type { RaftLogOptions } from '../src/log/raft-log.ts'
 import { NO_LIMIT } from '../src/raft/types.ts'
 import type { ReplicaOptions } from '../src/replica/types.ts'

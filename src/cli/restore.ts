@@ -8,7 +8,7 @@ import { closeSync, copyFileSync, existsSync, fsyncSync, mkdirSync, openSync } f
 import { readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { DbError } from '../base/errors.ts'
-import { refuseName } from '../engine/sqlite/catalogue.ts'
+import { refuseName } from '../engine/names.ts'
 import { describeFile } from '../engine/sqlite/snapshot-files.ts'
 import { makeGeneration } from '../engine/sqlite/restored-generation.ts'
 import { writeFileDurably } from '../platform/durable-file.ts'

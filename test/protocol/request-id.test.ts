@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { refuseRequestId } from '../../src/engine/request-id.ts'
-import { SESSION_WINDOW as REMEMBERED } from '../../src/engine/sqlite/limits.ts'
+import { SESSION_WINDOW as REMEMBERED } from '../../src/engine/limits.ts'
 import {
   decodeKey,
   decodeRequest,

@@ -9,13 +9,13 @@ import type { Divergence, RequestError, WriteRequest } from '../engine.ts'
 import type { Entry, EntryRequest, StatementOutcome } from '../entry.ts'
 import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
-import { formatDigest, RowHash } from './hash.ts'
+import { formatDigest, RowHash } from '../hash.ts'
 import type { RequestBook } from './request-book.ts'
-import { hasId, identitiesOf, RequestIds } from './request-ids.ts'
+import { hasId, identitiesOf, RequestIds } from '../request-ids.ts'
+import { describeError, describeOutcome, isSameOutcome } from '../outcomes.ts'
+import { LocalFault } from '../request-errors.ts'
 import type { RequestRunner, RunOutcome } from './request-runner.ts'
-import { describeError, describeOutcome, isSameOutcome } from './request-runner.ts'
 import { isRebuild } from './solo.ts'
-import { LocalFault } from './sql-errors.ts'
 
 /** What became of a request here. */
 type OwnOutcome =

@@ -4,7 +4,7 @@
  */
 import { DatabaseSync } from 'node:sqlite'
 import type { SqlValue } from '../../base/sql.ts'
-import { formatDigest, RowHash } from './hash.ts'
+import { formatDigest, RowHash } from '../hash.ts'
 
 /** Functions that SQLite takes from the C library, whose last digit may differ between versions. */
 const MATHEMATICS = `

@@ -5,7 +5,6 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { join } from 'node:path'
 import { assert } from '../../base/assert.ts'
-import { DbError } from '../../base/errors.ts'
 import { expectVersion } from '../format-version.ts'
 import {
   checkpoint,
@@ -14,8 +13,8 @@ import {
   openForWriting,
   orClosed,
 } from './connection.ts'
-import type { RequestLimits } from './limits.ts'
-import { REQUEST_LIMITS } from './limits.ts'
+import type { RequestLimits } from '../limits.ts'
+import { REQUEST_LIMITS } from '../limits.ts'
 import {
   BOOK_CHANGES,
   BOOK_COLUMNS,
@@ -25,7 +24,8 @@ import {
   readBookState,
   RequestBook,
 } from './request-book.ts'
-import type { RecordsBuilder } from './request-records.ts'
+import type { RecordsBuilder } from '../request-records.ts'
+import { refuseName } from '../names.ts'
 import { Verdicts, VERDICTS_SCHEMA } from './verdicts.ts'
 
 /** File name of the catalogue. */
@@ -101,18 +101,6 @@ export function setFloor(path: string, index: number, nowMs: number): void {
 /** Name of the file of the database that the entry at `index` made. */
 export function databaseFileName(index: number): string {
   return `db-${index}.sqlite`
-}
-
-const NAME = /^[A-Za-z_][A-Za-z0-9_-]{0,63}$/
-
-/** Why no database can have this name, undefined if one can. */
-export function refuseName(name: string): DbError | undefined {
-  if (NAME.test(name) && !name.toLowerCase().startsWith('lockstep')) return undefined
-  return new DbError(
-    'INVALID_REQUEST',
-    `${JSON.stringify(name)} can't name a database: use 1 to 64 letters, digits, _ and -, ` +
-      'a letter or _ first, and not lockstep',
-  )
 }
 
 /** The writer's view: all of it is in memory, every change goes to the file at once. */

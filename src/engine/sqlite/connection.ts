@@ -1,7 +1,7 @@
 /** How connections to our files are opened: the same limits, types and rules for all of them. */
 import type { StatementSync } from 'node:sqlite'
 import { DatabaseSync } from 'node:sqlite'
-import { PARAMETERS_MAX, SQL_LENGTH_MAX, VALUE_BYTES_MAX } from './limits.ts'
+import { PARAMETERS_MAX, SQL_LENGTH_MAX, VALUE_BYTES_MAX } from '../limits.ts'
 
 declare module 'node:sqlite' {
   interface StatementSync {

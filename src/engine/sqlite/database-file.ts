@@ -17,8 +17,8 @@ import {
 } from './connection.ts'
 import { Determinism } from './determinism.ts'
 import { LastRowid } from './last-rowid.ts'
-import type { RequestLimits } from './limits.ts'
-import { REQUEST_LIMITS } from './limits.ts'
+import type { RequestLimits } from '../limits.ts'
+import { REQUEST_LIMITS } from '../limits.ts'
 import type { BookState } from './request-book.ts'
 import {
   BOOK_CHANGES,
@@ -29,7 +29,7 @@ import {
   readBookState,
   RequestBook,
 } from './request-book.ts'
-import type { RecordsBuilder } from './request-records.ts'
+import type { RecordsBuilder } from '../request-records.ts'
 import { StatementCache } from './statement-cache.ts'
 
 const FORMAT = 3

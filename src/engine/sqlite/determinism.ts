@@ -7,8 +7,8 @@ import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from 
 import { DatabaseSync as Database } from 'node:sqlite'
 import { assert } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
-import { Chance } from './chance.ts'
-import { VALUE_BYTES_MAX } from './limits.ts'
+import { Chance } from '../chance.ts'
+import { VALUE_BYTES_MAX } from '../limits.ts'
 
 /** End of the year 9999, the last that SQLite's dates know. */
 const NOW_MS_MAX = 253_402_300_799_999

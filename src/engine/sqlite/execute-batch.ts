@@ -9,16 +9,16 @@ import type { RequestError, RequestResult, WriteRequest, WriterMessage } from '.
 import type { StatementOutcome } from '../entry.ts'
 import { EntryBuilder } from '../entry.ts'
 import { decodeRequest } from '../request.ts'
-import { refuseName } from './catalogue.ts'
 import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
-import { DATABASES_MAX, ENTRY_DATABASES_MAX } from './limits.ts'
-import { hasId, RequestIds } from './request-ids.ts'
+import { DATABASES_MAX, ENTRY_DATABASES_MAX } from '../limits.ts'
+import { hasId, RequestIds } from '../request-ids.ts'
+import { isSameOutcome } from '../outcomes.ts'
+import { LocalFault, toRequestError } from '../request-errors.ts'
+import { refuseName } from '../names.ts'
 import type { RequestRunner, RunOptions, RunOutcome } from './request-runner.ts'
-import { isSameOutcome } from './request-runner.ts'
 import { isSolo } from './solo.ts'
 import type { SqlFailure } from './sql-errors.ts'
-import { LocalFault, toRequestError } from './sql-errors.ts'
 
 type StatementsRequest = WriteRequest & { readonly type: 'statements' }
 type CatalogueChange = WriteRequest & { readonly type: 'create-database' | 'drop-database' }

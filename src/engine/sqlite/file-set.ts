@@ -11,10 +11,10 @@ import type { WalPages } from './connection.ts'
 import { DATABASE_HEAD_BYTES, isDatabaseHead, walPagesOfSize } from './connection.ts'
 import { DatabaseFile, newDatabaseImage } from './database-file.ts'
 import type { FileSystem } from './file-system.ts'
-import type { RequestLimits } from './limits.ts'
+import type { RequestLimits } from '../limits.ts'
 import { RecentlyUsed } from './recently-used.ts'
-import type { RecordsBuilder } from './request-records.ts'
-import { LocalFault } from './sql-errors.ts'
+import type { RecordsBuilder } from '../request-records.ts'
+import { LocalFault } from '../request-errors.ts'
 import type { Verdicts } from './verdicts.ts'
 
 export interface FileSetOptions {

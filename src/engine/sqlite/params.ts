@@ -6,7 +6,7 @@ import type { SQLInputValue } from 'node:sqlite'
 import { DbError } from '../../base/errors.ts'
 import type { SqlParams } from '../../base/sql.ts'
 import { isPositional } from '../value-codec.ts'
-import { PARAMETERS_MAX } from './limits.ts'
+import { PARAMETERS_MAX } from '../limits.ts'
 import type { Scan } from './scan.ts'
 
 const NONE: readonly SQLInputValue[] = []

@@ -11,10 +11,10 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite'
 import { must } from '../../base/assert.ts'
 import { ByteWriter } from '../../base/bytes.ts'
 import type { RequestId } from '../engine.ts'
-import type { RequestLimits } from './limits.ts'
-import { EXPIRED, type Floors, FRESH, RememberedIds } from './remembered-ids.ts'
-import type { RecordsBuilder, RequestFate } from './request-records.ts'
-import { findFate, readRecords } from './request-records.ts'
+import type { RequestLimits } from '../limits.ts'
+import { EXPIRED, type Floors, FRESH, RememberedIds } from '../remembered-ids.ts'
+import type { Found, RecordsBuilder } from '../request-records.ts'
+import { findFate, readRecords } from '../request-records.ts'
 
 /**
  * The table of a book. `entry` and `last`: the first and the last of the log in this row. `ids`:
@@ -59,14 +59,6 @@ export function readBookState([sessions, keys, row, ids]: readonly unknown[]): B
 const REWRITTEN_SHARE = 4
 /** Shorter rows are left until all of their ids are forgotten. */
 const REWRITTEN_FROM = 16
-
-/** What a book knows of an id. */
-export type Found =
-  | RequestFate
-  /** Never heard of it, and it would have been. */
-  | { readonly type: 'fresh' }
-  /** Nobody can tell any more. */
-  | { readonly type: 'expired' }
 
 const FRESH_FOUND: Found = { type: 'fresh' }
 const EXPIRED_FOUND: Found = { type: 'expired' }

@@ -5,18 +5,19 @@
 import type { SQLInputValue } from 'node:sqlite'
 import { DbError } from '../../base/errors.ts'
 import type { SqlParams, SqlValue, Statement, StatementResult } from '../../base/sql.ts'
-import type { RequestError } from '../engine.ts'
 import type { StatementOutcome } from '../entry.ts'
 import type { DatabaseFile } from './database-file.ts'
 import { NO_ROWID } from './database-file.ts'
-import { RowHash } from './hash.ts'
+import { RowHash } from '../hash.ts'
 import { LAST_ROWID } from './last-rowid.ts'
-import { STATEMENTS_MAX, WRITE_ROWS_BYTES_MAX, WRITE_ROWS_MAX } from './limits.ts'
+import { STATEMENTS_MAX, WRITE_ROWS_BYTES_MAX, WRITE_ROWS_MAX } from '../limits.ts'
+import { sizeOf } from '../outcomes.ts'
+import { withDetails } from '../request-errors.ts'
 import { bindParams } from './params.ts'
 import { asksForState } from './scan.ts'
 import { isForeignKeysPragma } from './solo.ts'
 import type { SqlFailure } from './sql-errors.ts'
-import { classifyFailure, withDetails } from './sql-errors.ts'
+import { classifyFailure } from './sql-errors.ts'
 import type { PreparedStatement } from './statement-cache.ts'
 
 /** What became of a request. */
@@ -361,35 +362,4 @@ function lastRowidTaken(table: string): DbError {
     `a row of ${table} took the last rowid, ${LAST_ROWID}; the next row's would be chosen by ` +
       'chance, and not the same on every node',
   )
-}
-
-/** About how much memory a value takes. */
-export function sizeOf(value: SqlValue): number {
-  if (typeof value === 'string') return value.length + 16
-  if (value instanceof Uint8Array) return value.length + 32
-  return 16
-}
-
-/** An outcome in words, for the report of a divergence. */
-export function describeOutcome(outcome: StatementOutcome | undefined): string {
-  if (outcome === undefined) return 'no statement'
-  const { rowsAffected, lastInsertId, rowsDigest } = outcome
-  const id = lastInsertId === undefined ? '' : `, last insert id ${lastInsertId}`
-  const rows = rowsDigest === undefined ? '' : `, rows ${rowsDigest.high}:${rowsDigest.low}`
-  return `${rowsAffected} rows affected${id}${rows}`
-}
-
-/** Whether two statements gave the same. */
-export function isSameOutcome(a: StatementOutcome, b: StatementOutcome): boolean {
-  return (
-    a.rowsAffected === b.rowsAffected &&
-    a.lastInsertId === b.lastInsertId &&
-    a.rowsDigest?.low === b.rowsDigest?.low &&
-    a.rowsDigest?.high === b.rowsDigest?.high
-  )
-}
-
-/** An error in words, for the report of a divergence. */
-export function describeError(error: RequestError): string {
-  return `${error.code}: ${error.message}`
 }

@@ -5,6 +5,7 @@
 import type { ErrorCode } from '../../base/errors.ts'
 import { DbError } from '../../base/errors.ts'
 import type { RequestError } from '../engine.ts'
+import { LocalFault, toRequestError } from '../request-errors.ts'
 
 /** Primary result codes, sqlite.org/rescode.html. */
 const ERROR = 1
@@ -104,20 +105,6 @@ export function classifyFailure(thrown: unknown, refusal: string | undefined): S
   }
 }
 
-/** A `DbError` as data. */
-export function toRequestError(error: DbError): RequestError {
-  const { code, message, details } = error
-  return Object.keys(details).length === 0 ? { code, message } : { code, message, details }
-}
-
-/** The same error with more facts. */
-export function withDetails(
-  error: RequestError,
-  details: Readonly<Record<string, unknown>>,
-): RequestError {
-  return { ...error, details: { ...error.details, ...details } }
-}
-
 function statement(error: RequestError): SqlFailure {
   return { type: 'statement', error }
 }
@@ -129,17 +116,6 @@ interface SqliteError extends Error {
 /** Whether SQLite itself threw it. */
 export function isSqliteError(thrown: unknown): thrown is SqliteError {
   return thrown instanceof Error && 'errcode' in thrown && typeof thrown.errcode === 'number'
-}
-
-/** Ends what a writer does: this node's fault, after which its process must begin anew. */
-export class LocalFault extends Error {
-  override readonly name = 'LocalFault'
-  readonly error: RequestError
-
-  constructor(error: RequestError) {
-    super(error.message)
-    this.error = error
-  }
 }
 
 const FULL_CODES = new Set(['ENOSPC', 'EDQUOT'])

@@ -14,19 +14,14 @@ import type {
   RequestError,
 } from '../engine.ts'
 import { SEED_BYTES } from '../entry.ts'
+import { withDetails } from '../request-errors.ts'
 import { CatalogueReader, databaseFileName } from './catalogue.ts'
 import type { FileSystem } from './file-system.ts'
 import { nodeFileSystem } from './file-system.ts'
 import { currentGeneration } from './generation.ts'
 import { ReadConnection } from './read-connection.ts'
 import { RecentlyUsed } from './recently-used.ts'
-import {
-  classifyFailure,
-  isCantOpen,
-  isSqliteError,
-  localFaultOf,
-  withDetails,
-} from './sql-errors.ts'
+import { classifyFailure, isCantOpen, isSqliteError, localFaultOf } from './sql-errors.ts'
 import { digestDatabase } from './table-digest.ts'
 
 /** Connections that a reader keeps: three descriptors each, and up to 2 MB of pages. */

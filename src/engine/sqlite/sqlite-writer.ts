@@ -24,11 +24,12 @@ import type { FileSystem } from './file-system.ts'
 import { nodeFileSystem } from './file-system.ts'
 import { openGeneration } from './generation.ts'
 import { InteractiveTransaction, type TransactionEnd } from './interactive.ts'
-import type { RequestLimits } from './limits.ts'
-import { REQUEST_LIMITS } from './limits.ts'
+import type { RequestLimits } from '../limits.ts'
+import { REQUEST_LIMITS } from '../limits.ts'
+import { toRequestError, withDetails } from '../request-errors.ts'
 import type { AlterSql } from './request-runner.ts'
 import { RequestRunner } from './request-runner.ts'
-import { localFaultOf, toRequestError, withDetails } from './sql-errors.ts'
+import { localFaultOf } from './sql-errors.ts'
 
 /** Pages of 4096 bytes that the WALs may hold together before they are checkpointed. */
 const WAL_PAGES_MAX = 10_000

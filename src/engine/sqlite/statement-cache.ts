@@ -6,7 +6,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import { DbError } from '../../base/errors.ts'
 import type { Actions, Authorizer } from './authorizer.ts'
-import { SQL_LENGTH_MAX } from './limits.ts'
+import { SQL_LENGTH_MAX } from '../limits.ts'
 import type { Scan } from './scan.ts'
 import { scanStatement } from './scan.ts'
 import { nextToken, skipToStatement } from './tokens.ts'

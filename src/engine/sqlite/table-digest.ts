@@ -6,7 +6,7 @@ import type { DatabaseSync } from 'node:sqlite'
 import { must } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
 import type { SqlValue } from '../../base/sql.ts'
-import { formatDigest, RowHash } from './hash.ts'
+import { formatDigest, RowHash } from '../hash.ts'
 import { isReservedName } from './scan.ts'
 
 /** What is read of a table before whoever reads it may pause. */

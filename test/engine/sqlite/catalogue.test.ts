@@ -6,10 +6,10 @@ import {
   Catalogue,
   CatalogueReader,
   newCatalogueImage,
-  refuseName,
   restoredCatalogue,
   SYSTEM_FILE,
 } from '../../../src/engine/sqlite/catalogue.ts'
+import { refuseName } from '../../../src/engine/names.ts'
 import { newDirectory, tamperFile } from './replica.ts'
 
 function withCatalogue(act: (directory: string) => void): void {

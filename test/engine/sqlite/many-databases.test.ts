@@ -9,7 +9,7 @@ import type { ReadOutcome } from '../../../src/engine/engine.ts'
 import { encodeRequest } from '../../../src/engine/request.ts'
 import type { FileSystem } from '../../../src/engine/sqlite/file-system.ts'
 import { nodeFileSystem } from '../../../src/engine/sqlite/file-system.ts'
-import { DATABASES_MAX, ENTRY_DATABASES_MAX } from '../../../src/engine/sqlite/limits.ts'
+import { DATABASES_MAX, ENTRY_DATABASES_MAX } from '../../../src/engine/limits.ts'
 import { SqliteReader } from '../../../src/engine/sqlite/sqlite-reader.ts'
 import { FuzzRandom } from './fuzz-statements.ts'
 import {

@@ -3,7 +3,7 @@
  * Only for databases whose requests append a tag to a table, so that every effect can be counted.
  */
 import type { RequestId, RequestResult, WriteRequest } from '../../../src/engine/engine.ts'
-import type { RequestLimits } from '../../../src/engine/sqlite/limits.ts'
+import type { RequestLimits } from '../../../src/engine/limits.ts'
 
 const WINDOW = 64
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { DbError, ERRORS } from '../../../src/base/errors.ts'
-import { classifyFailure, LocalFault, localFaultOf } from '../../../src/engine/sqlite/sql-errors.ts'
+import { LocalFault } from '../../../src/engine/request-errors.ts'
+import { classifyFailure, localFaultOf } from '../../../src/engine/sqlite/sql-errors.ts'
 import { Replica } from './replica.ts'
 
 function sqliteError(errcode: number, message = 'as SQLite says'): Error {

@@ -1,8 +1,16 @@
 import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
-import type { RequestId, RequestResult, WriteRequest } from '../../../src/engine/engine.ts'
-import { createDatabase, dropDatabase, failure, on, Replica, request, success } from './replica.ts'
+import type { RequestId, RequestResult, WriteRequest } from '../../src/engine/engine.ts'
+import {
+  createDatabase,
+  dropDatabase,
+  failure,
+  on,
+  Replica,
+  request,
+  success,
+} from './sqlite/replica.ts'
 
 const TABLE = 'CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE)'
 const INSERT = "INSERT INTO t (name) VALUES ('a' || (SELECT count(*) FROM t))"

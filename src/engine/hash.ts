@@ -2,7 +2,7 @@
  * A cheap 64-bit hash over rows of SQL values: two lanes of MurmurHash3 with different constants.
  * It finds accidents, not attacks.
  */
-import type { SqlValue } from '../../base/sql.ts'
+import type { SqlValue } from '../base/sql.ts'
 
 const NULL = 0x51
 const INTEGER = 0x52

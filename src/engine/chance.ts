@@ -3,7 +3,7 @@
  * is the ChaCha20 key stream with the entry's seed as its key and the statement's place as nonce,
  * so that nobody can compute another client's bytes from his own.
  */
-import { assert } from '../../base/assert.ts'
+import { assert } from '../base/assert.ts'
 
 const ROUNDS = 20
 const BLOCK_WORDS = 16

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import type { SqlValue } from '../../../src/base/sql.ts'
-import { formatDigest, RowHash } from '../../../src/engine/sqlite/hash.ts'
-import { sqlValue } from '../arbitraries.ts'
+import type { SqlValue } from '../../src/base/sql.ts'
+import { formatDigest, RowHash } from '../../src/engine/hash.ts'
+import { sqlValue } from './arbitraries.ts'
 
 function digest(...rows: (readonly SqlValue[])[]): string {
   const hash = new RowHash()

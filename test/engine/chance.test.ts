@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Chance } from '../../../src/engine/sqlite/chance.ts'
+import { Chance } from '../../src/engine/chance.ts'
 
 function stream(seed: Uint8Array, position: number, statement: number, count = 64): string {
   const chance = new Chance()

@@ -2,14 +2,14 @@
  * What one entry adds to a book of request ids, as bytes: for each request its id, and what it was
  * answered as far as that is kept. Every node makes the same bytes, since they are in its files.
  */
-import { ByteReader, ByteWriter } from '../../base/bytes.ts'
-import { DbError } from '../../base/errors.ts'
-import type { SqlValue, StatementResult } from '../../base/sql.ts'
-import type { RequestId, RequestResult } from '../engine.ts'
-import type { RowsDigest, StatementOutcome } from '../entry.ts'
-import { bodyOffset } from '../request.ts'
-import { decodeRequestId, encodeRequestId } from '../request-id.ts'
-import { decodeStatementResults, encodeStatementResults } from '../result-codec.ts'
+import { ByteReader, ByteWriter } from '../base/bytes.ts'
+import { DbError } from '../base/errors.ts'
+import type { SqlValue, StatementResult } from '../base/sql.ts'
+import type { RequestId, RequestResult } from './engine.ts'
+import type { RowsDigest, StatementOutcome } from './entry.ts'
+import { bodyOffset } from './request.ts'
+import { decodeRequestId, encodeRequestId } from './request-id.ts'
+import { decodeStatementResults, encodeStatementResults } from './result-codec.ts'
 import { RowHash } from './hash.ts'
 import { ANSWER_BYTES_MAX } from './limits.ts'
 
@@ -27,6 +27,14 @@ export interface AppliedRequest {
 
 /** What is known of a request: it took effect, or it never will. */
 export type RequestFate = AppliedRequest | { readonly type: 'cancelled' }
+
+/** What a book knows of an id. */
+export type Found =
+  | RequestFate
+  /** Never heard of it, and it would have been. */
+  | { readonly type: 'fresh' }
+  /** Nobody can tell any more. */
+  | { readonly type: 'expired' }
 
 const hash = new RowHash()
 /** An answer of the greatest size, with its state, hash and length. */

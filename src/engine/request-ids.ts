@@ -2,23 +2,37 @@
  * Request ids in one batch or entry: which of its requests are known already, by the books of the
  * files or by a neighbour in the batch, and what its entry adds to the books.
  */
-import { unreachable } from '../../base/assert.ts'
-import { DbError } from '../../base/errors.ts'
-import type { StatementResult } from '../../base/sql.ts'
-import type { RequestId, RequestResult, WriteRequest } from '../engine.ts'
-import type { StatementOutcome } from '../entry.ts'
-import type { Catalogue } from './catalogue.ts'
-import type { DatabaseFile } from './database-file.ts'
+import { unreachable } from '../base/assert.ts'
+import { DbError } from '../base/errors.ts'
+import type { StatementResult } from '../base/sql.ts'
+import type { RequestId, RequestResult, WriteRequest } from './engine.ts'
+import type { StatementOutcome } from './entry.ts'
 import { SESSION_WINDOW } from './limits.ts'
-import type { Found, RequestBook } from './request-book.ts'
-import type { RequestFate } from './request-records.ts'
+import { toRequestError } from './request-errors.ts'
+import type { Found, RequestFate } from './request-records.ts'
 import { hashBody, RecordsBuilder } from './request-records.ts'
-import { toRequestError } from './sql-errors.ts'
 
 const FRESH: Found = { type: 'fresh' }
 
 /** A request that has an id. */
 export type IdentifiedRequest = WriteRequest & { readonly id: RequestId }
+
+/** A book of request ids, wherever it is kept. */
+export interface RequestBook {
+  find(id: RequestId): Found
+}
+
+/** The book of the catalogue, and what else it knows of databases that are no more. */
+export interface CatalogueBook {
+  readonly requests: RequestBook
+  /** The entry that last dropped a database of this name, or a later one; 0 if there was none. */
+  droppedAt(name: string): number
+}
+
+/** What has a book of its own: the file of a database. */
+export interface BookOwner {
+  readonly requests: RequestBook
+}
 
 /** Whether a request has an id. */
 export function hasId(request: WriteRequest): request is IdentifiedRequest {
@@ -33,14 +47,14 @@ export function identitiesOf(request: WriteRequest): readonly IdentifiedRequest[
 }
 
 export class RequestIds {
-  readonly #catalogue: Catalogue
+  readonly #catalogue: CatalogueBook
   readonly #records = new Map<RequestBook, RecordsBuilder>()
   /** Highest sequence of each session in this batch, by its name. */
   readonly #lastSequences = new Map<number, number>()
   /** All keys in this batch with their databases, and the book that each went to. */
   readonly #keys = new Map<string, RequestBook>()
 
-  constructor(catalogue: Catalogue) {
+  constructor(catalogue: CatalogueBook) {
     this.#catalogue = catalogue
   }
 
@@ -57,7 +71,7 @@ export class RequestIds {
   answer(
     request: IdentifiedRequest,
     bytes: Uint8Array,
-    file: DatabaseFile | undefined,
+    file: BookOwner | undefined,
     commitIndex: number,
   ): RequestResult | undefined {
     const { id } = request
@@ -135,7 +149,7 @@ export class RequestIds {
     if (sequence > last) this.#lastSequences.set(session.name, sequence)
   }
 
-  #find(request: IdentifiedRequest, file: DatabaseFile | undefined): Found {
+  #find(request: IdentifiedRequest, file: BookOwner | undefined): Found {
     const { id } = request
     const fate = this.#inBatch(request)
     if (fate !== undefined) return fate
@@ -167,7 +181,7 @@ export class RequestIds {
    * Effects of statements are in the book of their file. Databases made and dropped are in that of
    * the catalogue, and so is what was cancelled: it may have been anything.
    */
-  #inBooks(request: IdentifiedRequest, file: DatabaseFile | undefined): Found {
+  #inBooks(request: IdentifiedRequest, file: BookOwner | undefined): Found {
     const here = file === undefined ? this.#withoutFile(request) : file.requests.find(request.id)
     if (here.type === 'applied') return here
     const there = this.#catalogue.requests.find(this.#scoped(request))

@@ -2,8 +2,8 @@
  * Which request ids are remembered, and the row that has each: the memory of one book. Its limits
  * are counts and never times, so that every node forgets the same at the same entry.
  */
-import { must } from '../../base/assert.ts'
-import type { RequestId } from '../engine.ts'
+import { must } from '../base/assert.ts'
+import type { RequestId } from './engine.ts'
 import type { RequestLimits } from './limits.ts'
 import { SESSION_WINDOW } from './limits.ts'
 
