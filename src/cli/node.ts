@@ -213,8 +213,8 @@ export class Node implements Service {
 
   overload: Service['overload'] = () => this.#parts?.replica.overload
 
-  execute: Service['execute'] = (request, { timeoutMs }, done) =>
-    this.#running().replica.execute(request, timeoutMs, done)
+  execute: Service['execute'] = (request, { timeoutMs, receiveMs }, done) =>
+    this.#running().replica.execute(request, timeoutMs, done, receiveMs)
 
   query: Service['query'] = (request, options, done) =>
     this.#running().replica.query(request, options, done)

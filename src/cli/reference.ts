@@ -20,6 +20,8 @@ import {
   statementSchema,
 } from '../protocol/http-api.ts'
 import { COMMON_ERRORS, ROUTES, type Route } from '../protocol/routes.ts'
+import { WRITE_STAGES } from '../replica/write-stages.ts'
+import { HISTOGRAM_METRICS } from '../server/http/histograms.ts'
 import { PEER_METRICS, SERVER_METRICS, STATUS_METRICS } from '../server/http/metrics.ts'
 import { envName, flagName, OPTIONS, type OptionRow } from './options.ts'
 
@@ -95,12 +97,17 @@ function boundsOf(row: OptionRow): string {
 function metricsPage(): string {
   const status = Object.entries<{ type: string; about: string }>(STATUS_METRICS)
   const peers = Object.entries<{ about: string }>(PEER_METRICS)
+  const histograms = Object.entries<{ about: string; label?: string }>(HISTOGRAM_METRICS)
   const server = Object.entries<{ type: string; about: string; labels: readonly string[] }>(
     SERVER_METRICS,
   )
   const rows = [
     ...status.map(([name, row]) => [`\`${name}\``, row.type, '', row.about]),
     ...peers.map(([name, row]) => [`\`${name}\``, 'gauge', '`peer`', row.about]),
+    ...histograms.map(([name, row]) => {
+      const label = row.label === undefined ? '' : `\`${row.label}\``
+      return [`\`${name}\``, 'histogram', label, row.about]
+    }),
     ...server.map(([name, row]) => {
       return [
         `\`${name}\``,
@@ -116,6 +123,19 @@ function metricsPage(): string {
     'does not know is absent.',
     '',
     ...table(['Metric', 'Type', 'Labels', 'Meaning'], rows),
+    '',
+    '## Stages of a write',
+    '',
+    'The values of `stage`. Each begins where the one before it ends. A node that does not lead',
+    'has `receive`, `forward` and `answer` of the writes that it passed on; the leader has all but',
+    '`forward`, and of those it was passed no `receive`. Writes that changed nothing (all of their',
+    'batch failed, or were answered before) are in none but `receive`; commits of interactive',
+    'transactions are in all others. `lockstep top` shows the percentiles.',
+    '',
+    ...table(
+      ['Stage', 'From the end of the one before, what happens'],
+      Object.entries(WRITE_STAGES).map(([stage, about]) => [`\`${stage}\``, about]),
+    ),
   ])
 }
 

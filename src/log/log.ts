@@ -7,6 +7,7 @@
  * happen between a change of role and what follows from it, and a simulated run repeats exactly.
  */
 import type { DbError } from '../base/errors.ts'
+import type { Histogram } from '../base/histogram.ts'
 
 export type Role = 'leader' | 'follower' | 'candidate' | 'pre-candidate'
 
@@ -68,6 +69,14 @@ export type MembersChange =
   | { readonly type: 'replace'; readonly remove: number; readonly promote: number }
   | { readonly type: 'set-address'; readonly raftId: number; readonly address: string }
 
+/** A proposal of ours that is committed. */
+export interface OwnEntry {
+  readonly proposal: ProposalNumber
+  readonly index: number
+  /** When this node's disk had kept it, by its clock. */
+  readonly flushedMs: number
+}
+
 export type LogEvent =
   /**
    * Role, term or leader changed. On a new term every open proposal has lost its certainty: its
@@ -83,7 +92,7 @@ export type LogEvent =
   | {
       readonly type: 'committed'
       readonly commitIndex: number
-      readonly own: readonly { readonly proposal: ProposalNumber; readonly index: number }[]
+      readonly own: readonly OwnEntry[]
     }
   /** The proposal is surely not in the log and never will be. */
   | { readonly type: 'rejected'; readonly proposal: ProposalNumber }
@@ -138,6 +147,8 @@ export interface LogStatus {
   readonly isMember: boolean
   /** What the log takes on disk. */
   readonly sizeBytes: number
+  /** How long each write of entries took, until this disk had kept them. */
+  readonly flushes: Histogram
   readonly peers: readonly PeerHealth[]
 }
 

@@ -24,6 +24,7 @@ import type {
   LogStatus,
   Membership,
   MembersChange,
+  OwnEntry,
   PeerHealth,
   ProposalNumber,
   ReplicatedLog,
@@ -34,6 +35,7 @@ import { MembersChanger } from './members-changer.ts'
 import { decodeBook, nextMembership, storedMembers, toSnapshot } from './membership.ts'
 import { decodeMessage, encodeMessage } from './peer-codec.ts'
 import type { Peers } from './peers.ts'
+import { OwnProposals } from './own-proposals.ts'
 import { Pulse } from './pulse.ts'
 import { ReadRounds } from './read-rounds.ts'
 import { SnapshotTraffic } from './snapshot-traffic.ts'
@@ -86,10 +88,8 @@ export class RaftLog implements ReplicatedLog {
   #lastRole: Extract<LogEvent, { type: 'role' }> | undefined
   #commitIndex = 0
   #commitTerm = 0
-  #nextProposal: ProposalNumber = 1
   #pageTimer: Timer | undefined
-  /** Open proposals of the current term by their index. */
-  readonly #proposals = new Map<number, ProposalNumber>()
+  readonly #proposals = new OwnProposals()
 
   constructor(parts: RaftLogParts) {
     this.#parts = parts
@@ -187,7 +187,7 @@ export class RaftLog implements ReplicatedLog {
   }
 
   get nextProposal(): ProposalNumber {
-    return this.#nextProposal
+    return this.#proposals.next
   }
 
   append(term: number, data: Uint8Array): ProposalNumber | undefined {
@@ -196,9 +196,7 @@ export class RaftLog implements ReplicatedLog {
     const result = this.#node.propose(data)
     if (result.type !== 'appended') return undefined
     this.#notices.proposed()
-    const proposal = this.#nextProposal
-    this.#nextProposal += 1
-    this.#proposals.set(result.lastIndex, proposal)
+    const proposal = this.#proposals.add(result.lastIndex)
     this.#process()
     return proposal
   }
@@ -297,6 +295,7 @@ export class RaftLog implements ReplicatedLog {
         status.id >= membership.nextRaftId ||
         membership.members.some(member => member.raftId === status.id),
       sizeBytes: wal.sizeBytes(),
+      flushes: this.#proposals.flushes,
       peers: this.#peerHealth(),
     }
   }
@@ -454,9 +453,11 @@ export class RaftLog implements ReplicatedLog {
       ...(snapshot && { snapshot: { ...snapshot.metadata, book: snapshot.data } }),
     }
     const { wal, clock } = this.#parts
-    this.#diskWatch.asked(clock.monotonicMs())
+    const askedMs = clock.monotonicMs()
+    this.#diskWatch.asked(askedMs)
     wal.append(write, () => {
       this.#diskWatch.done()
+      this.#proposals.flushed(entries, this.#node.term, askedMs, clock.monotonicMs())
       this.#stored(responses)
       if (snapshot !== undefined) this.#snapshots.stored(snapshot.metadata.index)
     })
@@ -473,7 +474,7 @@ export class RaftLog implements ReplicatedLog {
 
   /** Committed entries: they are on this node's disk too, and stay for the replica to read. */
   #hand(message: Message): void {
-    let own: { proposal: ProposalNumber; index: number }[] = []
+    let own: OwnEntry[] = []
     const tell = (): void => {
       if (message.entries.length === 0) return
       this.#listener({ type: 'committed', commitIndex: this.#commitIndex, own })
@@ -489,11 +490,8 @@ export class RaftLog implements ReplicatedLog {
       const membership = entry.type === 'config' ? this.#changeMembership(entry) : undefined
       this.#commitIndex = entry.index
       this.#commitTerm = entry.term
-      const proposal = this.#proposals.get(entry.index)
-      if (proposal !== undefined) {
-        this.#proposals.delete(entry.index)
-        own.push({ proposal, index: entry.index })
-      }
+      const proposal = this.#proposals.take(entry.index)
+      if (proposal !== undefined) own.push(proposal)
       if (membership === undefined) continue
       tell()
       // A commit index alone is not flushed; but who was removed shall not forget it in a crash.

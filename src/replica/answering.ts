@@ -5,12 +5,16 @@
  */
 import { must } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
-import type { ProposalNumber } from '../log/log.ts'
+import type { Clock } from '../base/ports.ts'
+import type { OwnEntry, ProposalNumber } from '../log/log.ts'
 import { type Batch, endOverdue, endUnconfirmed, fail, failBatch } from './batch.ts'
 import type { ReplicaCounters } from './types.ts'
+import type { WriteStages } from './write-stages.ts'
 
 export class Answers {
   readonly #counters: ReplicaCounters
+  readonly #stages: WriteStages
+  readonly #clock: Clock
   /**
    * Batches whose writer died after they were proposed, by proposal: their entry may yet commit.
    */
@@ -19,8 +23,10 @@ export class Answers {
   /** Batches of which nothing is logged, waiting for a proof of leadership. */
   readonly #confirming = new Set<Batch>()
 
-  constructor(counters: ReplicaCounters) {
+  constructor(counters: ReplicaCounters, stages: WriteStages, clock: Clock) {
     this.#counters = counters
+    this.#stages = stages
+    this.#clock = clock
   }
 
   get isIdle(): boolean {
@@ -43,10 +49,12 @@ export class Answers {
     return orphan
   }
 
-  /** The batch is committed as entry `index`. */
-  settle(batch: Batch, index: number): void {
+  /** The batch is committed as entry `index`, which this disk has kept since `flushedMs`. */
+  settle(batch: Batch, { index, flushedMs }: Pick<OwnEntry, 'index' | 'flushedMs'>): void {
     batch.state = 'settling'
     batch.index = index
+    batch.flushedMs = flushedMs
+    batch.committedMs = this.#clock.monotonicMs()
     this.#settling.push(batch)
   }
 
@@ -59,7 +67,10 @@ export class Answers {
   applied(index: number): void {
     while ((this.#settling[0]?.index ?? Infinity) <= index) {
       const batch = must(this.#settling.shift())
-      this.#answer(batch, batch.index)
+      const settledMs = this.#clock.monotonicMs()
+      this.#stages.committed(batch, settledMs)
+      const { answer } = this.#stages.histograms
+      this.#answer(batch, batch.index, () => answer.observe(this.#clock.monotonicMs() - settledMs))
     }
   }
 
@@ -93,16 +104,17 @@ export class Answers {
     for (const batch of [...this.#orphaned.values(), ...this.#settling]) failBatch(batch, error)
   }
 
-  #answer(batch: Batch, index: number): void {
+  #answer(batch: Batch, index: number, onAnswered?: () => void): void {
     batch.requests.forEach(({ done }, at) => {
       const result = must(batch.results[at], 'the result of a request')
       if (result.type === 'ok') {
         done?.({ ...result, index })
-        return
+      } else {
+        this.#counters.failedRequests += 1
+        const { code, message, details = {} } = result.error
+        if (done !== undefined) fail(done, new DbError(code, message, { details }))
       }
-      this.#counters.failedRequests += 1
-      const { code, message, details = {} } = result.error
-      if (done !== undefined) fail(done, new DbError(code, message, { details }))
+      onAnswered?.()
     })
   }
 }

@@ -5,6 +5,7 @@ import type { Divergence, RequestResult } from '../engine/engine.ts'
 import type { ProposalNumber } from '../log/log.ts'
 import type { TransactionCommit } from './transactions.ts'
 import type { WriteCallback } from './types.ts'
+import type { BatchTimes } from './write-stages.ts'
 
 /** A request on its way. `done` is emptied when it was answered. */
 export interface Pending {
@@ -18,10 +19,9 @@ export interface Pending {
 }
 
 /** Requests that are executed and replicated together. */
-export interface Batch {
+export interface Batch extends BatchTimes {
   readonly number: number
   readonly term: number
-  readonly startedMs: number
   requests: Pending[]
   results: readonly RequestResult[]
   state: 'executing' | 'replicating' | 'settling'

@@ -5,6 +5,7 @@
  * believed for its role, and nobody counts who has its data from another.
  */
 
+import { DbError } from '../base/errors.ts'
 import type { Divergence, EnginePast } from '../engine/engine.ts'
 
 /** Who counts. While the members change jointly, both sets must agree. */
@@ -48,6 +49,18 @@ export interface Dispute {
   readonly isTie: boolean
   /** What an entry gave, or the data right after it. */
   readonly subject: 'outcome' | 'data'
+}
+
+/** Why no node takes writes, if nobody can tell whose data is right. */
+export function disputedError(dispute: Dispute | undefined): DbError | undefined {
+  if (dispute?.isTie !== true) return undefined
+  const { index, subject } = dispute
+  const what =
+    subject === 'data'
+      ? `replicas have different data as of entry ${index}`
+      : `replicas computed different things at entry ${index}`
+  const message = `${what} and no majority agrees; an operator must decide which node is right`
+  return new DbError('DISPUTED', message, { details: { index } })
 }
 
 export type Judgement =

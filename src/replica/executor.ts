@@ -14,13 +14,14 @@ import type {
   EnginePast,
   WriterReply,
 } from '../engine/engine.ts'
-import type { LogEvent, ProposalNumber, ReplicatedLog, Role } from '../log/log.ts'
+import type { LogEvent, OwnEntry, ProposalNumber, ReplicatedLog, Role } from '../log/log.ts'
 import { Answers } from './answering.ts'
 import { Applier } from './applying.ts'
 import { diverged, failBatch, notLeader } from './batch.ts'
 import { Leading } from './leading.ts'
 import type { TransactionCall, TransactionCallback } from './transaction-call.ts'
 import type { ReplicaCounters, ReplicaOptions, WriteCallback } from './types.ts'
+import type { WriteStages } from './write-stages.ts'
 import { WriterSession } from './writer.ts'
 import type { Opened } from './writer.ts'
 
@@ -37,6 +38,7 @@ export interface ExecutorParts {
   readonly logger: Logger
   readonly options: ReplicaOptions
   readonly counters: ReplicaCounters
+  readonly stages: WriteStages
   /** Whether replicas lag so far that no new batch may begin. */
   readonly isPaused: () => boolean
   /** Why nothing is written at all, if so; and why nothing that takes room on the disk. */
@@ -77,7 +79,7 @@ export class Executor {
 
   constructor(parts: ExecutorParts) {
     this.#parts = parts
-    this.#answers = new Answers(parts.counters)
+    this.#answers = new Answers(parts.counters, parts.stages, parts.clock)
     this.#session = new WriterSession(parts.engine, parts.clock, parts.logger, {
       onOpened: opened => this.#onOpened(opened),
       onReply: reply => this.#onReply(reply),
@@ -293,14 +295,15 @@ export class Executor {
 
   #onCommitted(event: Extract<LogEvent, { type: 'committed' }>): void {
     this.#applier.committed(event.commitIndex)
-    for (const { proposal, index } of event.own) this.#onOwnCommitted(proposal, index)
+    for (const own of event.own) this.#onOwnCommitted(own)
     this.#pump()
   }
 
-  #onOwnCommitted(proposal: ProposalNumber, index: number): void {
+  #onOwnCommitted(own: OwnEntry): void {
+    const { proposal, index } = own
     const batch = this.#answers.takeOrphan(proposal) ?? this.#leading.ownCommitted(proposal, index)
     if (batch === undefined) return
-    this.#answers.settle(batch, index)
+    this.#answers.settle(batch, own)
     this.#parts.onOwnCommit(index, batch.sizeBytes)
   }
 

@@ -23,6 +23,7 @@ import {
   type TransactionCallback,
 } from './transaction-call.ts'
 import type { ForwardRule, ReplicaCounters, WriteCallback } from './types.ts'
+import type { WriteStages } from './write-stages.ts'
 
 /** A leader that refused a write, because too many wait there, is spared others for so long. */
 const SPARED_MS = 20
@@ -37,6 +38,7 @@ export interface LeaderCallsParts {
   readonly forward: ForwardRule
   readonly maxWaiting: number
   readonly counters: ReplicaCounters
+  readonly stages: WriteStages
   /** Carries out on this node, as the leader, what another node passed on. */
   readonly submit: (body: Uint8Array, timeoutMs: number, done: WriteCallback) => void
   readonly transact: (call: TransactionCall, timeoutMs: number, done: TransactionCallback) => void
@@ -108,15 +110,20 @@ export class LeaderCalls {
   ): void {
     const { overload } = this
     if (overload !== undefined) return done({ type: 'failed', error: overload })
-    this.#parts.counters.forwarded += 1
+    const { counters, clock, stages } = this.#parts
+    counters.forwarded += 1
+    const sentMs = clock.monotonicMs()
     const { body, hasId } = write
     this.#forwarder.forward(leader, { kind: 'write', body, hasId }, timeoutMs, answer => {
       const outcome = answer.type === 'failed' ? answer : decodeOutcome(answer.answer)
+      const answeredMs = clock.monotonicMs()
       if (outcome.type === 'failed' && outcome.error.code === 'OVERLOADED') {
         this.#refusal = outcome.error
-        this.#sparedUntilMs = this.#parts.clock.monotonicMs() + SPARED_MS
+        this.#sparedUntilMs = answeredMs + SPARED_MS
       }
       done(outcome)
+      if (answer.type === 'failed') return
+      stages.forwarded(answeredMs - sentMs, clock.monotonicMs() - answeredMs)
     })
   }
 

@@ -296,9 +296,11 @@ export class Leading {
     }
     batch.state = 'replicating'
     batch.sizeBytes = reply.entry.byteLength
+    batch.executedMs = this.#parts.clock.monotonicMs()
     // Appending may commit at once (a group of one), and that must find the batch ready.
     batch.proposal = this.#parts.log.nextProposal
     const proposal = this.#parts.log.append(batch.term, reply.entry)
+    batch.appendedMs = this.#parts.clock.monotonicMs()
     if (proposal === undefined) this.#abandon(batch, notLeader())
     else assert(proposal === batch.proposal, `proposal ${proposal} is not ${batch.proposal}`)
     this.#parts.pump()
@@ -403,10 +405,10 @@ export class Leading {
   }
 
   #batchOfCommit(commit: TransactionCommit, number: number): Batch {
-    const { deadlineMs, done } = commit
+    const { deadlineMs, call, done } = commit
     const body = new Uint8Array()
-    const arrivedMs = this.#parts.clock.monotonicMs()
-    const batch = this.#newBatch([{ body, arrivedMs, deadlineMs, isAlone: true, done }], number)
+    const pending = { body, arrivedMs: call.sinceMs, deadlineMs, isAlone: true, done }
+    const batch = this.#newBatch([pending], number)
     return { ...batch, results: [{ type: 'ok', results: [] }], commit }
   }
 
@@ -421,6 +423,10 @@ export class Leading {
       proposal: 0,
       index: 0,
       sizeBytes: 0,
+      executedMs: 0,
+      appendedMs: 0,
+      flushedMs: 0,
+      committedMs: 0,
     }
   }
 

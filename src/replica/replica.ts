@@ -13,6 +13,7 @@ import { ApplyLag } from './apply-lag.ts'
 import { CallRouter } from './call-router.ts'
 import { DigestTaker } from './digest-taker.ts'
 import { Disputes } from './disputes.ts'
+import { disputedError } from './divergence.ts'
 import { compactionTarget } from './compaction.ts'
 import { newCounters } from './counters.ts'
 import { Executor } from './executor.ts'
@@ -34,6 +35,7 @@ import type {
   ReplicaStatus,
   WriteCallback,
 } from './types.ts'
+import { WriteStages } from './write-stages.ts'
 
 /** How often deadlines are looked at. */
 const SWEEP_MS = 20
@@ -75,6 +77,7 @@ export class Replica {
   readonly #source: SnapshotSource
   readonly #applyLag = new ApplyLag()
   readonly #counters = newCounters()
+  readonly #stages = new WriteStages()
   readonly #timers: Timer[] = []
   #leader: number | undefined
   #isLeader = false
@@ -93,11 +96,12 @@ export class Replica {
       logger,
       options,
       counters: this.#counters,
+      stages: this.#stages,
       isPaused: () =>
         this.#handOver.isHolding ||
         this.#isAdmissionPaused() ||
         this.#disputes.dispute !== undefined,
-      refusal: () => this.#disputedError(),
+      refusal: () => disputedError(this.#disputes.dispute),
       // What comes during a hand-over is held and goes to the next leader.
       noRoom: () => (this.#handOver.isHolding ? undefined : this.#room.refusal()),
       onOwnCommit: (index, sizeBytes) =>
@@ -138,6 +142,7 @@ export class Replica {
       forward: options.forward,
       maxWaiting: options.maxForwardedRequests,
       counters: this.#counters,
+      stages: this.#stages,
       submit: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
       transact: (call, timeoutMs, done) => this.#executor.transact(call, timeoutMs, done),
     })
@@ -245,8 +250,8 @@ export class Replica {
     this.#every(this.#parts.options.reportMs, () => this.#report())
   }
 
-  /** Writes; all statements of the request take effect, or none. `done` is called exactly once. */
-  execute(request: WriteRequest, timeoutMs: number, done: WriteCallback): void {
+  /** Writes all of the request or nothing; `receiveMs` ago it came. `done` is called once. */
+  execute(request: WriteRequest, timeoutMs: number, done: WriteCallback, receiveMs = 0): void {
     if (this.#isStopped) {
       return done({ type: 'failed', error: new DbError('SHUTTING_DOWN', 'this node is stopping') })
     }
@@ -254,6 +259,7 @@ export class Replica {
     if (!this.#isLeader && !mayForward) {
       return done({ type: 'failed', error: this.#leaderCalls.refusal() })
     }
+    this.#stages.received(receiveMs)
     const write = { body: encodeRequest(request), hasId: request.id !== undefined }
     const { body, hasId } = write
     const call = {
@@ -400,6 +406,7 @@ export class Replica {
       openTransactions: executor.openTransactions,
       reports: this.#reports.heard,
       counters: { ...this.#counters },
+      stages: this.#stages.histograms,
     }
   }
 
@@ -568,18 +575,6 @@ export class Replica {
     if (this.#disputes.dispute === undefined) return this.#readRefusal()
     const message = 'replicas computed different things, and it is not known yet who is right'
     return new DbError('NOT_READY', message)
-  }
-
-  /** Why no node takes writes: nobody can tell whose data is right. */
-  #disputedError(): DbError | undefined {
-    const { dispute } = this.#disputes
-    if (dispute?.isTie !== true) return undefined
-    const what =
-      dispute.subject === 'data'
-        ? `replicas have different data as of entry ${dispute.index}`
-        : `replicas computed different things at entry ${dispute.index}`
-    const message = `${what} and no majority agrees; an operator must decide which node is right`
-    return new DbError('DISPUTED', message, { details: { index: dispute.index } })
   }
 
   #divergedError(): DbError {

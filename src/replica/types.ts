@@ -4,6 +4,7 @@ import type { StatementResult } from '../base/sql.ts'
 import type { Divergence } from '../engine/engine.ts'
 import type { LogStatus } from '../log/log.ts'
 import type { Dispute } from './divergence.ts'
+import type { WriteStages } from './write-stages.ts'
 
 /** Which requests a node passes on to the leader: all, only data (no schema changes), or none. */
 export type ForwardRule = 'all' | 'data' | 'none'
@@ -182,6 +183,8 @@ export interface ReplicaStatus {
   readonly openTransactions: number
   readonly reports: ReadonlyMap<number, MemberReport>
   readonly counters: ReplicaCounters
+  /** Where the time of writes goes, since the process began. */
+  readonly stages: WriteStages['histograms']
 }
 
 /** Counts since the process began. */

@@ -98,9 +98,10 @@ export interface Service {
   refusal(): DbError | undefined
   /** Why a write would be refused right now because too many wait, if so; before it is read. */
   overload(): DbError | undefined
+  /** `receiveMs`: how long ago its client began to ask. */
   execute(
     request: WriteOperation,
-    options: { readonly timeoutMs: number },
+    options: { readonly timeoutMs: number; readonly receiveMs: number },
     done: WriteCallback,
   ): void
   query(

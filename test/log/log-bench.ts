@@ -5,7 +5,7 @@
 import { assert, must } from '../../src/base/assert.ts'
 import type { DbError } from '../../src/base/errors.ts'
 import type { Clock, Lane, MemberList, PeerHandler, PeerTransport } from '../../src/base/ports.ts'
-import type { LogEvent, Member, Membership, MembersChange } from '../../src/log/log.ts'
+import type { LogEvent, Member, Membership, MembersChange, OwnEntry } from '../../src/log/log.ts'
 import { foundingMembership, storedMembers } from '../../src/log/membership.ts'
 import { decodeMessage, encodeMessage } from '../../src/log/peer-codec.ts'
 import { Peers } from '../../src/log/peers.ts'
@@ -149,6 +149,10 @@ export class LogNode {
 
   /** Numbers of own proposals that were told to be committed, with their index. */
   get own(): { proposal: number; index: number }[] {
+    return this.ownEntries.map(({ proposal, index }) => ({ proposal, index }))
+  }
+
+  get ownEntries(): OwnEntry[] {
     return this.events.flatMap(event => (event.type === 'committed' ? event.own : []))
   }
 

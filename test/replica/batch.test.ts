@@ -42,6 +42,10 @@ function batchOf(asked: readonly Asked[]): Batch {
     proposal: 1,
     index: 0,
     sizeBytes: 0,
+    executedMs: 0,
+    appendedMs: 0,
+    flushedMs: 0,
+    committedMs: 0,
   }
 }
 

@@ -1,5 +1,6 @@
 /** Doubles for tests of the replica: a log, an engine and a clock that do just what a test says. */
 import type { DbError } from '../../src/base/errors.ts'
+import { Histogram } from '../../src/base/histogram.ts'
 import type {
   CarriedSnapshot,
   Clock,
@@ -44,6 +45,7 @@ import type {
 } from '../../src/log/log.ts'
 import { foundingMembership } from '../../src/log/membership.ts'
 import { newCounters } from '../../src/replica/counters.ts'
+import { WriteStages } from '../../src/replica/write-stages.ts'
 import type { ReplicaOptions } from '../../src/replica/types.ts'
 
 export const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} }
@@ -119,6 +121,7 @@ export function executorParts(clock: Clock, options: Partial<ReplicaOptions>) {
     logger: SILENT,
     options: { ...OPTIONS, ...options },
     counters: newCounters(),
+    stages: new WriteStages(),
     onGap: () => {},
     onDigestPoint: () => {},
     onOwnCommit: () => {},
@@ -152,6 +155,8 @@ export class ManualLog implements ReplicatedLog {
   /** Whether a node was thought fit at the last transfer. */
   mayLead: (raftId: number) => boolean = () => false
   compactedTo = 0
+  /** When the disk had kept what is committed next. */
+  flushedMs = 0
   /** How far the leader knows each other one's log to reach. */
   matchIndexes: Readonly<Record<number, number>> = {}
   #listener: (event: LogEvent) => void = () => {}
@@ -176,6 +181,7 @@ export class ManualLog implements ReplicatedLog {
       membership: this.membership,
       isMember: true,
       sizeBytes: 0,
+      flushes: new Histogram(),
       peers: [1, 2, 3]
         .filter(raftId => raftId !== this.#raftId)
         .map(raftId => ({
@@ -260,7 +266,8 @@ export class ManualLog implements ReplicatedLog {
     const index = this.entries.length + 1
     this.entries.push({ index, term: this.term, type: 'data', data: next.data })
     this.commitIndex = index
-    const own = isOwn ? [{ proposal: next.proposal, index }] : []
+    const { flushedMs } = this
+    const own = isOwn ? [{ proposal: next.proposal, index, flushedMs }] : []
     this.#listener({ type: 'committed', commitIndex: index, own })
     return index
   }

@@ -4,6 +4,7 @@ import type { DbError } from '../../src/base/errors.ts'
 import type { RequestResult } from '../../src/engine/engine.ts'
 import { Executor } from '../../src/replica/executor.ts'
 import type { ReplicaOptions, WriteOutcome } from '../../src/replica/types.ts'
+import { WriteStages } from '../../src/replica/write-stages.ts'
 import { executorParts, ManualClock, ManualEngine, ManualLog } from './doubles.ts'
 
 export const OK: RequestResult = { type: 'ok', results: [{ rowsAffected: 1 }] }
@@ -22,6 +23,7 @@ export class Bench {
   refusal: DbError | undefined
   noRoom: DbError | undefined
   readonly corrupt: string[] = []
+  readonly stages = new WriteStages()
   readonly digestPoints: number[] = []
   onDigestPoint: () => void = () => {}
 
@@ -30,6 +32,7 @@ export class Bench {
       log: this.log,
       engine: this.engine,
       ...executorParts(this.clock, options),
+      stages: this.stages,
       isPaused: () => this.isPaused,
       refusal: () => this.refusal,
       noRoom: () => this.noRoom,

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { DbError, type ErrorCode } from '../../src/base/errors.ts'
 import { Peers } from '../../src/log/peers.ts'
 import { newCounters } from '../../src/replica/counters.ts'
+import { WriteStages } from '../../src/replica/write-stages.ts'
 import { LeaderCalls } from '../../src/replica/leader-calls.ts'
 import type { TransactionCall, TransactionOutcome } from '../../src/replica/transaction-call.ts'
 import type { WriteCallback } from '../../src/replica/types.ts'
@@ -43,6 +44,7 @@ class Bench {
       forward: 'all',
       maxWaiting: 2,
       counters: newCounters(),
+      stages: new WriteStages(),
       submit: (_body, _timeoutMs, done) => this.submit(done),
       transact: (call, _timeoutMs, done) => {
         this.asked.push(call.type)

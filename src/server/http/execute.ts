@@ -25,8 +25,11 @@ export function execute(
   }
   const identity = founded(service)
   const id = idOf(identity.historyId)
-  const deadline = { timeoutMs: timeoutMs ?? options.writeTimeoutMs }
-  service.execute(id === undefined ? operation : { ...operation, id }, deadline, outcome => {
+  const asked = {
+    timeoutMs: timeoutMs ?? options.writeTimeoutMs,
+    receiveMs: asker.durationMs,
+  }
+  service.execute(id === undefined ? operation : { ...operation, id }, asked, outcome => {
     if (outcome.type === 'failed') {
       asker.sendError(toItemError(outcome.error, statementCounts))
       return

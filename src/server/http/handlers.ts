@@ -144,8 +144,11 @@ function cancel(exchange: Exchange, context: HandlerContext, json: unknown): voi
     throw new DbError('INVALID_REQUEST', message)
   }
   // Without `Lockstep-Since` nobody knows when the write was sent.
-  const deadline = { timeoutMs: timeoutMs ?? options.writeTimeoutMs }
-  service.execute({ type: 'cancel', database, id }, deadline, outcome => {
+  const asked = {
+    timeoutMs: timeoutMs ?? options.writeTimeoutMs,
+    receiveMs: exchange.durationMs,
+  }
+  service.execute({ type: 'cancel', database, id }, asked, outcome => {
     if (outcome.type === 'ok') {
       const results = encodeResults(outcome.results, undefined, rows)
       const fate = `,"fate":"applied"${repetition(outcome)}`

@@ -4,6 +4,7 @@ import type { MemberStatus } from '../../protocol/http-api.ts'
 import type { RouteName } from '../../protocol/routes.ts'
 import type { ReplicaStatus } from '../../replica/types.ts'
 import type { Service } from '../service.ts'
+import { HISTOGRAM_METRICS, StatusHistogram } from './histograms.ts'
 import { nodesJson, nodeState } from './status-json.ts'
 
 interface StatusMetric {
@@ -327,6 +328,8 @@ export const SERVER_METRICS = {
   },
 } as const
 
+const HISTOGRAMS = Object.keys(HISTOGRAM_METRICS) as (keyof typeof HISTOGRAM_METRICS)[]
+
 const DURATION_BUCKETS = [
   0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10,
 ]
@@ -356,6 +359,9 @@ export class Metrics {
     }
     for (const [name, row] of Object.entries<PeerMetric>(PEER_METRICS)) {
       this.#addPeerMetric(name, row, service)
+    }
+    for (const name of HISTOGRAMS) {
+      void new StatusHistogram(name, this.#registry, () => service.status())
     }
     this.#addGauge('lockstep_is_ready', () => Number(nodeState(service) === 'ready'))
     this.#addGauge('lockstep_http_connections', count.connections)

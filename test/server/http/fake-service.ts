@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { DbError, type ErrorCode } from '../../../src/base/errors.ts'
+import { Histogram } from '../../../src/base/histogram.ts'
 import type { Logger } from '../../../src/base/ports.ts'
 import type { StatementResult } from '../../../src/base/sql.ts'
 import type { MembersRequest, MembersResponse } from '../../../src/protocol/http-api.ts'
@@ -20,6 +21,7 @@ import type {
   WriteCallback,
   WriteOutcome,
 } from '../../../src/replica/types.ts'
+import { WriteStages } from '../../../src/replica/write-stages.ts'
 import { HttpServer, type HttpServerOptions } from '../../../src/server/http/server.ts'
 import type {
   DigestOperation,
@@ -66,6 +68,7 @@ export const STATUS: ReplicaStatus = {
     },
     isMember: true,
     sizeBytes: 4096,
+    flushes: new Histogram(),
     peers: [
       {
         raftId: 2,
@@ -158,6 +161,7 @@ export const STATUS: ReplicaStatus = {
     digests: 3,
     digestFailures: 1,
   },
+  stages: new WriteStages().histograms,
 }
 
 /** A name as a node gives it. */
