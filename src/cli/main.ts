@@ -128,6 +128,18 @@ function addClientCommands(program: Command): void {
       await status(given.nodes, given.json === true)
     })
   program
+    .command('top')
+    .description('Watch where the time of writes goes: a line for each node and look.')
+    .option(...nodes)
+    .option('--interval-ms <ms>', 'Time between two looks.', '1000')
+    .option('--once', 'One look, and end.')
+    .option('--json', 'A line of JSON for each look.')
+    .action(async (given: TopFlags) => {
+      const { top } = await import('./top.ts')
+      const { nodes, intervalMs, once, json } = given
+      await top({ nodes, intervalMs, isOnce: once === true, isJson: json === true })
+    })
+  program
     .command('sql')
     .description('Run one SQL statement. Values for its question marks may follow.')
     .argument('<statement>')
@@ -231,6 +243,13 @@ interface RecoverFlags {
   readonly data: string
   readonly iKnowThatAcknowledgedWritesMayBeLost?: true
   readonly althoughItsDataWereFoundWrong?: true
+}
+
+interface TopFlags {
+  readonly nodes: string
+  readonly intervalMs: string
+  readonly once?: true
+  readonly json?: true
 }
 
 interface SqlFlags {
