@@ -63,7 +63,7 @@ export const ERRORS = {
   MEMBERS_REFUSED:     { fate: 'not-applied', retry: 'never',   http: 409, mysql: [1105, 'HY000'], about: 'This change of the members makes no sense or would endanger the cluster; the message says why.' },
   MEMBERS_BUSY:        { fate: 'not-applied', retry: 'same',    http: 409, mysql: [1105, 'HY000'], about: 'Another change of the members is under way, or the node to promote is still behind. Try again.' },
   REMOVED:             { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1105, 'HY000'], about: 'This node was removed from its cluster and serves nothing. Join again with an empty directory and a new id.' },
-  WRONG_HISTORY:       { fate: 'not-applied', retry: 'never',   http: 409, mysql: [1105, 'HY000'], about: 'The token or request id comes from another history of the data, before it was restored or recovered. Begin anew without it.' },
+  WRONG_HISTORY:       { fate: 'unknown',     retry: 'never',   http: 409, mysql: [1105, 'HY000'], about: 'The token or request id comes from another history of the data, before it was restored or recovered. Nothing was executed now, but the write with this id may have been before. Begin anew without it, and look before you write again.' },
   SNAPSHOT_FAILED:     { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1105, 'HY000'], about: 'A snapshot of the data could not be made, sent or installed; nothing was changed.' },
   SHUTTING_DOWN:       { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1053, '08S01'], about: 'This node is stopping. Ask another one.' },
   // Fate unknown.

@@ -211,13 +211,12 @@ class NeverKnown extends Error {}
  */
 function asFirst(error: unknown, { request, since }: WriteReference): unknown {
   if (!(error instanceof DbError) || (request ?? since) === undefined) return error
-  const isOldSession = error.code === 'REQUEST_EXPIRED' || error.code === 'WRONG_HISTORY'
-  return isOldSession ? new NeverKnown(undefined, { cause: error }) : error
+  return isWordOnId(error) ? new NeverKnown(undefined, { cause: error }) : error
 }
 
 /** Said of the id itself, not of this attempt. */
 function isWordOnId({ code }: DbError): boolean {
-  return code === 'REQUEST_EXPIRED'
+  return code === 'REQUEST_EXPIRED' || code === 'WRONG_HISTORY'
 }
 
 /** True if no attempt can have taken effect. */

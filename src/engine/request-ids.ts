@@ -92,7 +92,7 @@ export class RequestIds {
         if (request.type !== 'cancel') {
           const { low, high } = hashBody(bytes)
           if (low !== found.hash.low || high !== found.hash.high) {
-            return failed('REQUEST_ID_REUSED', 'this request id came before with another body')
+            return failed('REQUEST_ID_REUSED', REUSED)
           }
         }
         return { ...found.result, isRepeat: true }
@@ -214,16 +214,26 @@ function birthOf(id: RequestId): number {
   return id.type === 'session' ? id.session.birth : (id.birth ?? 0)
 }
 
+const REUSED =
+  'this request id came before with another body; nothing was executed now: give each write an ' +
+  'id of its own'
+const CANCELLED =
+  'the request was not applied and never will be, because it was cancelled under this id; to ' +
+  'write it all the same, give it a new one'
+
 function whyExpired(id: RequestId): string {
   const since =
     id.type === 'key' && id.birth === undefined
       ? ', and it does not say since when it has been sent'
       : ''
-  return `the request id is not known and may be older than those remembered${since}`
+  return (
+    `the request id is not known and may be older than those remembered${since}: nothing was ` +
+    'executed now, but it may have been before; look before you write again'
+  )
 }
 
 function cancelled(): RequestResult {
-  return failed('REQUEST_CANCELLED', 'the request was not applied and never will be')
+  return failed('REQUEST_CANCELLED', CANCELLED)
 }
 
 function failed(code: DbError['code'], message: string): RequestResult {

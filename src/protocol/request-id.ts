@@ -67,8 +67,11 @@ function decodeSession(text: string, historyId: string): SessionId | undefined {
   const session = { birth: Number(birth), name: Number.parseInt(name ?? '', 16) }
   if (![session.birth, session.name].every(Number.isSafeInteger)) return undefined
   if (history === historyId.slice(0, HISTORY_LENGTH)) return session
-  const message = 'the session is of another cluster or of an earlier history of this one'
-  throw new DbError('WRONG_HISTORY', `${message}; open a new one`)
+  // A backup may hold the write, so that this can't be said to be not applied.
+  const message =
+    'the session is of another cluster or of an earlier history of this one: nothing was executed ' +
+    'now, but what it sent before may have been; look, and open a new one'
+  throw new DbError('WRONG_HISTORY', message)
 }
 
 /**

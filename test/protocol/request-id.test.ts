@@ -35,9 +35,9 @@ test('what is no session and sequence is refused', () => {
   }
 })
 
-test('a session of another history is refused as that', () => {
+test('a session of another history is refused as that, and its write not said to be not applied', () => {
   const text = `${encodeSession('restored', { birth: 5, name: 255 })}/1`
-  assert.throws(() => decodeRequest(text, HISTORY), { code: 'WRONG_HISTORY' })
+  assert.throws(() => decodeRequest(text, HISTORY), { code: 'WRONG_HISTORY', fate: 'unknown' })
 })
 
 test('a key is taken bare or in quotes, which mean the same', () => {

@@ -117,9 +117,14 @@ export function sendResults(
 /** What every answer about data ends with: token, index, node, durationMs. */
 export function proof(asker: Asker, identity: NodeIdentity, index: number): string {
   const token = encodeToken(tokenPrefix(identity.historyId, identity.groupId), index)
-  const durationMs = Math.round(asker.durationMs * 1000) / 1000
+  const durationMs = roundedMs(asker)
   const node = JSON.stringify(identity.nodeId)
   return `"token":"${token}","index":${index},"node":${node},"durationMs":${durationMs}`
+}
+
+/** How long an answer took, in microseconds: more digits say nothing. */
+export function roundedMs({ durationMs }: Asker): number {
+  return Math.round(durationMs * 1000) / 1000
 }
 
 /** An entry that is committed: what is first sent from now on takes effect by a later one. */

@@ -30,6 +30,7 @@ import {
   type Handler,
   type HandlerContext,
   proof,
+  roundedMs,
   sendResults,
   withJson,
   withOptionalBody,
@@ -160,7 +161,7 @@ function cancel(exchange: Exchange, context: HandlerContext, json: unknown): voi
       return
     }
     metrics.countCancelled()
-    const { durationMs } = exchange
+    const durationMs = roundedMs(exchange)
     const answer: FateResponse = { fate: 'not-applied', node: identity.nodeId, durationMs }
     exchange.sendJson(JSON.stringify(answer))
   })

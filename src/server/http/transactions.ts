@@ -12,6 +12,7 @@ import {
   founded,
   type Handler,
   type HandlerContext,
+  roundedMs,
   sendResults,
   withJson,
   withOptionalBody,
@@ -133,8 +134,4 @@ function sendStep(
   const results = encodeResults(outcome.value.results, statementCounts, rows)
   const node = JSON.stringify(nodeId)
   exchange.sendJson(`{"results":${results},"node":${node},"durationMs":${roundedMs(exchange)}}`)
-}
-
-function roundedMs(exchange: Exchange): number {
-  return Math.round(exchange.durationMs * 1000) / 1000
 }
