@@ -3,7 +3,8 @@
  * writes. They come from a follower if there is one, are put together beside their place, checked,
  * and only then get their name: there is never half a backup.
  */
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from 'node:fs'
+import { readdirSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -20,6 +21,7 @@ import { SystemRandom } from '../platform/random.ts'
 import { HttpSnapshotTransfer } from '../platform/snapshot-transfer.ts'
 import { BACKUP_FILE, BACKUP_FORMAT, type BackupFacts, whyGarbled } from './backup-files.ts'
 import { addressList } from './client-commands.ts'
+import { orDiskError, toDiskError } from './disk-error.ts'
 import { postToNode, readNodeError } from './node-call.ts'
 
 export interface BackupOptions {
@@ -36,6 +38,7 @@ const POLL_MS = 300
 const MANIFEST_BYTES_MAX = 256 * 1024 * 1024
 const WAIT_MS_MAX = 10 * 60_000
 const SYSTEM_FILE = 'system.sqlite'
+const NOTHING_LEFT = 'nothing of the backup is left there'
 
 const offer = z.object({ manifest: z.string(), clusterId: z.string(), historyId: z.string() })
 
@@ -51,7 +54,9 @@ export async function backup(options: BackupOptions): Promise<void> {
     const message = `there is no directory ${dirname(target)}; make it first`
     throw new DbError('INVALID_REQUEST', message)
   }
-  const work = join(dirname(target), `.${basename(target)}.partial-${process.pid}`)
+  const partial = `.${basename(target)}.partial-`
+  const work = join(dirname(target), `${partial}${process.pid}`)
+  tellOfRemains(dirname(target), partial)
   const clean = (): void => rmSync(work, { recursive: true, force: true })
   const onSignal = (): never => {
     clean()
@@ -59,14 +64,25 @@ export async function backup(options: BackupOptions): Promise<void> {
   }
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal)
   try {
-    orTargetError(target, () => mkdirSync(work))
-    const facts = await collect(options, work)
-    orTargetError(target, () => place(work, target, facts))
+    orDiskError(target, () => mkdirSync(work), NOTHING_LEFT)
+    const facts = await collect(options, work).catch((error: unknown) => {
+      throw toDiskError(target, error, NOTHING_LEFT)
+    })
+    orDiskError(target, () => place(work, target, facts), NOTHING_LEFT)
     const names = facts.databases.map(({ name }) => name).join(', ')
     process.stdout.write(`${target}: ${names || 'no database'}, as of entry ${facts.index}\n`)
   } finally {
     clean()
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal)
+  }
+}
+
+/** A backup that was killed could not clean up. Another one may be running: nothing is deleted. */
+function tellOfRemains(directory: string, partial: string): void {
+  for (const name of readdirSync(directory).filter(each => each.startsWith(partial))) {
+    const path = join(directory, name)
+    process.stderr.write(`${path} is of a backup that was killed, or runs; if none does, delete it
+`)
   }
 }
 
@@ -218,17 +234,5 @@ function sync(path: string): void {
     fsyncSync(descriptor)
   } finally {
     closeSync(descriptor)
-  }
-}
-
-/** What the system says against the place, as an expected failure. */
-function orTargetError(target: string, act: () => void): void {
-  try {
-    act()
-  } catch (cause) {
-    if (!(cause instanceof Error) || !('code' in cause)) throw cause
-    const isFull = cause.code === 'ENOSPC' || cause.code === 'EDQUOT'
-    const message = `${target} can not be written: ${cause.message}`
-    throw new DbError(isFull ? 'DISK_FULL' : 'INVALID_REQUEST', message, { cause })
   }
 }

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import * as z from 'zod'
 import { DbError } from '../base/errors.ts'
+import { orDiskError } from './disk-error.ts'
 
 const holder = z.object({ pid: z.int(), host: z.string(), sinceMs: z.number() })
 
@@ -36,7 +37,12 @@ export class DataLock {
       throw new DbError('WRONG_DATA', whyNot(directory, cause), { cause })
     }
     const text = JSON.stringify({ pid: process.pid, host: hostname(), sinceMs: Date.now() })
-    writeFileSync(`${path}.holder`, text)
+    try {
+      orDiskError(`${path}.holder`, () => writeFileSync(`${path}.holder`, text))
+    } catch (error) {
+      database.close()
+      throw error
+    }
     return new DataLock(database)
   }
 

@@ -14,6 +14,7 @@ import {
   systemFiles,
   writeFileDurably,
 } from '../platform/durable-file.ts'
+import { orDiskError } from './disk-error.ts'
 
 /** Version of node.json that this build writes, and the newest it reads. It reads 1 too. */
 export const IDENTITY_FORMAT = 2
@@ -178,19 +179,6 @@ export function checkSecret(secret: string): void {
     `the cluster secret must have at least ${SECRET_CHARACTERS_MIN} characters, ` +
       'printable ones without spaces',
   )
-}
-
-/** Tells what the system says as an expected failure: DISK_FULL, or WRONG_DATA for the rest. */
-function orDiskError(path: string, write: () => void): void {
-  try {
-    write()
-  } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
-    if (!(cause instanceof Error) || typeof code !== 'string') throw cause
-    const isFull = code === 'ENOSPC' || code === 'EDQUOT'
-    const message = `${path} can not be written: ${cause.message}`
-    throw new DbError(isFull ? 'DISK_FULL' : 'WRONG_DATA', message, { cause })
-  }
 }
 
 function isData(name: string): boolean {

@@ -26,7 +26,9 @@ async function main(args: readonly string[]): Promise<number> {
     return exitCode
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE
-    if (!(error instanceof DbError)) throw error
+    // What the system refuses, such as to write on a full disk, is no bug that needs its stack.
+    const isExpected = error instanceof DbError || (error instanceof Error && 'syscall' in error)
+    if (!isExpected) throw error
     process.stderr.write(`lockstep: ${error.message}\n`)
     return EXIT_FAILED
   }

@@ -15,6 +15,7 @@ import { writeFileDurably } from '../platform/durable-file.ts'
 import { SystemRandom } from '../platform/random.ts'
 import { type Backup, readBackup, readMeta, whyGarbled } from './backup-files.ts'
 import { DataLock } from './data-lock.ts'
+import { orDiskError } from './disk-error.ts'
 import { checkNodeId, makeDataDirectory, readIdentity } from './identity.ts'
 import { initCluster } from './init.ts'
 import { invocation } from './program.ts'
@@ -30,6 +31,7 @@ export interface RestoreOptions {
 const GROUP = 'group-1'
 const WORK = 'restoring'
 const NOTE = 'restored.json'
+const AGAIN = 'nothing was restored; once that is mended, run it again'
 
 /** Restores into an empty directory and says how to go on. Throws `DbError`. */
 export function restore(options: RestoreOptions): void {
@@ -57,7 +59,7 @@ export function restore(options: RestoreOptions): void {
       nodeId,
       voters: 1,
       random: new SystemRandom(),
-      addData: () => copy(backup, directory),
+      addData: () => orDiskError(directory, () => copy(backup, directory), AGAIN),
       ...(secret !== '' && { secret }),
     })
   } finally {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test, type TestContext } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
@@ -77,6 +77,17 @@ test('a lock that nobody refers to any more still holds', async t => {
   collectGarbage()
 
   assert.throws(() => DataLock.acquire(directory), { code: 'WRONG_DATA' })
+})
+
+test('a directory in which nothing can be written is not locked, and says so', t => {
+  const directory = temporaryDirectory(t)
+  mkdirSync(join(directory, 'lock.holder'))
+  assert.throws(() => DataLock.acquire(directory), {
+    code: 'WRONG_DATA',
+    message: /lock\.holder can not be written: EISDIR/,
+  })
+  rmSync(join(directory, 'lock.holder'), { recursive: true })
+  DataLock.acquire(directory).release()
 })
 
 test('a lock can be taken again after its release, and released twice', t => {

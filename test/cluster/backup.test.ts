@@ -1,6 +1,9 @@
 /** Backups of real nodes, taken under load, and new clusters that are made from them. */
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
@@ -187,4 +190,34 @@ test('what can not be backed up or restored is refused and leaves nothing', asyn
     chmodSync(directory, 0o700)
   }
   assert.deepEqual(readdirSync(directory).toSorted(), ['fresh', 'good'])
+})
+
+test('a backup or a restore that has no room says so in a sentence and leaves nothing of it', async t => {
+  const small = mkdtempSync(join(tmpdir(), 'lockstep-small-'))
+  t.after(() => {
+    spawnSync('umount', ['-l', small])
+    rmSync(small, { recursive: true })
+  })
+  const directory = makeDirectory(t)
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', small]).status !== 0) {
+    t.diagnostic('not run: this user may not mount small file systems')
+    return
+  }
+  const cluster = await startCluster(t, { nodes: 1 })
+  const address = cluster.addresses[0] ?? ''
+  await makeTables(address)
+  const sql = 'INSERT INTO t (text) VALUES (randomblob(1000000))'
+  assert.equal((await post(address, '/execute', { database: 'main', sql })).status, 200)
+  const good = join(directory, 'good')
+  assert.equal((await lockstep(['backup', good, '--nodes', address])).code, 0)
+
+  const backup = await lockstep(['backup', join(small, 'b'), '--nodes', address])
+  assert.equal(backup.code, 1)
+  assert.match(backup.output, /^lockstep: .*\/b can not be written: ENOSPC.*nothing of the .*\n$/)
+  assert.deepEqual(readdirSync(small), [])
+  const data = join(small, 'data')
+  const restore = await lockstep(['restore', good, '--data', data, '--node-id', 'r1'])
+  assert.equal(restore.code, 1)
+  assert.match(restore.output, /^lockstep: .*\/data can not be written: ENOSPC.*run it again\n$/)
+  for (const name of ['node.json', 'group-1', 'restoring']) assert(!existsSync(join(data, name)))
 })
