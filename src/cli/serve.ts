@@ -14,7 +14,7 @@ export async function serve(settings: NodeSettings, logger: Logger): Promise<num
   const die = (error: unknown): never => {
     logger.error({ error }, 'the node ends: it can not go on')
     // Straight to the descriptor: a logger in the background may not get to write any more.
-    const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    const text = error instanceof DbError ? error.message : stackOf(error)
     process.stderr.write(`lockstep: ${text}\n`)
     process.exit(EXIT_FAILED)
   }
@@ -31,6 +31,11 @@ export async function serve(settings: NodeSettings, logger: Logger): Promise<num
     throw error
   }
   return 0
+}
+
+/** Of a bug; an expected failure is told by its sentence, and its stack stands in the logger. */
+function stackOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
 }
 
 async function untilSignal(logger: Logger): Promise<void> {

@@ -69,8 +69,8 @@ function decodeSession(text: string, historyId: string): SessionId | undefined {
   if (history === historyId.slice(0, HISTORY_LENGTH)) return session
   // A backup may hold the write, so that this can't be said to be not applied.
   const message =
-    'the session is of another cluster or of an earlier history of this one: nothing was executed ' +
-    'now, but what it sent before may have been; look, and open a new one'
+    'the session is of another cluster or of an earlier history of this one: nothing was ' +
+    'executed now, but what it sent before may have been; look, and open a new one'
   throw new DbError('WRONG_HISTORY', message)
 }
 

@@ -53,6 +53,7 @@ export class EngineChild {
   #isKilled = false
   #hasExited = false
   #stderrTail = ''
+  #refusal: string | undefined
 
   constructor(options: EngineChildOptions, handler: EngineChildHandler) {
     this.#handler = handler
@@ -65,7 +66,7 @@ export class EngineChild {
       return
     }
     const child = this.#process
-    if (child.pid !== undefined) options.register.add(child.pid)
+    this.#noteDown(child)
     child.on('error', error => this.#exited(error.message))
     // Not `exit`: `close` comes when the last bytes of the pipes were read too.
     child.on('close', (code, signal) => this.#exited(this.#reasonOf(code, signal)))
@@ -124,6 +125,17 @@ export class EngineChild {
     }
   }
 
+  /** One that could not be found again, should this process be killed, must not run. */
+  #noteDown(child: ChildProcess): void {
+    if (child.pid === undefined) return
+    try {
+      this.#register.add(child.pid)
+    } catch (error) {
+      this.#refusal = `it could not be noted down: ${String(error)}`
+      this.kill()
+    }
+  }
+
   #exited(reason: string): void {
     if (this.#hasExited) return
     this.#hasExited = true
@@ -132,6 +144,7 @@ export class EngineChild {
   }
 
   #reasonOf(code: number | null, signal: string | null): string {
+    if (this.#refusal !== undefined) return this.#refusal
     if (this.#isKilled) return 'killed'
     const how = signal === null ? `ended with exit code ${code}` : `ended by ${signal}`
     const words = this.#stderrTail.trim()

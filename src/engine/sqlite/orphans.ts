@@ -33,7 +33,8 @@ export class ChildRegister {
 
   /**
    * Writes the child down. Call it before the first message is sent: a child that did not get a
-   * message yet does nothing and ends when its pipe does, so that it need not be found.
+   * message yet does nothing and ends when its pipe does, so that it need not be found. Throws what
+   * the disk says, such as that it is full: then the child must end.
    */
   add(pid: number): void {
     const identity = identifyProcess(pid)
@@ -42,8 +43,14 @@ export class ChildRegister {
     this.#save()
   }
 
+  /** A full disk is no reason to fail: one that is gone is known as that by its start and token. */
   remove(pid: number): void {
-    if (this.#children.delete(pid)) this.#save()
+    if (!this.#children.delete(pid)) return
+    try {
+      this.#save()
+    } catch {
+      // It stands in the file until the next change.
+    }
   }
 
   /** No flush: the file need not survive the machine, because the processes don't either. */

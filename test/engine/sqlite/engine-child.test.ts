@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { EngineChild } from '../../../src/engine/sqlite/engine-child.ts'
@@ -241,3 +241,28 @@ for (const [state, guard] of [
     await waitFor('the end of the child', () => !isRunning(pid), 5_000)
   })
 }
+
+test('a child that can not be noted down does not run, and its end says why', async () => {
+  using directory = temporaryDirectory()
+  // As on a full disk: the next draft of the register can't be written.
+  mkdirSync(join(directory.path, 'engine.pids.draft'))
+  await using echo = new Echo(directory.path)
+  echo.send('anybody?')
+  await waitFor('its end', () => echo.exits.length > 0)
+
+  assert.match(echo.exits[0] ?? '', /could not be noted down: .*EISDIR/)
+  assert.deepEqual(echo.texts, [])
+})
+
+test('the end of a child is told even if the register can not be written any more', async () => {
+  using directory = temporaryDirectory()
+  await using echo = new Echo(directory.path)
+  echo.send('1')
+  await echo.receive(1)
+  mkdirSync(join(directory.path, 'engine.pids.draft'))
+
+  echo.child.kill()
+  await waitFor('its end', () => echo.exits.length > 0)
+
+  assert.deepEqual(echo.exits, ['killed'])
+})
