@@ -167,9 +167,17 @@ function bring(address: string, snapshot: CarriedSnapshot, location: string): Pr
   return new Promise((done, fail) => {
     transfer.fetch(1, snapshot, location, {
       onProgress: silent,
-      onDone: error => (error === undefined ? done() : fail(error)),
+      onDone: error => (error === undefined ? done() : fail(notWhole(address, error))),
     })
   })
+}
+
+function notWhole(address: string, cause: DbError): DbError {
+  if (cause.code === 'DISK_FULL') return cause
+  const message =
+    `${address} did not give the backup whole (${cause.message}); ${NOTHING_LEFT}: run it again, ` +
+    'another node gives it if that one is lost'
+  return new DbError(cause.code, message, { cause })
 }
 
 interface NamedFile {

@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
-import { rmSync, writeFileSync } from 'node:fs'
+import { globSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
+import { must } from '../../src/base/assert.ts'
 import { get, lockstep, makeDirectory, post, rolesOf, startCluster, until } from './kit.ts'
 
 const INSERT = 'INSERT INTO t (text) VALUES (?)'
@@ -220,4 +221,30 @@ test('a backup or a restore that has no room says so in a sentence and leaves no
   assert.equal(restore.code, 1)
   assert.match(restore.output, /^lockstep: .*\/data can not be written: ENOSPC.*run it again\n$/)
   for (const name of ['node.json', 'group-1', 'restoring']) assert(!existsSync(join(data, name)))
+})
+
+test('a backup whose node is lost on the way says so and leaves nothing', async t => {
+  const directory = makeDirectory(t)
+  const options = ['--snapshot-bytes-per-second', '65536']
+  const cluster = await startCluster(t, { nodes: 1, options })
+  const node = must(cluster.nodes[0])
+  await makeTables(node.address)
+  const sql = 'INSERT INTO t (text) VALUES (randomblob(2000000))'
+  assert.equal((await post(node.address, '/execute', { database: 'main', sql })).status, 200)
+  const target = join(directory, 'b')
+
+  const made = lockstep(['backup', target, '--nodes', node.address])
+  await until(
+    () => Promise.resolve(globSync(join(directory, '.b.partial-*', 'snapshot', 'db-*')).length),
+    count => count > 0,
+  )
+  await cluster.kill(node.nodeId)
+
+  const { code, output } = await made
+  assert.equal(code, 1)
+  assert.match(
+    output,
+    /^lockstep: .* did not give the backup whole .*; nothing .* run it again.*\n$/,
+  )
+  assert.deepEqual(readdirSync(directory), [])
 })
