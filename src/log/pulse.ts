@@ -1,7 +1,10 @@
 /**
  * The ticks of a node, and what becomes of them when its process stood still: one tick a call,
  * however late it is, because after a stall a node first has to read what waits in its sockets
- * before it may believe that its leader is silent, or that it leads.
+ * before it may believe that its leader is silent, or that it leads. What is late is not made up
+ * for: a timeout is a number of turns in which the leader could have been heard, so that on a
+ * machine that starves all of them leaders and followers become slower alike, and nobody campaigns
+ * for want of a processor. No promise rests on how long a tick takes.
  */
 import type { Clock, Timer } from '../base/ports.ts'
 
