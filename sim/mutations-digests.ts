@@ -76,4 +76,18 @@ export const DIGEST_MUTATIONS: readonly Mutation[] = [
     find: 'this.dispute !== undefined || this.data.isSuspect(raftId)',
     replace: 'this.dispute !== undefined',
   },
+  {
+    name: 'a dispute about data is past before all who differed have spoken again',
+    mode: 'whole',
+    file: OPINIONS,
+    find: 'later > index && spoke.every(each => this.#hasSaid(each, later)),',
+    replace: 'later > index && spoke.length > 0,',
+  },
+  {
+    name: 'a replica answers for files that it has no more',
+    mode: 'whole',
+    file: 'src/replica/replica.ts',
+    find: 'onInstalled: () => this.#digests.forget(),',
+    replace: 'onInstalled: () => {},',
+  },
 ]

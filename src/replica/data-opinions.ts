@@ -94,7 +94,7 @@ export class DataOpinions {
     const electorate: Electorate = { voters, votersOutgoing: membership.votersOutgoing }
     let dispute: Dispute | undefined
     for (const index of this.#indexes()) {
-      if (this.#verdicts.has(index)) continue
+      if (this.#verdicts.has(index) || this.#isPast(electorate, index)) continue
       const opinionOf = (each: number): Opinion => this.#opinionOf(each, index)
       const verdict = judgeData(electorate, raftId, opinionOf)
       const isTrusted = trust !== undefined && index <= trust.upTo
@@ -112,6 +112,21 @@ export class DataOpinions {
     this.#note(dispute)
     this.#verify()
     this.#act()
+  }
+
+  /**
+   * Whatever voters said of an entry: later they all have said it of one that is decided. Who still
+   * has other data is found there, and a difference that is gone by then is nobody's any more.
+   */
+  #isPast({ voters, votersOutgoing }: Electorate, index: number): boolean {
+    const spoke = [...voters, ...votersOutgoing].filter(each => this.#hasSaid(each, index))
+    return [...this.#verdicts.keys()].some(
+      later => later > index && spoke.every(each => this.#hasSaid(each, later)),
+    )
+  }
+
+  #hasSaid(raftId: number, index: number): boolean {
+    return valueOf(this.#opinionOf(raftId, index)) !== undefined
   }
 
   /** The data of a member may be wrong. */

@@ -156,6 +156,11 @@ export class DigestTaker {
     this.#end()
   }
 
+  /** The files are another member's now: what was read of the last ones says nothing of these. */
+  forget(): void {
+    this.#taken.clear()
+  }
+
   #start(): Task {
     const { store, clock } = this.#parts
     const started = store.digest({

@@ -174,7 +174,7 @@ export class Replica {
         this.#reads.fail(needsSnapshot())
         this.#digests.cancel()
       },
-      onInstalled: () => {},
+      onInstalled: () => this.#digests.forget(),
     })
     this.#router = new CallRouter({
       clock,

@@ -41,7 +41,7 @@ export interface SnapshotsParts {
   readonly abdicate: () => void
   /** A need arose: this replica must not serve its data. */
   readonly onNeeded: () => void
-  /** The data are those of a snapshot now. */
+  /** The files are those of the snapshot of entry `index` now; nobody has opened them yet. */
   readonly onInstalled: (index: number) => void
 }
 
@@ -430,8 +430,8 @@ export class Snapshots {
         this.#installed += 1
         this.#lastDurationMs = this.#parts.clock.monotonicMs() - this.#beganAtMs
         this.#unusedSinceMs = undefined
-        this.#over()
         this.#parts.onInstalled(index)
+        this.#over()
       }),
     )
   }

@@ -128,6 +128,28 @@ test('a tie because one took no digest is to be settled by another, which decide
   assert.equal(disputeAt(court.member(1)), 'none')
 })
 
+test('a difference that is gone when all who differed are heard again ends with the next digest', () => {
+  const court = courtOf('ab-')
+  court.settle()
+  assert.equal(disputeAt(court.member(1)), `data: tie at ${INDEX}`)
+  // That the others agree says nothing of the one that is silent now.
+  take(court, 'c-c', 7)
+  court.settle()
+  for (const member of court.members) assert.equal(disputeAt(member), `data: tie at ${INDEX}`)
+  assert(court.member(1).disputes.isSuspect(2))
+
+  take(court, 'ddd', 9)
+  court.settle()
+  for (const member of court.members) assert.equal(disputeAt(member), 'none')
+  assert.deepEqual(condemned(court), [])
+  assert(!court.member(1).disputes.isSuspect(2))
+  assert(!court.member(1).disputes.data.wantsAnother)
+  // What is in dispute after that still is.
+  take(court, 'ef-', 10)
+  court.settle()
+  assert.equal(disputeAt(court.member(3)), 'data: tie at 10')
+})
+
 test('digests of another build of SQLite prove nothing, as while nodes are upgraded in turn', () => {
   const court = courtOf('aab')
   court.member(3).build = 'another'

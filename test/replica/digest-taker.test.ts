@@ -187,6 +187,15 @@ test('when another place comes before a digest is done, the newer one is taken',
   assert.deepEqual([bench.opinion(7), bench.opinion(9)], ['silent', 'pending'])
 })
 
+test('a word on files that another’s have replaced is not kept', () => {
+  const bench = new Bench()
+  bench.taker.reached(7)
+  bench.store.digesting?.onDone({ type: 'ok', digest: DIGEST })
+  assert.equal(bench.opinion(7), 'd')
+  bench.taker.forget()
+  assert.equal(bench.opinion(7), 'none')
+})
+
 test('after a disagreement that a silent member may settle another one is taken soon', () => {
   const bench = new Bench()
   bench.taker.reached(7)

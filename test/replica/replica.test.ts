@@ -4,8 +4,13 @@ import { test } from 'node:test'
 import { must } from '../../src/base/assert.ts'
 import type { Engine, WriteRequest } from '../../src/engine/engine.ts'
 import { LocalEngine } from '../../src/engine/sqlite/local-engine.ts'
+import { encodeDigestPoint } from '../../src/engine/entry.ts'
+import { encodeManifest } from '../../src/engine/snapshot.ts'
+import { encodePoint } from '../../src/log/membership.ts'
 import { Peers } from '../../src/log/peers.ts'
+import { NO_AGREEMENT } from '../../src/replica/divergence.ts'
 import { Replica } from '../../src/replica/replica.ts'
+import { encodeTestimony } from '../../src/replica/testimony.ts'
 import type { Outcome, ReadOptions, ReplicaOptions, WriteOutcome } from '../../src/replica/types.ts'
 import { newDirectory } from '../engine/sqlite/replica.ts'
 import {
@@ -33,13 +38,18 @@ function statement(sql: string): WriteRequest {
 function replicaOf(
   raftId: number,
   network: ManualNetwork,
-  parts: { readonly log: ManualLog; readonly engine: Engine; readonly clock: ManualClock },
+  parts: {
+    readonly log: ManualLog
+    readonly engine: Engine
+    readonly clock: ManualClock
+    readonly transfer?: ManualTransfer
+  },
   options: Partial<ReplicaOptions> = {},
 ): Replica {
   const replica = new Replica({
+    transfer: new ManualTransfer(),
     ...parts,
     raftId,
-    transfer: new ManualTransfer(),
     peers: new Peers(network.transportOf(raftId), parts.clock, 1),
     random: fixedRandom,
     logger: SILENT,
@@ -54,6 +64,7 @@ class Bench {
   readonly clock = new ManualClock()
   readonly log: ManualLog
   readonly engine = new ManualEngine()
+  readonly transfer = new ManualTransfer()
   readonly replica: Replica
 
   constructor(raftId: number, network: ManualNetwork, options: Partial<ReplicaOptions> = {}) {
@@ -288,6 +299,71 @@ test('a replica that diverged gives leadership away at once, and serves nothing'
   const write = bench.write()
   bench.clock.pass(1020)
   assert.deepEqual(write, ['DIVERGED'])
+})
+
+/** What member `from` says of its data after entry `index`; of nothing, if no digest is given. */
+function testimonyOf(index: number, digest: string | undefined): Uint8Array {
+  const opinion = { type: 'value', value: digest ?? '' } as const
+  const words = [{ index, opinion, parts: [], verdict: undefined }]
+  return encodeTestimony({
+    copiedIndex: 0,
+    appliedIndex: index,
+    agreement: NO_AGREEMENT,
+    question: undefined,
+    isCondemned: false,
+    statements: [],
+    trust: undefined,
+    data: { isPreparing: false, build: 'b', words: digest === undefined ? [] : words },
+  })
+}
+
+test('who took the files of another is not judged by the digest of its own', () => {
+  const network = new ManualNetwork()
+  const bench = new Bench(1, network)
+  const { engine, log } = bench
+  const others = [2, 3].map(raftId => new Peers(network.transportOf(raftId), bench.clock, 1))
+  const say = (digest?: string): void => {
+    for (const other of others) other.send(1, 'control', 'testimony', testimonyOf(3, digest))
+    network.deliver()
+  }
+  const apply = (index: number): void => engine.reply({ type: 'applied', index, durableIndex: 0 })
+  const digest = (value: string): void => {
+    const { digesting } = engine.snapshots
+    digesting?.onReady()
+    digesting?.onBegun()
+    digesting?.onDone({ type: 'ok', digest: { digest: value, parts: [] } })
+  }
+  bench.engine.open()
+  log.become('follower', 2, 2)
+  for (const data of [new Uint8Array([1]), new Uint8Array([2]), encodeDigestPoint(1)]) {
+    apply(log.commitForeign('data', data))
+  }
+  digest('of the old files')
+  // Its writer begins anew before that, and then a page is garbled.
+  engine.die()
+  bench.clock.pass(10)
+  engine.open(1)
+  say()
+  engine.reply({ type: 'fault', error: { code: 'CORRUPT', message: 'a page is garbled' } })
+  engine.die()
+  const context = encodePoint({ index: 2, term: 2, membership: log.membership }).toHex()
+  const file = { name: 'system.sqlite', sizeBytes: 1, sha256: '0'.repeat(64), chunks: [1] }
+  const id = '00000000000000aa'
+  const manifest = { format: 1, id, index: 2, nowMs: 1, build: 'b', context, files: [file] }
+  bench.transfer.offer(encodeManifest(manifest))
+  engine.snapshots.answer()
+  bench.transfer.bring()
+  engine.snapshots.answer()
+  must(log.installs.shift()).done(true)
+  engine.snapshots.answer()
+  engine.past = { copiedIndex: 2 }
+  engine.open(2)
+
+  say('right')
+  assert.equal(bench.replica.status().isCondemned, false)
+  apply(3)
+  digest('right')
+  assert.equal(bench.replica.status().dataDigest.verifiedIndex, 3)
 })
 
 test('a leader goes on compacting up to what its engine and every other log have', () => {

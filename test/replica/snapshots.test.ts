@@ -118,7 +118,7 @@ test('staged, then the log, then the engine: in this order, and each only after 
   assert.deepEqual(bench.taken(), [])
   bench.store.answer()
 
-  assert.deepEqual(bench.taken(), ['restart', 'installed 40'])
+  assert.deepEqual(bench.taken(), ['installed 40', 'restart'])
   assert(!bench.snapshots.isHealing)
   assert.equal(bench.snapshots.status().installed, 1)
 })
@@ -245,7 +245,7 @@ test('a crash between log and engine is finished by the snapshot that is staged'
   bench.store.answer()
 
   assert.deepEqual(bench.transfer.asked, [])
-  assert.deepEqual(bench.taken(), ['needed', 'suspend', 'restart', 'installed 40'])
+  assert.deepEqual(bench.taken(), ['needed', 'suspend', 'installed 40', 'restart'])
 })
 
 test('who leads already, as the only voter, finishes a staged snapshot that its log begins after', () => {
@@ -260,7 +260,7 @@ test('who leads already, as the only voter, finishes a staged snapshot that its 
   bench.onSuspended()
   bench.log.take(false)
   bench.store.answer()
-  assert.deepEqual(bench.taken(), ['restart', 'installed 40'])
+  assert.deepEqual(bench.taken(), ['installed 40', 'restart'])
 })
 
 test('a log that begins after the engine, and nothing staged that fits, needs another snapshot', () => {
@@ -294,7 +294,7 @@ test('who is healed takes over a snapshot that its log covers anyway', () => {
   bench.onSuspended()
   bench.log.take(false)
   bench.store.answer()
-  assert.deepEqual(bench.taken(), ['needed', 'suspend', 'restart', 'installed 40'])
+  assert.deepEqual(bench.taken(), ['needed', 'suspend', 'installed 40', 'restart'])
 })
 
 test('a log that takes the snapshot not is asked again, and then another snapshot is fetched', () => {
@@ -344,7 +344,7 @@ test('an engine that can not move its pointer is asked again', () => {
   assert.equal(bench.snapshots.status().lastError, 'no room')
   bench.clock.pass(10_000)
   bench.store.answer()
-  assert.deepEqual(bench.taken(), ['needed', 'suspend', 'restart', 'installed 30'])
+  assert.deepEqual(bench.taken(), ['needed', 'suspend', 'installed 30', 'restart'])
 })
 
 test('what came from a member that is suspect by now is not taken', () => {
