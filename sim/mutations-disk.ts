@@ -17,6 +17,21 @@ export const DISK_MUTATIONS: readonly Mutation[] = [
     replace: 'const mayBe = true',
   },
   {
+    name: 'a leader proposes what no majority has room for',
+    mode: 'scripted',
+    file: 'src/replica/room.ts',
+    find: "status.role === 'leader' ? neededAndShort(status, heard()) : []",
+    replace: '[]',
+  },
+  {
+    name: 'what garbled files gave is answered before they are replaced',
+    mode: 'scripted',
+    file: 'src/replica/executor.ts',
+    find: 'if (FULL_OR_FAILING.has(error.code))',
+    replace: 'if (DISK_FAULTS.has(error.code))',
+    tests: ['test/replica/executor-faults.test.ts'],
+  },
+  {
     name: 'a snapshot that was damaged is given away for ever',
     mode: 'scripted',
     file: 'src/server/http/snapshot.ts',

@@ -72,7 +72,7 @@ export const ERRORS = {
   CONNECTION_LOST:     { fate: 'unknown',     retry: 'same-id', http: 502, mysql: [1105, 'HY000'], about: 'The connection broke after the write was sent and before its answer came. With a request id the client sends it again by itself.' },
   // The node.
   ENGINE_RESTARTED:    { fate: 'not-applied', retry: 'same',    http: 503, mysql: [1105, 'HY000'], about: 'The process that runs SQL ended and was started again; the statement was not logged.' },
-  DISK_FULL:           { fate: 'not-applied', retry: 'leader',  http: 507, mysql: [1021, 'HY000'], about: 'The disk of the leader is full, or has less room than `--min-free-bytes` and no voter has more; nothing was logged. Free some space.' },
+  DISK_FULL:           { fate: 'not-applied', retry: 'leader',  http: 507, mysql: [1021, 'HY000'], about: 'The disk of the leader is full, or it or those that a majority needs have less room than `--min-free-bytes`; nothing was logged. Free some space.' },
   DISK_FAILED:         { fate: 'unknown',     retry: 'same-id', http: 500, mysql: [1105, 'HY000'], about: 'The disk of this node failed a write or a flush; the node ends, because what the disk holds is not known any more.' },
   CORRUPT:             { fate: 'not-applied', retry: 'leader',  http: 500, mysql: [1105, 'HY000'], about: 'A checksum does not match what was written. The node refuses to start with this disk.' },
   NODE_FAULT:          { fate: 'not-applied', retry: 'leader',  http: 500, mysql: [1105, 'HY000'], about: 'The disk of this node failed the statement, which was not logged; the process that runs SQL begins anew. Another node can do it.' },

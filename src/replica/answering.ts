@@ -1,7 +1,8 @@
 /**
  * Answers: the batches that the engine has executed and whose clients still wait. Each is answered
- * when it is known what became of it: once the engine has applied its entry, or, if nothing of it
- * is logged, once a proof of leadership begun after its execution has come.
+ * when it is known what became of it: once the engine has applied its entry, or can't apply it
+ * because of its disk though it is committed; or, if nothing of it is logged, once a proof of
+ * leadership begun after its execution has come.
  */
 import { must } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
@@ -22,6 +23,8 @@ export class Answers {
   #settling: Batch[] = []
   /** Batches of which nothing is logged, waiting for a proof of leadership. */
   readonly #confirming = new Set<Batch>()
+  /** The engine can't apply what is committed, and may not be able to for long. */
+  #isEngineFailing = false
 
   constructor(counters: ReplicaCounters, stages: WriteStages, clock: Clock) {
     this.#counters = counters
@@ -56,6 +59,21 @@ export class Answers {
     batch.flushedMs = flushedMs
     batch.committedMs = this.#clock.monotonicMs()
     this.#settling.push(batch)
+    if (this.#isEngineFailing) this.applied(index)
+  }
+
+  /**
+   * The disk under the engine fails it. What is committed takes effect on every node, as it was
+   * executed here: its clients need not wait until this disk has room again.
+   */
+  engineFailed(): void {
+    this.#isEngineFailing = true
+    this.applied(this.#settling.at(-1)?.index ?? 0)
+  }
+
+  /** A new engine tries again. */
+  engineOpened(): void {
+    this.#isEngineFailing = false
   }
 
   /** The batch that the engine commits next. */

@@ -29,6 +29,8 @@ import type { Opened } from './writer.ts'
 const UNFIT_MS = 5000
 /** Faults of this machine and not of the data: let one lead whose disk works. */
 const DISK_FAULTS: ReadonlySet<ErrorCode> = new Set(['DISK_FULL', 'CORRUPT', 'NODE_FAULT'])
+/** Those among them that throw no doubt on what was computed from the files. */
+const FULL_OR_FAILING: ReadonlySet<ErrorCode> = new Set(['DISK_FULL', 'NODE_FAULT'])
 
 export interface ExecutorParts {
   readonly log: ReplicatedLog
@@ -332,6 +334,7 @@ export class Executor {
     this.#recall(opened.past)
     this.#durable = opened.durableIndex
     this.#leading.opened(opened.nowMs)
+    this.#answers.engineOpened()
     // The last writer may have ended after a checkpoint of what it never said to be committed.
     this.#answers.applied(opened.appliedIndex)
     this.#parts.onApplied()
@@ -434,6 +437,7 @@ export class Executor {
     this.#parts.counters.engineRestarts += 1
     this.#applier.lost()
     this.#leading.writerLost(error, DISK_FAULTS.has(error.code))
+    if (FULL_OR_FAILING.has(error.code)) this.#answers.engineFailed()
     if (DISK_FAULTS.has(error.code)) this.#parts.onDiskFault()
   }
 

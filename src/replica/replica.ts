@@ -237,7 +237,8 @@ export class Replica {
       logger,
       minFreeBytes: options.minFreeBytes,
       freeBytes: () => parts.freeBytes?.(),
-      isLeader: () => this.#isLeader,
+      logStatus: () => log.status(),
+      heard: () => this.#reports.heard,
       handOver: (timeoutMs, done) => this.#handOver.begin('with-room', timeoutMs, done),
     })
   }

@@ -38,18 +38,48 @@ test('a fault while a follower applies is no divergence; it applies the entry ag
   }
 })
 
-test('a write that a majority has is not said to lack one when the disk is full at its commit', () => {
-  for (const isFullBefore of [false, true]) {
-    const bench = Bench.leader()
-    const fault = (): void => {
-      bench.engine.reply({ type: 'fault', error: { code: 'DISK_FULL', message: 'the disk' } })
-      bench.engine.die()
+test('a write that is committed is answered although the disk is full at its commit here', () => {
+  for (const code of ['DISK_FULL', 'NODE_FAULT'] as const) {
+    for (const isFaultFirst of [false, true]) {
+      const bench = Bench.leader()
+      const fault = (): void => {
+        bench.engine.reply({ type: 'fault', error: { code, message: 'the disk' } })
+        bench.engine.die()
+      }
+      bench.submit(1)
+      bench.submit(2)
+      bench.executed(1, [OK])
+      if (isFaultFirst) fault()
+      assert.equal(bench.code(1), 'nothing', 'it may still be lost')
+      const index = bench.log.commitProposal()
+      if (!isFaultFirst) fault()
+
+      assert.deepEqual(bench.heard.get(1), { ...OK, index })
+      assert.equal(bench.log.transfers, 1)
+      assert.equal(bench.code(2), code, 'it was not executed')
+      // There is room again: it is applied, and answered once.
+      bench.clock.pass(10)
+      bench.engine.taken()
+      bench.engine.open(1)
+      assert.deepEqual(bench.engine.taken(), ['apply'])
+      bench.engine.reply({ type: 'applied', index, durableIndex: 0 })
+      bench.submit(3)
+      bench.executed(2, [OK])
+      bench.committed(2, bench.log.commitProposal())
+      assert.equal(bench.code(3), 'ok')
     }
+  }
+})
+
+test('a write that a majority has is not said to lack one when the engine does not come up in time', () => {
+  for (const code of ['ENGINE_RESTARTED', 'CORRUPT'] as const) {
+    const bench = Bench.leader()
     bench.submit(1, 100)
     bench.executed(1, [OK])
-    if (isFullBefore) fault()
     bench.log.commitProposal()
-    if (!isFullBefore) fault()
+    bench.engine.reply({ type: 'fault', error: { code, message: 'it died' } })
+    bench.engine.die()
+    assert.equal(bench.code(1), 'nothing')
     bench.clock.pass(101)
     bench.executor.sweep()
 

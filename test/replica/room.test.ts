@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { DbError } from '../../src/base/errors.ts'
 import type { WriteRequest } from '../../src/engine/engine.ts'
+import type { LogStatus } from '../../src/log/log.ts'
 import { Peers } from '../../src/log/peers.ts'
 import { Replica } from '../../src/replica/replica.ts'
 import type { ReadAnswer, Outcome, WriteOutcome } from '../../src/replica/types.ts'
@@ -28,6 +29,13 @@ const INSERT: WriteRequest = {
 /** Notes whom leadership was offered by a hand-over. */
 class OfferedLog extends ManualLog {
   readonly offered: (number | undefined)[] = []
+  away: readonly number[] = []
+
+  override status(): LogStatus {
+    const { peers, ...status } = super.status()
+    const seen = peers.map(peer => ({ ...peer, isConnected: !this.away.includes(peer.raftId) }))
+    return { ...status, peers: seen }
+  }
 
   override transferLeadership(mayLead?: (raftId: number) => boolean, target?: number): void {
     super.transferLeadership(mayLead)
@@ -113,9 +121,61 @@ test('a leader without room refuses writes as not applied, before anything is ex
 
   for (const node of nodes) node.freeBytes = 2 * LEAST
   report()
+  report()
   leader.write()
   assert.deepEqual(leader.engine.taken(), ['execute'])
   assert(!leader.replica.status().isShortOfRoom)
+})
+
+test('a leader with room refuses writes that no majority could store without those that have none', () => {
+  const { nodes, report } = setUp()
+  const [leader, second, third] = nodes
+  const isTaken = (): boolean => {
+    report()
+    report()
+    const [outcome] = leader.write()
+    if (outcome === undefined) return true
+    assert.equal(errorOf([outcome]).code, 'DISK_FULL')
+    return false
+  }
+  second.freeBytes = LEAST - 1
+  assert(isTaken(), 'the first and the third are a majority')
+  leader.engine.taken()
+
+  third.freeBytes = LEAST - 1
+  assert(!isTaken())
+  const error = errorOf(leader.write())
+  assert.equal(error.fate, 'not-applied')
+  assert.match(error.message, /n2 and n3 are nearly full \(--min-free-bytes\).*no majority/)
+  assert.deepEqual(error.details['nodes'], ['n2', 'n3'])
+  assert(!leader.replica.status().isShortOfRoom)
+  assert.deepEqual(leader.log.offered, [], 'another one could do no better')
+  assert.equal(leader.log.proposed.length, 0)
+
+  second.freeBytes = 2 * LEAST
+  assert(isTaken())
+  // Who is away stores nothing: all depends on the one that has no room.
+  leader.log.away = [2]
+  assert(!isTaken())
+  assert.deepEqual(errorOf(leader.write()).details['nodes'], ['n3'])
+  // With nobody there room is not what is missing.
+  leader.log.away = [2, 3]
+  assert(isTaken())
+})
+
+test('while the voters change, both the old and the new ones need a majority with room', () => {
+  const { nodes, report } = setUp()
+  const [leader, second, third] = nodes
+  second.freeBytes = LEAST - 1
+  third.freeBytes = LEAST - 1
+  const members = { ...leader.log.membership, voters: [1], learners: [2, 3] }
+  leader.log.membership = members
+  report()
+  report()
+  assert.deepEqual(leader.write(), [], 'learners without room keep nobody from writing')
+  leader.log.membership = { ...members, votersOutgoing: [1, 2], learners: [3] }
+  report()
+  assert.deepEqual(errorOf(leader.write()).details['nodes'], ['n2'])
 })
 
 test('a shortage is over only when a good deal more than the least is free', () => {
