@@ -82,6 +82,13 @@ export const LOG_MUTATIONS: readonly Mutation[] = [
     tests: ['test/log/snapshot-traffic.test.ts'],
   },
   {
+    name: 'the log forgets what a member needs after the snapshot that it takes',
+    mode: 'scripted',
+    file: 'src/log/snapshot-traffic.ts',
+    find: 'if (!this.#offeredIndex.has(to)) this',
+    replace: 'this',
+  },
+  {
     name: 'an offer of a snapshot is never taken back',
     mode: 'raft-only',
     file: 'src/log/snapshot-traffic.ts',

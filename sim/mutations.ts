@@ -314,8 +314,8 @@ export const MUTATIONS: readonly Mutation[] = [
     name: 'the log is compacted beyond what the engine holds durably',
     mode: 'whole',
     file: 'src/replica/replica.ts',
-    find: 'const held = { durableIndex: this.#executor.durableIndex, floor',
-    replace: 'const held = { durableIndex: this.#executor.appliedIndex, floor',
+    find: 'const { durableIndex } = this.#executor\n',
+    replace: 'const durableIndex = this.#executor.appliedIndex\n',
   },
   {
     name: 'a write without an id is sent again after an unknown fate',

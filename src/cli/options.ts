@@ -53,6 +53,7 @@ export const OPTIONS = {
   logBatchBytes:        { type: 'whole', unit: 'bytes', default: 4 * MIB, min: 64 * KIB, max: 256 * MIB, scope: 'node', about: 'Most bytes that share one flush of the disk.' },
   logFillBytes:         { type: 'whole', unit: 'bytes', default: MIB, min: 0, max: 256 * MIB, scope: 'node', about: 'Zeros written ahead in a file of the log, so that a flush need not grow it; 0 for none.' },
   maxLogBytes:          { type: 'whole', unit: 'bytes', default: GIB, min: 64 * KIB, max: 1024 * GIB, scope: 'node', about: 'While the log is smaller it keeps what a member lacks. Beyond, it keeps half of it, and who is further behind gets a snapshot.' },
+  logReserveBytes:      { type: 'whole', unit: 'bytes', default: 64 * MIB, min: 0, max: 1024 * GIB, scope: 'node', about: 'So much more than `--max-log-bytes` the log of a leader may keep of what a member still lacks that is there, as one that takes a snapshot.' },
   minFreeBytes:         { type: 'whole', unit: 'bytes', default: 64 * MIB, min: 0, max: 1024 * GIB, scope: 'node', about: 'With less free on the disk of the data directory the node takes no writes as the leader (DISK_FULL) and hands leadership to a node with room; 0 for no limit.' },
   snapshotBytesPerSecond: { type: 'whole', unit: 'bytes', default: GIB, min: 64 * KIB, max: 1024 * GIB, scope: 'node', about: 'What all snapshots that are read from this node may take together in a second.' },
   // Writes.

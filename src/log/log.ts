@@ -119,6 +119,8 @@ export interface PeerHealth {
   /** As the leader knows it; undefined on other nodes. */
   readonly matchIndex: number | undefined
   readonly progress: string | undefined
+  /** It was offered a snapshot, and goes on from one of this entry or a later one. */
+  readonly offeredIndex: number | undefined
 }
 
 export interface LogStatus {

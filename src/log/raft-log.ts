@@ -330,6 +330,7 @@ export class RaftLog implements ReplicatedLog {
           retries: contact.retries,
           matchIndex: known?.match,
           progress: known?.state,
+          offeredIndex: this.#snapshots.offeredIndex(member.raftId),
         }
       })
   }

@@ -24,6 +24,8 @@ export class SnapshotTraffic {
   readonly #nowMs: () => number
   /** When each follower was made its last offer. */
   readonly #offeredAtMs = new Map<number, number>()
+  /** The first place offered to each follower since the log last led it on: it may take that. */
+  readonly #offeredIndex = new Map<number, number>()
   #installs: Install[] = []
 
   constructor(node: RawNode, nowMs: () => number) {
@@ -33,12 +35,24 @@ export class SnapshotTraffic {
 
   /** The offer as it goes out: with the index that this log begins after. */
   offer(message: Message, baseIndex: number): Message {
-    this.#offeredAtMs.set(message.to, this.#nowMs())
+    const { to, snapshot } = message
+    assert(snapshot !== undefined, 'an offer of a snapshot does not name one')
+    this.#offeredAtMs.set(to, this.#nowMs())
+    if (!this.#offeredIndex.has(to)) this.#offeredIndex.set(to, snapshot.metadata.index)
     return { ...message, index: baseIndex }
+  }
+
+  /** As leader: the oldest snapshot that this follower may be about to take, if it needs one. */
+  offeredIndex(to: number): number | undefined {
+    return this.#offeredIndex.get(to)
   }
 
   /** Offers that led to nothing in time are taken back: the follower is asked where it is. */
   sweep(): void {
+    for (const to of this.#offeredIndex.keys()) {
+      const state = this.#node.progressState(to)
+      if (state === undefined || state === 'replicate') this.#offeredIndex.delete(to)
+    }
     for (const [to, atMs] of this.#offeredAtMs) {
       const isOpen = this.#node.progressState(to) === 'snapshot'
       if (isOpen && atMs + OFFER_MS > this.#nowMs()) continue

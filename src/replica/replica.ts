@@ -14,7 +14,7 @@ import { CallRouter } from './call-router.ts'
 import { DigestTaker } from './digest-taker.ts'
 import { Disputes } from './disputes.ts'
 import { disputedError } from './divergence.ts'
-import { compactionTarget } from './compaction.ts'
+import { compactionTarget, presentFloor } from './compaction.ts'
 import { newCounters } from './counters.ts'
 import { Executor } from './executor.ts'
 import { HandOver, type HandOverCallback } from './hand-over.ts'
@@ -499,8 +499,11 @@ export class Replica {
 
   #compact(): void {
     const { log, clock, options } = this.#parts
-    const held = { durableIndex: this.#executor.durableIndex, floor: this.#reports.floor }
-    const { upTo, isHeldByEngine } = compactionTarget(log.status(), held, options.maxLogBytes)
+    const status = log.status()
+    const { durableIndex } = this.#executor
+    const { floor } = this.#reports
+    const held = { durableIndex, floor, presentFloor: presentFloor(status.peers) }
+    const { upTo, isHeldByEngine } = compactionTarget(status, held, options)
     // Whoever has not come to an entry in dispute must be able to compute it.
     const { dispute } = this.#disputes
     log.compact(Math.min(upTo, (dispute?.index ?? Infinity) - 1))

@@ -35,6 +35,8 @@ export interface ReplicaOptions {
   readonly maxApplyLagBytes: number
   /** While the log is smaller it keeps what members lack; then only what this node needs. */
   readonly maxLogBytes: number
+  /** So much more is kept of what members lack that are there. */
+  readonly logReserveBytes: number
   /** With less free on its disk a node takes no writes as the leader; 0: it never looks. */
   readonly minFreeBytes: number
   /** An interactive transaction that idles so long gives way to others that wait. */

@@ -84,6 +84,27 @@ test('an offer is repeated while it lasts, and a follower that is silent gets no
   assert.deepEqual(bench.node(1).sentOf('snapshot'), [])
 })
 
+test('a leader knows the oldest snapshot that a follower may take, until the log leads it on', () => {
+  const { bench, leader, behind } = behindBench()
+  const offeredIndex = (node = leader): number | undefined =>
+    node.log.status().peers.find(({ raftId }) => raftId === 3)?.offeredIndex
+  const first = leader.log.status().commitIndex
+  assert.equal(offeredIndex(), first)
+  write(bench, 5)
+  bench.pass(2 * OFFER_MS)
+  assert(
+    needs(behind).some(index => index > first),
+    'it was offered a newer one since',
+  )
+  assert.equal(offeredIndex(), first)
+  assert.equal(offeredIndex(bench.node(2)), undefined, 'only a leader offers')
+
+  install(behind, pointOf(leader, first))
+  bench.pass(ELECTION_MS)
+  assert.equal(behind.log.status().commitIndex, leader.log.status().commitIndex)
+  assert.equal(offeredIndex(), undefined)
+})
+
 test('an offer that the transport does not take is made again', () => {
   const { bench, behind } = behindBench()
   behind.events = []

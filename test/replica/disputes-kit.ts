@@ -201,6 +201,7 @@ export class Court {
         retries: 0,
         matchIndex: 0,
         progress: undefined,
+        offeredIndex: undefined,
       })),
     }
   }

@@ -64,6 +64,7 @@ export const OPTIONS: ReplicaOptions = {
   maxApplyLagMs: 500,
   maxApplyLagBytes: 1 << 26,
   maxLogBytes: 1 << 30,
+  logReserveBytes: 1 << 20,
   minFreeBytes: 0,
   transactionIdleMs: 5,
   transactionTurnMs: 50,
@@ -159,6 +160,7 @@ export class ManualLog implements ReplicatedLog {
   flushedMs = 0
   /** How far the leader knows each other one's log to reach. */
   matchIndexes: Readonly<Record<number, number>> = {}
+  sizeBytes = 0
   #listener: (event: LogEvent) => void = () => {}
 
   constructor(raftId = 1) {
@@ -180,7 +182,7 @@ export class ManualLog implements ReplicatedLog {
       learners: [],
       membership: this.membership,
       isMember: true,
-      sizeBytes: 0,
+      sizeBytes: this.sizeBytes,
       flushes: new Histogram(),
       peers: [1, 2, 3]
         .filter(raftId => raftId !== this.#raftId)
@@ -193,6 +195,7 @@ export class ManualLog implements ReplicatedLog {
           retries: 0,
           matchIndex: this.matchIndexes[raftId],
           progress: undefined,
+          offeredIndex: undefined,
         })),
     }
   }

@@ -397,6 +397,20 @@ test('a leader goes on compacting up to what its engine and every other log have
   assert.equal(follower.log.compactedTo, 9, 'a follower hears the floor from the leader')
 })
 
+test('a leader whose log is too large still keeps, up to the reserve, what those lack who are there', () => {
+  const leader = new Bench(1, new ManualNetwork())
+  leader.join(1)
+  for (let times = 0; times < 8; times += 1) leader.log.commitForeign('noop')
+  leader.engine.reply({ type: 'checkpointed', durableIndex: 9 })
+  leader.log.matchIndexes = { 2: 9, 3: 5 }
+  leader.log.sizeBytes = OPTIONS.maxLogBytes + OPTIONS.logReserveBytes
+  leader.clock.pass(OPTIONS.reportMs)
+  assert.equal(leader.log.compactedTo, 5)
+  leader.log.sizeBytes += 1
+  leader.clock.pass(OPTIONS.reportMs)
+  assert.equal(leader.log.compactedTo, 9)
+})
+
 test('a leader whom the engines of a majority can not follow takes no more until they do', () => {
   const network = new ManualNetwork()
   const [leader, second, third] = [1, 2, 3].map(id => new Bench(id, network))

@@ -34,6 +34,7 @@ class Node {
             retries: 0,
             matchIndex: this.matchIndexes[id],
             progress: undefined,
+            offeredIndex: undefined,
           })),
         }
       },

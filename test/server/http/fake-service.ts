@@ -79,6 +79,7 @@ export const STATUS: ReplicaStatus = {
         retries: 0,
         matchIndex: 40,
         progress: 'replicate',
+        offeredIndex: undefined,
       },
       {
         raftId: 3,
@@ -89,6 +90,7 @@ export const STATUS: ReplicaStatus = {
         retries: 7,
         matchIndex: 0,
         progress: 'probe',
+        offeredIndex: undefined,
       },
     ],
   },
