@@ -4,11 +4,13 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { get, post, rolesOf, startCluster, until } from './kit.ts'
+import { untilRoles } from './members-kit.ts'
 import {
   fill,
   makeTable,
   nodeAt,
   SMALL_LOG,
+  snapshotOf,
   untilEqual,
   untilFetching,
   untilForgotten,
@@ -41,6 +43,27 @@ test('a follower that was away too long gets a snapshot, and then follows the lo
   await cluster.kill(nodeId)
   cluster.restart(nodeId)
   await cluster.ready()
+  await untilEqual(cluster)
+})
+
+test('a node joins a log of almost nothing while it is written to without a pause', async t => {
+  const cluster = await startCluster(t, { nodes: 1, options: SMALL_LOG })
+  const [leader = ''] = cluster.addresses
+  await makeTable(leader)
+  await fill(leader, 1000)
+  const over = new AbortController()
+  const writing = (async () => {
+    while (!over.signal.aborted) await fill(leader, 20)
+  })()
+  try {
+    const { address } = await cluster.join('n2')
+    await untilRoles(leader, 'n1 voter, n2 voter')
+    const { installed } = snapshotOf(await get(address, '/status'))
+    assert.equal(installed, 1, 'the log went on from the first one')
+  } finally {
+    over.abort()
+    await writing
+  }
   await untilEqual(cluster)
 })
 
