@@ -8,6 +8,7 @@ import type { Asker, Exchange } from './exchange.ts'
 import type { Metrics } from './metrics.ts'
 import { parseBody, readBody, type ReceiveBudget } from './read-body.ts'
 import type { SendRate } from './send-rate.ts'
+import type { Turns } from './turns.ts'
 
 export interface HandlerOptions {
   readonly maxBodyBytes: number
@@ -40,6 +41,7 @@ export interface HandlerContext {
   readonly budget: ReceiveBudget
   readonly connections: () => number
   readonly snapshotRate: SendRate
+  readonly turns: Turns
   /** Streams that are open. */
   readonly streams: Set<OpenStream>
   /** No new stream is begun: the clients are to go. */

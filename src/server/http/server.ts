@@ -20,6 +20,7 @@ import { Metrics } from './metrics.ts'
 import { announcedBytes, ReceiveBudget } from './read-body.ts'
 import { isStream } from './stream.ts'
 import { SendRate } from './send-rate.ts'
+import { Turns } from './turns.ts'
 
 export interface HttpServerOptions extends HandlerOptions {
   readonly host: string
@@ -40,6 +41,7 @@ export class HttpServer {
   readonly #service: Service
   readonly #logger: Logger
   readonly #server: Server
+  readonly #turns = new Turns()
   readonly #connections: Connections
   readonly #metrics: Metrics
   readonly #context: HandlerContext
@@ -55,7 +57,7 @@ export class HttpServer {
     this.#options = options
     this.#service = service
     this.#logger = logger
-    this.#connections = new Connections(options.maxConnections)
+    this.#connections = new Connections(options.maxConnections, this.#turns)
     this.#metrics = new Metrics(service, {
       connections: () => this.#connections.count,
       streams: () => this.#streams.size,
@@ -68,6 +70,7 @@ export class HttpServer {
       connections: () => this.#connections.count,
       snapshotRate: new SendRate(options.snapshotBytesPerSecond),
       streams: this.#streams,
+      turns: this.#turns,
       isDraining: () => this.#isDraining,
       guard: (asker, action) => this.#guard(asker, action),
     }

@@ -111,6 +111,8 @@ class ExecuteStream implements OpenStream {
   #isOver = false
   #isFlushDue = false
   #isBlocked = false
+  /** This turn of the event loop has no time left for more lines. */
+  #isOutOfTurn = false
   /** When it was last seen to move on, and at which line that was. */
   #movedMs = performance.now()
   #movedCount = 0
@@ -155,6 +157,10 @@ class ExecuteStream implements OpenStream {
   #takeLines(): void {
     if (this.#isOver) return
     while (!this.#mustWait) {
+      if (this.#context.turns.isSpent) {
+        this.#waitForTurn()
+        break
+      }
       const line = this.#reader.next()
       if (line === undefined) break
       this.#take(line)
@@ -166,9 +172,18 @@ class ExecuteStream implements OpenStream {
     this.#endIfDone()
   }
 
+  #waitForTurn(): void {
+    this.#isOutOfTurn = true
+    this.#context.turns.later(() => {
+      this.#isOutOfTurn = false
+      this.#takeLines()
+    })
+  }
+
   get #mustWait(): boolean {
     return (
       this.#isBlocked ||
+      this.#isOutOfTurn ||
       this.#isClosing ||
       this.#read !== undefined ||
       this.#openCount >= OPEN_LINES_MAX ||
