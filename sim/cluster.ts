@@ -216,7 +216,12 @@ export class Cluster implements NodeSurroundings {
     this.world.note('calm', 0)
     for (const node of this.nodes) if (!node.isRunning) node.start()
     // A frame waits for those before it: behind what was sent on a slow link there is no calm yet.
-    this.runFor(this.network.quietAtMs - this.world.nowMs)
+    // Nor is there any on a machine whose disk is still stuck with what was asked of it.
+    const quietAtMs = Math.max(
+      this.network.quietAtMs,
+      ...this.nodes.map(node => node.diskStuckUntilMs),
+    )
+    this.runFor(quietAtMs - this.world.nowMs)
     const { electionTicks, tickMs } = this.swarm.log
     const leaderMs = PAUSES_MS_MAX + LEADER_TIMEOUTS_MAX * electionTicks * tickMs
     const leads = (node: SimNode): boolean => node.isRunning && node.role === 'leader'

@@ -299,6 +299,11 @@ export class SimNode {
     this.#around.world.note('healed', this.id)
   }
 
+  /** When the disk answers again what was asked of it while it was stuck. */
+  get diskStuckUntilMs(): number {
+    return this.#diskStuckUntilMs
+  }
+
   /** Whatever is asked of the disk from now on ends after this time only. */
   stickDisk(durationMs: number): void {
     this.#diskStuckUntilMs = this.#around.world.nowMs + durationMs

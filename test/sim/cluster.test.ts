@@ -172,3 +172,17 @@ test('a follower that computes something else is noticed at that entry and serve
   assert.equal(right.replica.status().divergence, undefined)
   assert(cluster.write(leader, FIRST, { type: 'bump', key: 0 }) > index)
 })
+
+test('a disk that is stuck when the faults end is waited for, however long that takes', () => {
+  using cluster = plainCluster({ nodeCount: 1 })
+  const [only] = cluster.nodes
+  assert(only !== undefined)
+  only.crash(false)
+  only.stickDisk(20_000)
+  only.start()
+  cluster.runFor(1000)
+  assert.notEqual(only.role, 'leader')
+
+  cluster.recover()
+  assert.equal(only.role, 'leader')
+})
