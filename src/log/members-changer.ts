@@ -181,7 +181,9 @@ export class MembersChanger {
     const silent = next.filter(id => id !== this.#parts.raftId && !this.#parts.isHeard(id))
     if (next.length - silent.length > next.length / 2) return undefined
     const names = silent.map(id => must(members.find(({ raftId }) => raftId === id)).nodeId)
-    return refused(`of the voters to be, ${names.join(', ')} would be missing for a majority`)
+    const are = silent.length === 1 ? 'is' : 'are'
+    const away = `no majority of the voters would be there: ${names.join(', ')} ${are} away`
+    return refused(`${away}; nothing was changed: bring back or remove what is away first`)
   }
 
   #toConfChange(change: MembersChange): ConfChange {

@@ -87,12 +87,15 @@ export function endOverdue(batch: Batch, now: number): void {
   }
 }
 
-const NOT_CONFIRMED =
-  'no majority confirmed the write before its deadline; it may still take effect'
+/** What every sentence about a write of unknown fate ends with. */
+export const MAY_TAKE_EFFECT =
+  'it may still take effect: ask POST /cancel by its request id what became of it, or look ' +
+  'before you write it again'
+const NOT_CONFIRMED = `no majority confirmed the write before its deadline; ${MAY_TAKE_EFFECT}`
 /** As a rule its disk is full, or its writer has just died. */
 const NOT_APPLIED_HERE =
-  'a majority has stored the write, but this node did not apply it before its deadline; it may ' +
-  'still take effect'
+  'a majority has stored the write, but this node did not apply it before its deadline; ' +
+  MAY_TAKE_EFFECT
 
 /** Ends those whose deadline passes while a batch of which nothing is logged waits for proof. */
 export function endUnconfirmed(batch: Batch, now: number): void {
@@ -112,6 +115,11 @@ export function answerOverdue(pending: Pending): void {
 /** For what was never sent to the others. */
 export function notLeader(): DbError {
   return new DbError('NOT_LEADER', 'this node does not lead any more; nothing was applied')
+}
+
+/** For whatever waits, or comes, while a node stops. */
+export function stopping(): DbError {
+  return new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one')
 }
 
 /** For what was stopped because it ran too long. */

@@ -182,5 +182,8 @@ export class CallRouter {
 }
 
 function noLeader(): DbError {
-  return new DbError('NO_LEADER', 'nobody leads right now; an election takes about a second')
+  const message =
+    'nobody leads right now, and nothing was written: an election takes about a second, unless a ' +
+    'majority of the voters is away'
+  return new DbError('NO_LEADER', message)
 }

@@ -17,7 +17,7 @@ import type {
 import type { LogEvent, OwnEntry, ProposalNumber, ReplicatedLog, Role } from '../log/log.ts'
 import { Answers } from './answering.ts'
 import { Applier } from './applying.ts'
-import { diverged, failBatch, notLeader } from './batch.ts'
+import { diverged, failBatch, MAY_TAKE_EFFECT, notLeader, stopping } from './batch.ts'
 import { Leading } from './leading.ts'
 import type { TransactionCall, TransactionCallback } from './transaction-call.ts'
 import type { ReplicaCounters, ReplicaOptions, WriteCallback } from './types.ts'
@@ -195,7 +195,7 @@ export class Executor {
 
   /** Why nothing is written on this node, if so. */
   #refusal(): DbError | undefined {
-    if (this.#isStopping) return new DbError('SHUTTING_DOWN', 'this node is stopping')
+    if (this.#isStopping) return stopping()
     if (this.#role !== 'leader') return notLeader()
     if (this.#divergence !== undefined) return diverged(this.#divergence)
     return this.#parts.refusal()
@@ -248,7 +248,8 @@ export class Executor {
     this.#isStopping = true
     this.#leading.endWaiting(stopping())
     this.#session.stop()
-    const error = new DbError('LEADERSHIP_LOST', 'this node stopped before the write was settled')
+    const message = `this node stopped before the write was settled; ${MAY_TAKE_EFFECT}`
+    const error = new DbError('LEADERSHIP_LOST', message)
     this.#leading.stop(error)
     this.#answers.stop(error)
   }
@@ -272,7 +273,7 @@ export class Executor {
   condemn(divergence: Divergence): void {
     this.#isCondemned = true
     this.#diverge(divergence)
-    const message = 'this node was found to compute something else; the write may still take effect'
+    const message = `this node was found to compute something else; ${MAY_TAKE_EFFECT}`
     const error = new DbError('LEADERSHIP_LOST', message)
     this.#leading.endReign(diverged(divergence), error)
     this.#answers.stop(error)
@@ -286,10 +287,8 @@ export class Executor {
     this.#role = role
     this.#term = term
     if (isSameReign) return
-    const lost = new DbError(
-      'LEADERSHIP_LOST',
-      `leadership was lost in term ${term} after the write was sent to the others`,
-    )
+    const away = `leadership was lost by term ${term} after the write was sent to the others`
+    const lost = new DbError('LEADERSHIP_LOST', `${away}; ${MAY_TAKE_EFFECT}`)
     this.#answers.leadershipLost(lost, notLeader())
     this.#leading.changeReign(role, term, lost)
     this.#pump()
@@ -449,8 +448,4 @@ export class Executor {
     this.#applier.follow()
     if (this.#role === 'leader' && this.isReadyToWrite) this.#leading.lead()
   }
-}
-
-function stopping(): DbError {
-  return new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one')
 }

@@ -11,6 +11,7 @@ import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Random } from '../base/ports.ts'
 import type { Peers } from '../log/peers.ts'
+import { MAY_TAKE_EFFECT } from './batch.ts'
 
 /** What is asked of the leader: a write, or something of an interactive transaction. */
 const CALL_KINDS = ['write', 'transaction'] as const
@@ -125,7 +126,7 @@ export class Forwarder {
   leaderChanged(leader: number): void {
     for (const [id, waiting] of this.#waiting) {
       if (!waiting.hasId || waiting.leader === leader) continue
-      const message = 'another leader was elected before the last one answered'
+      const message = `another leader was elected before the last one answered; ${MAY_TAKE_EFFECT}`
       this.#end(id, new DbError('LEADERSHIP_LOST', message))
     }
   }
@@ -134,7 +135,8 @@ export class Forwarder {
     const now = this.#parts.clock.monotonicMs()
     for (const [id, { deadlineMs }] of this.#waiting) {
       if (deadlineMs > now) continue
-      this.#end(id, new DbError('COMMIT_TIMEOUT', 'the leader did not answer within the deadline'))
+      const message = `the leader did not answer within the deadline; ${MAY_TAKE_EFFECT}`
+      this.#end(id, new DbError('COMMIT_TIMEOUT', message))
     }
   }
 

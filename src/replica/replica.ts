@@ -10,6 +10,7 @@ import type { SnapshotFile } from '../engine/snapshot.ts'
 import type { LogEvent, Membership, ReplicatedLog } from '../log/log.ts'
 import type { Peers } from '../log/peers.ts'
 import { ApplyLag } from './apply-lag.ts'
+import { stopping } from './batch.ts'
 import { CallRouter } from './call-router.ts'
 import { DigestTaker } from './digest-taker.ts'
 import { Disputes } from './disputes.ts'
@@ -254,7 +255,7 @@ export class Replica {
   /** Writes all of the request or nothing; `receiveMs` ago it came. `done` is called once. */
   execute(request: WriteRequest, timeoutMs: number, done: WriteCallback, receiveMs = 0): void {
     if (this.#isStopped) {
-      return done({ type: 'failed', error: new DbError('SHUTTING_DOWN', 'this node is stopping') })
+      return done({ type: 'failed', error: stopping() })
     }
     const mayForward = this.#leaderCalls.mayForward(request)
     if (!this.#isLeader && !mayForward) {
@@ -283,7 +284,7 @@ export class Replica {
   /** One call of an interactive transaction, at any node. `done` is called exactly once. */
   transact(operation: TransactionOperation, timeoutMs: number, done: TransactionCallback): void {
     if (this.#isStopped) {
-      return done({ type: 'failed', error: new DbError('SHUTTING_DOWN', 'this node is stopping') })
+      return done({ type: 'failed', error: stopping() })
     }
     const call = toCall(operation)
     const here = (leftMs: number, answer: TransactionCallback): void =>
@@ -431,7 +432,7 @@ export class Replica {
 
   /** Ends the writes that wait for a leader: this node won't be there when there is one. */
   refuseHeld(): void {
-    this.#router.stop(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
+    this.#router.stop(stopping())
   }
 
   /** Ends this replica; everything that still waits is told so. `done` when all is closed. */
@@ -445,7 +446,7 @@ export class Replica {
     this.#digests.cancel()
     this.#executor.stop()
     this.#leaderCalls.fail()
-    this.#reads.fail(new DbError('SHUTTING_DOWN', 'this node is stopping; ask another one'))
+    this.#reads.fail(stopping())
     this.#parts.log.stop(() => this.#parts.engine.stop(done))
   }
 
@@ -569,7 +570,7 @@ export class Replica {
   }
 
   #readRefusal(): DbError | undefined {
-    if (this.#isStopped) return new DbError('SHUTTING_DOWN', 'this node is stopping')
+    if (this.#isStopped) return stopping()
     if (this.#executor.divergence !== undefined) return this.#divergedError()
     return this.#snapshots.isHealing ? needsSnapshot() : undefined
   }

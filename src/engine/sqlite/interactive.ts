@@ -114,7 +114,9 @@ export class InteractiveTransaction {
     for (const [at, { request, isQuery, proof }] of earlier.entries()) {
       const again = this.step(request, isQuery)
       if (!again.isOver && isSame(again.proof, proof)) continue
-      const message = `step ${at + 1} gives something else than before: others changed its data`
+      const message =
+        `step ${at + 1} gives something else than before, because others changed its data; the ` +
+        'transaction is rolled back: run it again from its beginning'
       return toRequestError(
         new DbError('TRANSACTION_CONFLICT', message, { details: { step: at + 1 } }),
       )
