@@ -91,7 +91,8 @@ function statusTable(reports: readonly NodeReport[]): string {
     table.push([
       status.node,
       address,
-      status.role,
+      // A learner follows as others do, and is no more than that.
+      member?.isVoter === false && status.state !== 'removed' ? 'learner' : status.role,
       status.state,
       status.term,
       status.lastIndex,
@@ -116,6 +117,12 @@ function errorText(status: StatusResponse, member: MemberStatus | undefined): st
   }
   if (status.dispute?.isTie === true) {
     return `nodes disagree about entry ${status.dispute.index}: see lockstep trust`
+  }
+  const { snapshot } = status
+  if (snapshot !== null && snapshot.step !== 'none') {
+    const { step, from, receivedBytes, totalBytes } = snapshot
+    const progress = totalBytes === 0 ? '' : `, ${receivedBytes} of ${totalBytes} bytes`
+    return `takes the data of ${from ?? 'another node'}: ${step}${progress}`
   }
   if (status.isShortOfRoom) return `short of room: ${status.freeBytes} bytes are free`
   return status.lastError || (member?.lastError ?? '')

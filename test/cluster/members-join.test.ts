@@ -30,6 +30,7 @@ test('a cluster of one grows to three, and goes on without the one it began with
     assert.deepEqual(await until(() => countAt(address, 'local'), Array.isArray), [1])
   }
   assert.match(await run('members', '--nodes', n4.address), /n4 .* learner /)
+  assert.match(await run('status', '--nodes', n4.address), /n4 .* learner .* ready /)
 
   await cluster.kill('n1')
   const written = await post(n4.address, '/execute', insert(2))

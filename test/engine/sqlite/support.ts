@@ -38,7 +38,9 @@ export function isRunning(pid: number): boolean {
   }
   if (process.platform !== 'linux') return true
   try {
-    return !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'))
+    // The first thread is a zombie at once, the others may still be ending.
+    const hasOthers = readdirSync(`/proc/${pid}/task`).length > 1
+    return hasOthers || !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'))
   } catch {
     return false
   }
