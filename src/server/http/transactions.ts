@@ -4,6 +4,7 @@ import { beginSchema, endSchema } from '../../protocol/http-api.ts'
 import type { TransactionResponse } from '../../protocol/http-api.ts'
 import { parseExecute, parseQuery, type RowFormat } from '../../protocol/parse-request.ts'
 import { parseShape } from '../../protocol/parse-shape.ts'
+import { KEY_HEADER, REQUEST_HEADER } from '../../protocol/request-id.ts'
 import { type RouteName, transactionIn } from '../../protocol/routes.ts'
 import type { TransactionOutcome } from '../../replica/transaction-call.ts'
 import { parseTransactionId } from '../../replica/transaction-id.ts'
@@ -46,6 +47,7 @@ function begin(exchange: Exchange, context: HandlerContext, json: unknown): void
 }
 
 function step(exchange: Exchange, context: HandlerContext, json: unknown): void {
+  refuseId(exchange)
   const { transaction, database } = called(exchange)
   const request = parseExecute(inDatabase(json, database))
   const { operation, timeoutMs, rows, statementCounts, isRead } = request
@@ -61,6 +63,16 @@ function step(exchange: Exchange, context: HandlerContext, json: unknown): void 
   context.service.transact(call, deadline, outcome =>
     sendStep(exchange, nodeId, outcome, rows, statementCounts),
   )
+}
+
+/** A program that sends an id believes that a step which it sends twice runs once. */
+function refuseId({ request: { headers } }: Exchange): void {
+  const name = [KEY_HEADER, REQUEST_HEADER].find(each => headers[each] !== undefined)
+  if (name === undefined) return
+  const message =
+    `${name}: a step takes no request id, only the commit does; after a step whose answer was ` +
+    'lost begin the transaction anew'
+  throw new DbError('INVALID_REQUEST', message)
 }
 
 function look(exchange: Exchange, context: HandlerContext, json: unknown): void {

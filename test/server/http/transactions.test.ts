@@ -67,6 +67,21 @@ test('what can be no step is refused before any node hears of it', async () => {
   assert.deepEqual(server.service.transacted, [])
 })
 
+test('a step with a request id is refused, because it would run twice all the same', async () => {
+  await using server = await startTestServer()
+  for (const header of ['idempotency-key', 'lockstep-request']) {
+    const answer = await fetch(`${server.url}${PATH}/execute`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', [header]: 'a' },
+      body: JSON.stringify({ sql: 'INSERT INTO t VALUES (1)' }),
+    })
+    const { error } = (await answer.json()) as { error: { code: string; message: string } }
+    assert.equal(error.code, 'INVALID_REQUEST')
+    assert.match(error.message, /takes no request id, only the commit does/)
+  }
+  assert.deepEqual(server.service.transacted, [])
+})
+
 test('a commit answers as a write does, with its token; an end may come without a body', async () => {
   await using server = await startTestServer()
   server.service.transactionAnswer = {
