@@ -20,7 +20,7 @@ export const DISK_MUTATIONS: readonly Mutation[] = [
     name: 'a leader proposes what no majority has room for',
     mode: 'scripted',
     file: 'src/replica/room.ts',
-    find: "status.role === 'leader' ? neededAndShort(status, heard()) : []",
+    find: "role === 'leader' ? neededAndShort(logStatus(), heard()) : []",
     replace: '[]',
   },
   {

@@ -457,6 +457,7 @@ export class Replica {
       this.#isLeader = event.role === 'leader'
       this.#counters.roleChanges += 1
       this.#applyLag.reset()
+      this.#room.roleChanged(event.role)
     }
     if (event.type === 'snapshot-needed') this.#snapshots.needed(event.from, event.index)
     this.#executor.onLogEvent(event)

@@ -7,7 +7,7 @@
  */
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger } from '../base/ports.ts'
-import type { LogStatus } from '../log/log.ts'
+import type { LogStatus, Role } from '../log/log.ts'
 import type { MemberReport } from './types.ts'
 
 /** So much more than the least must be free before a shortage is over, or it would come and go. */
@@ -72,14 +72,20 @@ export class Room {
     return new DbError('DISK_FULL', message, { details: { nodes } })
   }
 
+  /** Who comes to lead knows from the first write on whether a majority has room. */
+  roleChanged(role: Role): void {
+    const { logStatus, heard } = this.#parts
+    this.#shortVoters = role === 'leader' ? neededAndShort(logStatus(), heard()) : []
+  }
+
   /** Looks at what is free, and as a leader without room for somebody who has it. */
   tick(): void {
     this.#look()
-    const { clock, logger, logStatus, heard, handOver } = this.#parts
-    const status = logStatus()
-    this.#shortVoters = status.role === 'leader' ? neededAndShort(status, heard()) : []
+    const { clock, logger, logStatus, handOver } = this.#parts
+    const { role } = logStatus()
+    this.roleChanged(role)
     const isDue = clock.monotonicMs() >= this.#againAtMs
-    if (!this.#isShort || status.role !== 'leader' || !isDue) return
+    if (!this.#isShort || role !== 'leader' || !isDue) return
     let isBegun = false
     let isOver = false
     handOver(HAND_OVER_MS, error => {

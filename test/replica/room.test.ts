@@ -163,6 +163,18 @@ test('a leader with room refuses writes that no majority could store without tho
   assert(isTaken())
 })
 
+test('who comes to lead refuses from its first write on what no majority has room for', () => {
+  const { nodes, report } = setUp()
+  const [leader, second, third] = nodes
+  leader.freeBytes = LEAST - 1
+  third.freeBytes = LEAST - 1
+  report()
+  report()
+  second.log.become('leader', 3, 2)
+  second.log.commitForeign('noop')
+  assert.deepEqual(errorOf(second.write()).details['nodes'], ['n1', 'n3'])
+})
+
 test('while the voters change, both the old and the new ones need a majority with room', () => {
   const { nodes, report } = setUp()
   const [leader, second, third] = nodes
