@@ -7,7 +7,8 @@ import { API_HEADER, API_VERSION } from '../protocol/api-version.ts'
 import type { NodesResponse } from '../protocol/http-api.ts'
 import { LINE_FIELDS } from '../protocol/request-id.ts'
 import type { Nodes } from './nodes.ts'
-import { nextStep, type RequestKind } from './retry.ts'
+import { backoffMs, nextStep, type RequestKind } from './retry.ts'
+import { RetryBudget } from './retry-budget.ts'
 import { sleep } from './sleep.ts'
 import { Streams } from './streams.ts'
 import type { Transport } from './transport.ts'
@@ -73,6 +74,8 @@ export class Sender {
   readonly #parts: SenderParts
   readonly #nodes: Nodes
   readonly #streams: Streams
+  /** Attempts at what nodes have no room for. */
+  readonly #overload = new RetryBudget()
   #discovery: Promise<void> | undefined
 
   constructor(parts: SenderParts) {
@@ -95,6 +98,7 @@ export class Sender {
       try {
         const answer = await this.sendOnce(shot, address)
         this.#nodes.answered(address)
+        this.#overload.succeeded()
         return answer
       } catch (error) {
         if (!(error instanceof DbError)) throw error
@@ -192,8 +196,18 @@ export class Sender {
       this.#nodes.setLeader(leader, performance.now())
     }
     if (step.delayMs > 0) await sleep(step.delayMs, shot.signal)
+    if (error.code === 'OVERLOADED') await this.#mayAgain(shot, attempt, error)
     if (step.target === 'leader' || !shot.isAnyNode) await this.#discoverLeader(shot.signal)
     return step.target
+  }
+
+  /** Waits until what was refused may be sent again. Throws `error` if that is too late. */
+  async #mayAgain<Answer>(shot: Shot<Answer>, attempt: number, error: DbError): Promise<void> {
+    for (let waits = attempt; !this.#overload.take(performance.now()); waits += 1) {
+      const delayMs = backoffMs(waits, Math.random())
+      if (performance.now() + delayMs > shot.deadlineMs) throw error
+      await sleep(delayMs, shot.signal)
+    }
   }
 
   /** Asks the nodes who leads, all requests together once. Finding nobody is no failure. */

@@ -14,6 +14,7 @@ export class DiskWatch {
   /** When each write that is not on disk yet was asked for, in the order of the calls. */
   readonly #askedAtMs: number[] = []
   #slowSinceMs: number | undefined
+  #lookedAtMs = -Infinity
 
   constructor(node: RawNode, patienceMs: number) {
     this.#node = node
@@ -36,7 +37,11 @@ export class DiskWatch {
 
   /** Called with every tick. Whoever is told to hand over and can't is told to step down. */
   verdict(nowMs: number): DiskVerdict {
-    const isSlow = this.#node.role === 'leader' && this.lagMs(nowMs) > this.#patienceMs
+    // After a stall of this very process what the disk has done waits unread: judge the next time.
+    const wasAwake = nowMs - this.#lookedAtMs < this.#patienceMs / 2
+    this.#lookedAtMs = nowMs
+    const isLate = wasAwake && this.lagMs(nowMs) > this.#patienceMs
+    const isSlow = this.#node.role === 'leader' && isLate
     if (!isSlow || !this.#isBehindOthers()) {
       this.#slowSinceMs = undefined
       return 'fine'

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { DiskWatch } from '../../src/log/disk-watch.ts'
+import type { RawNode } from '../../src/raft/raw-node.ts'
 import { ELECTION_MS, ledBench, type LogBench, TICK_MS } from './log-bench.ts'
 
 const ONE = new Uint8Array([1])
@@ -130,4 +132,24 @@ test('a read that waits while the leader stands still is answered by nobody, or 
   old.resume()
   bench.pass(2 * ELECTION_MS)
   assert.deepEqual(answers, [commitIndex], 'it comes from the new leader')
+})
+
+test('after a stall of its own process a leader does not blame its disk for it', () => {
+  const progress = new Map([
+    [1, { match: 5, isLearner: false }],
+    [2, { match: 6, isLearner: false }],
+  ])
+  const node = { role: 'leader', status: () => ({ id: 1, progress }) } as unknown as RawNode
+  const watch = new DiskWatch(node, ELECTION_MS)
+  for (const doneInTime of [true, false]) {
+    const stallMs = 2 * ELECTION_MS
+    const fromMs = doneInTime ? 0 : 10 * ELECTION_MS
+    assert.equal(watch.verdict(fromMs), 'fine')
+    watch.asked(fromMs)
+    // What the disk has done meanwhile is told only after the tick that was late.
+    assert.equal(watch.verdict(fromMs + stallMs), 'fine')
+    if (doneInTime) watch.done()
+    const verdict = watch.verdict(fromMs + stallMs + TICK_MS)
+    assert.equal(verdict, doneInTime ? 'fine' : 'hand-over')
+  }
 })
