@@ -84,11 +84,14 @@ function ignoreSignals(): void {
 }
 
 function readSome(buffer: Uint8Array): number {
-  try {
-    return readSync(FRAMES_FD, buffer)
-  } catch (error) {
-    if (isParentGone(error)) return 0
-    throw error
+  for (;;) {
+    try {
+      return readSync(FRAMES_FD, buffer)
+    } catch (error) {
+      if (isParentGone(error)) return 0
+      // SIGUSR1, which opens the inspector, interrupts the wait for a message.
+      if ((error as NodeJS.ErrnoException).code !== 'EINTR') throw error
+    }
   }
 }
 

@@ -106,6 +106,20 @@ test('a child lives in UTC and ignores the signals of a terminal', async () => {
   assert.deepEqual(echo.texts, ['0', 'still here'])
 })
 
+test('a child that waits for a message survives the signal that opens its inspector', async () => {
+  using directory = temporaryDirectory()
+  await using echo = new Echo(directory.path)
+  for (let count = 1; count <= 10; count += 1) {
+    echo.send(`message ${count}`)
+    await echo.receive(count)
+    process.kill(echo.child.pid ?? 0, 'SIGUSR1')
+  }
+  echo.send('still here')
+  await echo.receive(11)
+
+  assert.equal(echo.texts.at(-1), 'still here')
+})
+
 test('a killed child says nothing more and its end is told once, in the middle of a loop too', async () => {
   using directory = temporaryDirectory()
   await using echo = new Echo(directory.path)
