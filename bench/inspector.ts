@@ -1,12 +1,13 @@
-/** The inspector of another process of this machine, opened by a signal and closed again. */
+/**
+ * The inspector of another process of this machine, opened by a signal and closed again. An engine
+ * process that waits for a message answers when it has got one.
+ */
 import { setTimeout as pause } from 'node:timers/promises'
 
 /** Where a process that is sent SIGUSR1 listens. */
 const LIST = 'http://127.0.0.1:9229/json/list'
 const OPEN_MS_MAX = 10_000
 const ANSWER_MS_MAX = 30_000
-/** An engine process that waits for a message is woken by another signal after this time. */
-const WAKE_MS = 500
 const POLL_MS = 50
 
 interface Answer {
@@ -38,11 +39,8 @@ export class Inspector {
       throw new Error('a process already has its inspector open at 127.0.0.1:9229')
     }
     const deadlineMs = performance.now() + OPEN_MS_MAX
-    for (let signalledMs = -Infinity; ;) {
-      if (performance.now() - signalledMs > WAKE_MS) {
-        process.kill(pid, 'SIGUSR1')
-        signalledMs = performance.now()
-      }
+    process.kill(pid, 'SIGUSR1')
+    for (;;) {
       const url = (await targets())?.[0]?.webSocketDebuggerUrl
       if (url !== undefined) return Inspector.#connect(url, pid)
       if (performance.now() > deadlineMs) {
@@ -72,15 +70,12 @@ export class Inspector {
     const id = this.#next
     this.#next += 1
     return new Promise((resolve, reject) => {
-      const waker = setInterval(() => process.kill(this.#pid, 'SIGUSR1'), WAKE_MS)
       const timer = setTimeout(() => {
-        clearInterval(waker)
         this.#waiting.delete(id)
-        reject(new Error(`${method}: no answer of process ${this.#pid} in ${ANSWER_MS_MAX} ms`))
+        reject(new Error(`${method}: process ${this.#pid} does not answer; is it idle?`))
       }, ANSWER_MS_MAX)
       this.#waiting.set(id, ({ result, error }) => {
         clearTimeout(timer)
-        clearInterval(waker)
         if (error === undefined) resolve(result)
         else reject(new Error(`${method}: ${error.message}`))
       })

@@ -1,5 +1,5 @@
 /**
- * `node bench/profile.ts DIRECTORY`: where the processor's time goes in a node that is running. It
+ * `npm run profile -- DIRECTORY`: where the processor's time goes in a node that is running. It
  * asks the process of the node, and each of its engine, one after the other, to open its inspector,
  * profiles it for a while, and closes it again. Nothing needs to be restarted.
  */
@@ -10,9 +10,12 @@ import Table from 'cli-table3'
 import { Command } from 'commander'
 import { busiest, callTree, type CpuProfile, flameGraph } from './flame-graph.ts'
 import { Inspector } from './inspector.ts'
+import { sum } from './processes.ts'
 
 const SAMPLE_US = 250
 const BUSIEST = 15
+/** What uses no processor for so long is idle. */
+const BUSY_MS = 1000
 
 interface Profiled {
   readonly name: string
@@ -20,7 +23,7 @@ interface Profiled {
 }
 
 async function main(): Promise<void> {
-  const command = new Command('node bench/profile.ts')
+  const command = new Command('npm run profile --')
     .argument('<directories...>', 'data directories of nodes that run on this machine')
     .option('--seconds <count>', 'how long each process is watched', '10')
     .option('--out <directory>', 'where the profiles go', '.lockstep/profiles')
@@ -30,6 +33,10 @@ async function main(): Promise<void> {
   mkdirSync(out, { recursive: true })
   for (const { name, pid } of command.args.flatMap(processesOf)) {
     if (only !== undefined && !name.includes(`-${only}`)) continue
+    if (!(await isBusy(pid))) {
+      console.log(`${name}: idle, and left out`)
+      continue
+    }
     const profile = await profileOf(pid, Number(seconds) * 1000)
     const path = join(out, name)
     writeFileSync(`${path}.cpuprofile`, JSON.stringify(profile))
@@ -72,6 +79,13 @@ function readJson(path: string): unknown {
 function kindOf(pid: number): string {
   const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
   return words.find(word => ['writer', 'reader', 'snapshot'].includes(word)) ?? 'child'
+}
+
+/** Only a process that gets messages now and then answers its inspector. */
+async function isBusy(pid: number): Promise<boolean> {
+  const before = sum([pid]).cpuMicros
+  await pause(BUSY_MS)
+  return sum([pid]).cpuMicros > before
 }
 
 async function profileOf(pid: number, durationMs: number): Promise<CpuProfile> {

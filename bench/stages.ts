@@ -1,5 +1,5 @@
 /**
- * `node bench/stages.ts`: the budget of one write. Three nodes on this machine take inserts from so
+ * `npm run stages`: the budget of one write. Three nodes on this machine take inserts from so
  * many connections, and the leader's own histograms tell where their time went.
  */
 import { spawn } from 'node:child_process'
@@ -26,7 +26,7 @@ interface Budget {
 }
 
 async function main(): Promise<void> {
-  const options = new Command('node bench/stages.ts')
+  const options = new Command('npm run stages --')
     .option('--connections <counts>', 'how many writes on their way', '1,16,64')
     .option('--seconds <count>', 'how long each is measured', '10')
     .option('--streamed', 'lines of streams in place of a request each')
