@@ -104,14 +104,15 @@ class Watch {
 /** How the requests of a batch are known: not at all, by keys, or by so many sessions in turn. */
 type Ids = 'none' | 'keys' | number
 
-/** Gives the id of the next request. */
-function idSource(ids: Ids): () => RequestId | undefined {
+/** Gives the id of the next request. A key is born now: what was forgotten tells nothing of it. */
+function idSource(ids: Ids, bench: Bench): () => RequestId | undefined {
   let count = 0
   return () => {
     if (ids === 'none') return undefined
     const number = count++
     if (ids === 'keys') {
-      return { type: 'key', key: `00000000-0000-4000-8000-${String(number).padStart(12, '0')}` }
+      const key = `00000000-0000-4000-8000-${String(number).padStart(12, '0')}`
+      return { type: 'key', key, birth: bench.index }
     }
     const session = { birth: 1, name: 1e14 + (number % ids) }
     return { type: 'session', session, sequence: 1 + Math.floor(number / ids) }
@@ -120,7 +121,7 @@ function idSource(ids: Ids): () => RequestId | undefined {
 
 function measureInserts(size: number, ids: Ids): void {
   const bench = new Bench()
-  const nextId = idSource(ids)
+  const nextId = idSource(ids, bench)
   try {
     const what = ids === 'none' || ids === 'keys' ? ids : `${ids} sessions`
     measure(`batches of ${size}, ids: ${what}`, size, round => {

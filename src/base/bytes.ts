@@ -274,7 +274,11 @@ export class ByteReader {
   }
 
   utf8(): string {
-    const length = this.varint()
+    return this.text(this.varint())
+  }
+
+  /** The next `length` bytes as text. */
+  text(length: number): string {
     const at = this.#take(length)
     const bytes = this.#bytes
     if (length <= SHORT_TEXT) {
@@ -288,6 +292,17 @@ export class ByteReader {
       if (i === at + length) return text
     }
     return decoder.decode(bytes.subarray(at, at + length))
+  }
+
+  /** Passes over the next bytes and says so, if they are these. */
+  skipIf(expected: Uint8Array): boolean {
+    const { length } = expected
+    const at = this.#offset
+    if (length > this.#end - at) return false
+    const bytes = this.#bytes
+    for (let i = 0; i < length; i++) if (bytes[at + i] !== expected[i]) return false
+    this.#offset = at + length
+    return true
   }
 
   /** A view into the bytes read from, not a copy. */

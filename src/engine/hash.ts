@@ -89,10 +89,14 @@ export class RowHash {
     const length = bytes.length
     this.word(BLOB)
     this.word(length - start)
-    for (let at = start; at < length; at += 4) {
-      const low = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
-      this.word(low | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24))
+    let at = start
+    for (const stop = length - 3; at < stop; at += 4) {
+      const low = (bytes[at] as number) | ((bytes[at + 1] as number) << 8)
+      this.word(low | ((bytes[at + 2] as number) << 16) | ((bytes[at + 3] as number) << 24))
     }
+    if (at === length) return
+    const low = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8)
+    this.word(low | ((bytes[at + 2] ?? 0) << 16))
   }
 
   #both(): void {

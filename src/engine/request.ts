@@ -10,6 +10,7 @@ import type { Statement } from '../base/sql.ts'
 import type { RequestId, WriteRequest } from './engine.ts'
 import { expectVersion } from './format-version.ts'
 import { decodeRequestId, encodeRequestId, refuseRequestId, skipRequestId } from './request-id.ts'
+import { KnownTexts } from './known-texts.ts'
 import { decodeParams, encodeParams } from './value-codec.ts'
 
 const VERSION = 1
@@ -21,6 +22,7 @@ const TRANSACTION = 4
 
 // One for all requests, because making one costs as much as filling it.
 const writer = new ByteWriter(4096)
+const knownTexts = new KnownTexts()
 
 /**
  * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop, 3 cancel, 4 transaction) · request
@@ -89,7 +91,7 @@ function decodeBody(
   id: RequestId | undefined,
   ownId: RequestId | undefined,
 ): WriteRequest {
-  const database = reader.utf8()
+  const database = knownTexts.read(reader)
   switch (type) {
     case CREATE_DATABASE:
       return { type: 'create-database', database, ...(id && { id }) }
@@ -117,7 +119,7 @@ function decodeBody(
 function decodeStatements(reader: ByteReader): Statement[] {
   const statements: Statement[] = []
   for (let left = reader.varint(); left > 0; left--) {
-    const sql = reader.utf8()
+    const sql = knownTexts.read(reader)
     statements.push({ sql, params: decodeParams(reader) })
   }
   return statements

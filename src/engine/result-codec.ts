@@ -52,6 +52,11 @@ export function decodeStatementResult(reader: ByteReader): StatementResult {
   const lastInsertId = (flags & HAS_LAST_INSERT_ID) === 0 ? undefined : reader.zigzag64()
   const columns = (flags & HAS_COLUMNS) === 0 ? undefined : decodeTexts(reader)
   const rows = (flags & HAS_ROWS) === 0 ? undefined : decodeRows(reader)
+  // Written out, because most results are of these two, and spreading costs as much as the rest.
+  if (flags === 0) return { rowsAffected }
+  if (flags === HAS_LAST_INSERT_ID && lastInsertId !== undefined) {
+    return { rowsAffected, lastInsertId }
+  }
   return {
     rowsAffected,
     ...(lastInsertId !== undefined && { lastInsertId }),
@@ -105,7 +110,8 @@ export function decodeRequestResult(reader: ByteReader): RequestResult {
   const tag = reader.u8()
   if (tag === OK) {
     const repeat = decodeRepeat(reader)
-    return { type: 'ok', results: decodeStatementResults(reader), ...repeat }
+    const results = decodeStatementResults(reader)
+    return repeat === FIRST_ANSWER ? { type: 'ok', results } : { type: 'ok', results, ...repeat }
   }
   if (tag === FAILED) return { type: 'failed', error: decodeRequestError(reader) }
   throw new DbError('CORRUPT', `${tag} is no tag of a request's result`)
@@ -117,6 +123,8 @@ export interface Repeat {
   readonly rowsDropped?: true
 }
 
+const FIRST_ANSWER: Repeat = {}
+
 /** Layout: u8, 1 for a repeated answer plus 2 for one without its rows. */
 export function encodeRepeat(writer: ByteWriter, { isRepeat, rowsDropped }: Repeat): void {
   writer.u8((isRepeat === true ? IS_REPEAT : 0) | (rowsDropped === true ? ROWS_DROPPED : 0))
@@ -125,6 +133,7 @@ export function encodeRepeat(writer: ByteWriter, { isRepeat, rowsDropped }: Repe
 /** Reads what {@link encodeRepeat} wrote. */
 export function decodeRepeat(reader: ByteReader): Repeat {
   const flags = reader.u8()
+  if (flags === 0) return FIRST_ANSWER
   if (flags > (IS_REPEAT | ROWS_DROPPED)) {
     throw new DbError('CORRUPT', `${flags} are no flags of an answer`)
   }

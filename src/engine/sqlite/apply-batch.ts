@@ -179,6 +179,7 @@ export class ApplyBatch {
       keepsRows,
       isRebuild: this.#isRebuild,
       refusesLastRowid: false,
+      runsPlain: !this.#isRebuild && this.#destroyers.size === 0,
     })
   }
 

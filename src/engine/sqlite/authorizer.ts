@@ -24,6 +24,10 @@ export interface Actions {
   readsConnectionState: boolean
   /** Tables and views that it, its triggers or its cascades insert into or update. */
   readonly tables: Set<string>
+  /** What the statement itself inserts into; of several names the last. */
+  insertsInto: string | undefined
+  /** A trigger or a view has a part in it. */
+  isIndirect: boolean
   /** Why it was refused. */
   refusal: string | undefined
 }
@@ -141,6 +145,7 @@ export class Authorizer {
     schema: string | null,
     source: string | null,
   ): number {
+    if (source !== null) this.#actions.isIndirect = true
     switch (action) {
       case constants.SQLITE_SELECT:
       case constants.SQLITE_RECURSIVE:
@@ -205,8 +210,11 @@ export class Authorizer {
     }
     if (source === null && !this.#isDefinition) {
       actions.modifies = true
-      if (action === constants.SQLITE_INSERT) actions.inserts = true
       if (action === constants.SQLITE_UPDATE) actions.updates = true
+      if (action === constants.SQLITE_INSERT) {
+        actions.inserts = true
+        actions.insertsInto = table
+      }
     }
     return ALLOWED
   }
@@ -287,6 +295,8 @@ function noActions(): Actions {
     modifies: false,
     readsConnectionState: false,
     tables: new Set(),
+    insertsInto: undefined,
+    isIndirect: false,
     refusal: undefined,
   }
 }

@@ -61,6 +61,8 @@ export class ExecuteBatch {
   readonly #begun = new Map<DatabaseFile, Begun>()
   #logged: Logged[] = []
   #refusesLastRowid = false
+  /** Plain statements run without a savepoint, until one of them took the transaction with it. */
+  #runsPlain = true
   /** The create or drop that this batch is. */
   #catalogueChange: CatalogueChange | undefined
   #isRebuild = false
@@ -88,6 +90,7 @@ export class ExecuteBatch {
     this.#logged = []
     this.#ids = new RequestIds(this.#files.catalogue)
     this.#refusesLastRowid = true
+    this.#runsPlain = false
     return this.#runAll()
   }
 
@@ -182,6 +185,7 @@ export class ExecuteBatch {
   #runSolo(request: StatementsRequest | CatalogueChange, bytes: Uint8Array): RequestResult {
     if (request.type === 'statements') {
       this.#isRebuild = true
+      this.#runsPlain = false
       return this.#runRequest(request, bytes, 0)
     }
     const error = this.#refuseCatalogueChange(request)
@@ -228,8 +232,14 @@ export class ExecuteBatch {
   }
 
   #options(position: number, ordinal: number): RunOptions {
-    const refusesLastRowid = this.#refusesLastRowid
-    return { position, ordinal, keepsRows: true, isRebuild: this.#isRebuild, refusesLastRowid }
+    return {
+      position,
+      ordinal,
+      keepsRows: true,
+      isRebuild: this.#isRebuild,
+      refusesLastRowid: this.#refusesLastRowid,
+      runsPlain: this.#runsPlain,
+    }
   }
 
   #begin(file: DatabaseFile): void {
@@ -270,6 +280,8 @@ export class ExecuteBatch {
    * the same moment and chance, to the same outcomes.
    */
   #runAgain(file: DatabaseFile): void {
+    // Whoever does so may do it many times in a batch; with a savepoint it is mostly undone alone.
+    this.#runsPlain = false
     file.rollback()
     file.begin()
     for (const logged of this.#logged) {

@@ -8,7 +8,7 @@ import { Authorizer } from './authorizer.ts'
 import { openForReading } from './connection.ts'
 import { Determinism } from './determinism.ts'
 import { bindParams } from './params.ts'
-import type { PreparedStatement } from './statement-cache.ts'
+import type { PreparedStatement } from './prepared-statement.ts'
 import { StatementCache } from './statement-cache.ts'
 
 /** Most that the statements of one read may return together. */

@@ -16,9 +16,9 @@ import { withDetails } from '../request-errors.ts'
 import { bindParams } from './params.ts'
 import { asksForState } from './scan.ts'
 import { isForeignKeysPragma } from './solo.ts'
+import type { PreparedStatement } from './prepared-statement.ts'
 import type { SqlFailure } from './sql-errors.ts'
 import { classifyFailure } from './sql-errors.ts'
-import type { PreparedStatement } from './statement-cache.ts'
 
 /** What became of a request. */
 export type RunOutcome =
@@ -53,6 +53,8 @@ export interface RunOptions {
   readonly refusesLastRowid: boolean
   /** Whether a statement that writes makes the request fail; if not given, it doesn't. */
   readonly onlyReads?: boolean
+  /** Whether a plain statement runs without a savepoint; if not given, it doesn't. */
+  readonly runsPlain?: boolean
 }
 
 /** Positions from here on belong to requests that only read, so that they never share chance. */
@@ -93,6 +95,11 @@ export class RequestRunner {
   /** Runs a request in the open transaction of `file`, whose entry `determinism` has begun. */
   run(file: DatabaseFile, statements: readonly Statement[], options: RunOptions): RunOutcome {
     this.#reset(file, options)
+    const [only] = statements
+    if (options.runsPlain === true && statements.length === 1 && only !== undefined) {
+      const plain = file.statements.plain(this.#altered(only.sql))
+      if (plain !== undefined) return this.#runPlain(plain, only.params)
+    }
     file.savepoint()
     try {
       this.#prepareState(statements)
@@ -114,6 +121,46 @@ export class RequestRunner {
       outcomes: this.#outcomes,
       texts: this.#texts,
     }
+  }
+
+  /** A request of one plain statement: it takes effect as a whole or not at all by itself. */
+  #runPlain(prepared: PreparedStatement, params: SqlParams): RunOutcome {
+    const file = this.#file
+    const { keepsRows, position } = this.#options
+    this.#sql = prepared.sql
+    file.authorizer.beginRun()
+    try {
+      const values = bindParams(prepared.scan, params)
+      file.determinism.beginStatement(position, 0)
+      const { changes, lastInsertRowid } = prepared.statement.run(...values)
+      const rowsAffected = Number(changes)
+      const rowid = BigInt(lastInsertRowid)
+      const hasInserted = prepared.inserts && rowsAffected > 0
+      // The mark is no rowid here either, so that both ways to run a statement tell the same.
+      const lastInsertId = hasInserted && rowid !== NO_ROWID ? rowid : undefined
+      if (keepsRows && lastInsertId === LAST_ROWID)
+        return this.#undoPlain(lastRowidTaken('the table'), true)
+      const result = lastInsertId === undefined ? { rowsAffected } : { rowsAffected, lastInsertId }
+      return {
+        type: 'ok',
+        isReadOnly: false,
+        tables: prepared.tables,
+        results: keepsRows ? [result] : NO_RESULTS,
+        outcomes: [{ rowsAffected, lastInsertId, rowsDigest: undefined }],
+        texts: FIRST_TEXT,
+      }
+    } catch (thrown) {
+      return this.#undoPlain(thrown, !file.database.isTransaction)
+    } finally {
+      file.authorizer.endRun()
+    }
+  }
+
+  /** SQLite has undone it; or it can't be undone alone, and the caller undoes everything. */
+  #undoPlain(thrown: unknown, isTransactionLost: boolean): RunOutcome {
+    const failure = classifyFailure(thrown, this.#file.authorizer.refusal)
+    const error = withDetails(failure.error, { statement: 0 })
+    return { type: 'failed', failure: { ...failure, error }, sql: this.#sql, isTransactionLost }
   }
 
   #reset(file: DatabaseFile, options: RunOptions): void {
@@ -325,9 +372,9 @@ export class RequestRunner {
     )
   }
 
-  #noteWrite(tables: readonly string[]): void {
+  #noteWrite(tables: ReadonlySet<string>): void {
     this.#isReadOnly = false
-    if (tables.length === 0) return
+    if (tables.size === 0) return
     if (this.#tables === NO_TABLES) this.#tables = new Set(tables)
     else for (const table of tables) this.#tables.add(table)
   }
@@ -350,6 +397,8 @@ export class RequestRunner {
 }
 
 const NO_TABLES = new Set<string>()
+const NO_RESULTS: readonly StatementResult[] = []
+const FIRST_TEXT: readonly number[] = [0]
 const NO_OUTCOME: StatementOutcome = {
   rowsAffected: 0,
   lastInsertId: undefined,

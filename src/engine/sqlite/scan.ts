@@ -12,6 +12,8 @@ export interface Scan {
   readonly positionalCount: number
   /** Names of the named parameters with their `:`, `@` or `$`, each once. */
   readonly parameterNames: readonly string[]
+  /** The word FAIL is in it: rows may stay of a statement that fails. */
+  readonly saysFail: boolean
   /** Why the statement is refused, a sentence with what to use instead. */
   readonly refusal: string | undefined
 }
@@ -66,7 +68,8 @@ export function isReservedName(name: string): boolean {
 class Scanner implements Scan {
   firstWord = ''
   positionalCount = 0
-  readonly #names = new Set<string>()
+  readonly parameterNames: string[] = []
+  saysFail = false
   refusal: string | undefined
   readonly #sql: string
   #words = 0
@@ -78,10 +81,6 @@ class Scanner implements Scan {
 
   constructor(sql: string) {
     this.#sql = sql
-  }
-
-  get parameterNames(): readonly string[] {
-    return [...this.#names]
   }
 
   take(token: Token): void {
@@ -116,6 +115,7 @@ class Scanner implements Scan {
     }
     if (word === 'INDEX' && this.firstWord === 'CREATE' && this.#words < 3) this.#isIndex = true
     this.#words++
+    if (word === 'FAIL') this.saysFail = true
     const last = this.#last
     if (word === 'ROLLBACK') {
       const isRaise = last === '(' && this.#secondLast === 'RAISE'
@@ -141,7 +141,7 @@ class Scanner implements Scan {
     if (text.startsWith('?')) {
       const number = text.length > 1 ? Number(text.slice(1)) : this.positionalCount + 1
       this.positionalCount = Math.max(this.positionalCount, number)
-    } else this.#names.add(text)
+    } else if (!this.parameterNames.includes(text)) this.parameterNames.push(text)
   }
 
   #isDefinition(): boolean {

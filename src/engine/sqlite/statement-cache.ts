@@ -3,36 +3,14 @@
  * used; a script's statements are prepared one after another, because each may need what the one
  * before it made.
  */
-import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import type { DatabaseSync } from 'node:sqlite'
 import { DbError } from '../../base/errors.ts'
 import type { Actions, Authorizer } from './authorizer.ts'
 import { SQL_LENGTH_MAX } from '../limits.ts'
-import type { Scan } from './scan.ts'
+import { PlainStatements } from './plain-statements.ts'
+import type { PreparedStatement, StatementKind } from './prepared-statement.ts'
 import { scanStatement } from './scan.ts'
 import { nextToken, skipToStatement } from './tokens.ts'
-
-/** What a statement does to the database. */
-export type StatementKind = 'read' | 'write' | 'schema'
-
-export interface PreparedStatement {
-  readonly statement: StatementSync
-  readonly sql: string
-  readonly scan: Scan
-  readonly kind: StatementKind
-  /** It inserts rows, updates rows, does any of it or deletes, by itself and not by triggers. */
-  readonly inserts: boolean
-  readonly updates: boolean
-  readonly modifies: boolean
-  readonly readsConnectionState: boolean
-  /** Tables and views that it, its triggers or its cascades insert into or update. */
-  readonly tables: readonly string[]
-  /** EXPLAIN: its rows tell of this node's plan and are compared with nobody's. */
-  readonly isExplain: boolean
-  /** Names of the columns it returns; none if it returns no rows. */
-  readonly columns: readonly string[]
-  /** Where the next statement of the text begins, undefined after the last. */
-  readonly next: number | undefined
-}
 
 const VIRTUAL_TABLES =
   "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%'"
@@ -47,6 +25,7 @@ const GENERATION_LENGTH = 1024 * 1024
 export class StatementCache {
   readonly #database: DatabaseSync
   readonly #authorizer: Authorizer
+  readonly #plain: PlainStatements
   /** Statements used since the last turn, and those used only before it. */
   #young = new Map<string, PreparedStatement>()
   #old = new Map<string, PreparedStatement>()
@@ -59,6 +38,7 @@ export class StatementCache {
   constructor(database: DatabaseSync, authorizer: Authorizer) {
     this.#database = database
     this.#authorizer = authorizer
+    this.#plain = new PlainStatements(database)
   }
 
   /** The first statement of a text. Throws `DbError`, or what SQLite throws. */
@@ -86,6 +66,17 @@ export class StatementCache {
     return prepared
   }
 
+  /** A text's only statement, if it is kept here and plain, as plain-statements.ts has it. */
+  plain(sql: string): PreparedStatement | undefined {
+    const young = this.#young.get(sql)
+    const kept = young ?? this.#old.get(sql)
+    if (kept === undefined) return undefined
+    // Found out at its second use: many texts are used only once.
+    kept.isPlain ??= this.#plain.has(kept)
+    if (!kept.isPlain) return undefined
+    return young ?? this.first(sql)
+  }
+
   /**
    * The statement that begins at `offset` of a text, as `next` of the one before it said. The
    * caller closes it.
@@ -107,6 +98,7 @@ export class StatementCache {
     this.#recent?.statement.close()
     this.#recent = undefined
     this.#isConnected = false
+    this.#plain.clear()
   }
 
   /**
@@ -153,10 +145,13 @@ export class StatementCache {
       updates: actions.updates && !isExplain,
       modifies: actions.modifies && !isExplain,
       readsConnectionState: actions.readsConnectionState,
-      tables: [...actions.tables],
+      tables: actions.tables,
+      insertsInto: actions.insertsInto,
+      isIndirect: actions.isIndirect,
       isExplain,
       columns: statement.columns().map(column => column.name),
       next: next < text.length ? next : undefined,
+      isPlain: undefined,
     }
   }
 

@@ -41,6 +41,15 @@ export type Sql = string | readonly [sql: string, params: SqlParams]
 const WAL_HEADER_BYTES = 32
 export const NOW_MS = Date.UTC(2026, 10, 20, 12, 34, 56, 789)
 
+/**
+ * For `alterSqlForTests`: changes nothing, but no text comes twice, so that all statements run as
+ * they do the first time. Texts of definitions stay, since SQLite keeps them with their comments.
+ */
+export function neverTwice(): (sql: string) => string {
+  let count = 0
+  return sql => (/\b(?:create|alter)\b/i.test(sql) ? sql : `${sql}\n-- ${count++}`)
+}
+
 /** A request of statements on database `d`. */
 export function request(...statements: readonly Sql[]): WriteRequest {
   return on('d', ...statements)

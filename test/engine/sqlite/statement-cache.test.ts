@@ -58,7 +58,7 @@ test('statements are classified by what SQLite says they do', () => {
   )
   const upsert = cache.first('INSERT INTO t VALUES (1, 2) ON CONFLICT DO UPDATE SET a = 3')
   assert.deepEqual([upsert.inserts, upsert.updates], [true, true])
-  assert.deepEqual(cache.first('DELETE FROM t WHERE id = 1').tables, ['log'])
+  assert.deepEqual([...cache.first('DELETE FROM t WHERE id = 1').tables], ['log'])
 })
 
 test('what is known of a statement is forgotten with its tables', () => {
