@@ -9,8 +9,9 @@ const encoder = new TextEncoder()
 // A byte order mark is text like any other: a decoder that swallowed it would change values.
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
 
-/** Strings up to this length are tried as ASCII first; a loop beats a call into the platform. */
+/** Texts up to these lengths are tried as ASCII first; a loop beats a call into the platform. */
 const SHORT_TEXT = 48
+const SHORT_TEXT_READ = 24
 const INT64_MIN = -(2n ** 63n)
 const INT64_MAX = 2n ** 63n - 1n
 const UINT32_MAX = 0xffff_ffff
@@ -281,17 +282,8 @@ export class ByteReader {
   text(length: number): string {
     const at = this.#take(length)
     const bytes = this.#bytes
-    if (length <= SHORT_TEXT) {
-      let text = ''
-      let i = at
-      for (; i < at + length; i++) {
-        const byte = bytes[i] ?? 0
-        if (byte > 0x7f) break
-        text += String.fromCharCode(byte)
-      }
-      if (i === at + length) return text
-    }
-    return decoder.decode(bytes.subarray(at, at + length))
+    const short = length <= SHORT_TEXT_READ ? shortAscii(bytes, at, at + length) : undefined
+    return short ?? decoder.decode(bytes.subarray(at, at + length))
   }
 
   /** Passes over the next bytes and says so, if they are these. */
@@ -330,6 +322,30 @@ export class ByteReader {
     this.#offset = at + count
     return at
   }
+}
+
+/** Bytes as a text, undefined if they are not ASCII. Eight at a time: each piece is a text more. */
+function shortAscii(bytes: Uint8Array, start: number, end: number): string | undefined {
+  let text = ''
+  let at = start
+  for (; at + 8 <= end; at += 8) {
+    const a = bytes[at] as number
+    const b = bytes[at + 1] as number
+    const c = bytes[at + 2] as number
+    const d = bytes[at + 3] as number
+    const e = bytes[at + 4] as number
+    const f = bytes[at + 5] as number
+    const g = bytes[at + 6] as number
+    const h = bytes[at + 7] as number
+    if ((a | b | c | d | e | f | g | h) > 0x7f) return undefined
+    text += String.fromCharCode(a, b, c, d, e, f, g, h)
+  }
+  for (; at < end; at++) {
+    const byte = bytes[at] as number
+    if (byte > 0x7f) return undefined
+    text += String.fromCharCode(byte)
+  }
+  return text
 }
 
 /** The message is made only here: making one for every number would cost more than writing it. */

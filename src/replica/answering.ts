@@ -123,16 +123,18 @@ export class Answers {
   }
 
   #answer(batch: Batch, index: number, onAnswered?: () => void): void {
-    batch.requests.forEach(({ done }, at) => {
-      const result = must(batch.results[at], 'the result of a request')
-      if (result.type === 'ok') {
-        done?.({ ...result, index })
-      } else {
+    const { requests, results } = batch
+    for (const [at, { done }] of requests.entries()) {
+      const result = must(results[at], 'the result of a request')
+      if (result.type === 'failed') {
         this.#counters.failedRequests += 1
         const { code, message, details = {} } = result.error
         if (done !== undefined) fail(done, new DbError(code, message, { details }))
-      }
+      } else if (result.isRepeat === undefined) {
+        // Written out, because nearly all are of this kind and spreading costs more.
+        done?.({ type: 'ok', results: result.results, index })
+      } else done?.({ ...result, index })
       onAnswered?.()
-    })
+    }
   }
 }

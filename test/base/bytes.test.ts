@@ -125,3 +125,19 @@ test('a length that is known only afterwards is set in its place', () => {
   const reader = new ByteReader(writer.finish())
   assert.equal(reader.u32(), reader.remaining)
 })
+
+test('a text of any length comes back, wherever in it something is not ASCII', () => {
+  for (let length = 0; length <= 60; length++) {
+    const ascii = Array.from({ length }, (_, at) => String.fromCharCode(32 + (at % 95))).join('')
+    const texts = [ascii]
+    for (let at = 0; at < length; at++) {
+      texts.push(`${ascii.slice(0, at)}\u007f${ascii.slice(at)}`)
+      texts.push(`${ascii.slice(0, at)}\u0080${ascii.slice(at + 1)}`)
+    }
+    const writer = new ByteWriter()
+    for (const text of texts) writer.utf8(text)
+    const reader = new ByteReader(writer.finish())
+    for (const text of texts) assert.equal(reader.utf8(), text)
+    reader.expectEnd()
+  }
+})
