@@ -68,7 +68,9 @@ export class Cluster implements NodeSurroundings {
   readonly operator: Operator
   readonly workload: Workload
   readonly faults: Faults
+  readonly wrongSnapshots = new Map<string, { readonly rotIndex: number | undefined }>()
   #isCalm = false
+  #isTruthLost = false
 
   /** `parent` is where the engines' files go; they are removed by `close`. */
   constructor(world: World, swarm: Swarm, parent = temporaryDirectory()) {
@@ -96,6 +98,10 @@ export class Cluster implements NodeSurroundings {
 
   get isCalm(): boolean {
     return this.#isCalm
+  }
+
+  get isTruthLost(): boolean {
+    return this.#isTruthLost
   }
 
   node(id: number): SimNode {
@@ -233,15 +239,27 @@ export class Cluster implements NodeSurroundings {
     this.#compareAll()
   }
 
-  /** The operator: where no majority can come about, one that is right is believed. */
+  /**
+   * The operator: where no majority can come about, one that is right is believed. If all who have
+   * their data are wrong, since others copied what one of them had, one of those is: from then on
+   * nobody knows what is right, but all must still have the same.
+   */
   #decideTies(): void {
     const again = (): void => {
-      const right = this.nodes.find(node => node.isRunning && !node.isWrong && isWholeVoter(node))
-      for (const node of this.nodes) {
-        const isTie = node.isRunning && node.replica.status().dispute?.isTie === true
-        if (right === undefined || !isTie) continue
-        this.world.note('trust', node.id, right.id)
-        node.replica.trust(`n${right.id}`)
+      const ties = this.nodes.filter(
+        node => node.isRunning && node.replica.status().dispute?.isTie === true,
+      )
+      const whole = this.nodes.filter(node => node.isRunning && isWholeVoter(node))
+      const right = whole.find(node => !node.isWrong)
+      const believed = right ?? whole.at(-1)
+      if (ties.length > 0 && right === undefined && believed !== undefined) {
+        this.#isTruthLost = true
+        this.world.note('truth lost', believed.id)
+      }
+      for (const node of ties) {
+        if (believed === undefined) continue
+        this.world.note('trust', node.id, believed.id)
+        node.replica.trust(`n${believed.id}`)
       }
       this.world.after(OPERATOR_MS, again)
     }
@@ -324,7 +342,7 @@ export class Cluster implements NodeSurroundings {
         const ended = (): void => {
           pending--
         }
-        if (isSetUp) {
+        if (isSetUp && !this.#isTruthLost) {
           node.replica.query(readEverything(database), options, outcome => {
             if (outcome.type === 'failed') throw outcome.error
             this.oracle.everything(node.id, database, outcome.value.results)

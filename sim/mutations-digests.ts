@@ -70,6 +70,13 @@ export const DIGEST_MUTATIONS: readonly Mutation[] = [
     replace: '',
   },
   {
+    name: 'who copied the data of a wrong leader keeps them',
+    file: 'src/replica/disputes.ts',
+    find: 'return index <= holder.copiedIndex ? AS_WRITTEN : undefined',
+    replace: 'return undefined',
+    mode: 'whole',
+  },
+  {
     name: 'who has other data than a majority may give them to others',
     mode: 'whole',
     file: 'src/replica/disputes.ts',
@@ -80,7 +87,7 @@ export const DIGEST_MUTATIONS: readonly Mutation[] = [
     name: 'a dispute about data is past before all who differed have spoken again',
     mode: 'whole',
     file: OPINIONS,
-    find: 'later > index && spoke.every(each => this.#hasSaid(each, later)),',
+    find: 'later > index && spoke.every(each => this.hasSaid(each, later)),',
     replace: 'later > index && spoke.length > 0,',
   },
   {

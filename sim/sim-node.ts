@@ -51,6 +51,10 @@ export interface NodeSurroundings {
   node(id: number): SimNode
   /** Faults are over. */
   readonly isCalm: boolean
+  /** An operator had to believe a copy of wrong data: no right ones were left. */
+  readonly isTruthLost: boolean
+  /** Snapshots of data that were wrong; as of when, if by a row that changed silently. */
+  readonly wrongSnapshots: Map<string, { readonly rotIndex: number | undefined }>
   /** A node has read of members. */
   onMembership(membership: Membership): void
   /** The process ended by itself. */
@@ -371,15 +375,40 @@ export class SimNode {
         this.#around.isCalm ? { ...swarm.engine, deathProbability: 0 } : swarm.engine,
       onApplied: (index, data) => this.#around.onEngineApplied(this, index, data),
       alterSql: sql => this.#alter(sql),
-      onCondemned: () => check(this.isWrong, () => `node ${this.id} is right and was condemned`),
+      onCondemned: () => {
+        const mayBe = this.isWrong || this.#around.isTruthLost
+        check(mayBe, () => `node ${this.id} is right and was condemned`)
+      },
     })
-    const adopt = engine.snapshots.adopt.bind(engine.snapshots)
-    engine.snapshots.adopt = (id, done): void =>
+    this.#followData(engine.snapshots)
+    return engine
+  }
+
+  /** What is wrong in a snapshot is wrong on the node that takes it over. */
+  #followData(snapshots: SimEngine['snapshots']): void {
+    const { wrongSnapshots, world } = this.#around
+    const take = snapshots.take.bind(snapshots)
+    snapshots.take = (id, handler) =>
+      take(id, {
+        onReady: () => handler.onReady(),
+        onBegun: () => {
+          if (this.#wrongFromMs !== undefined) wrongSnapshots.set(id, { rotIndex: this.#rotIndex })
+          handler.onBegun()
+        },
+        onDone: outcome => handler.onDone(outcome),
+      })
+    const adopt = snapshots.adopt.bind(snapshots)
+    snapshots.adopt = (id, done): void =>
       adopt(id, outcome => {
-        if (outcome.type === 'ok') this.#healed()
+        const wrong = wrongSnapshots.get(id)
+        if (outcome.type === 'ok' && wrong === undefined) this.#healed()
+        if (outcome.type === 'ok' && wrong !== undefined) {
+          this.#wrongFromMs ??= world.nowMs
+          this.#rotIndex = wrong.rotIndex
+          world.note('wrong data adopted', this.id)
+        }
         done(outcome)
       })
-    return engine
   }
 
   #makeTransfer(process: SimProcess): SimTransfer {

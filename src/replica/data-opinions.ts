@@ -119,13 +119,14 @@ export class DataOpinions {
    * has other data is found there, and a difference that is gone by then is nobody's any more.
    */
   #isPast({ voters, votersOutgoing }: Electorate, index: number): boolean {
-    const spoke = [...voters, ...votersOutgoing].filter(each => this.#hasSaid(each, index))
+    const spoke = [...voters, ...votersOutgoing].filter(each => this.hasSaid(each, index))
     return [...this.#verdicts.keys()].some(
-      later => later > index && spoke.every(each => this.#hasSaid(each, later)),
+      later => later > index && spoke.every(each => this.hasSaid(each, later)),
     )
   }
 
-  #hasSaid(raftId: number, index: number): boolean {
+  /** Whether a member has told a digest of its data as of entry `index`. */
+  hasSaid(raftId: number, index: number): boolean {
     return valueOf(this.#opinionOf(raftId, index)) !== undefined
   }
 

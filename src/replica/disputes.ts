@@ -91,11 +91,10 @@ export class Disputes {
     if (raftId === this.#parts.raftId) return this.#parts.self().divergence !== undefined
     const heard = this.#heard.get(raftId)
     if (heard === undefined || heard.isCondemned || heard.question !== undefined) return true
-    for (const [index, value] of this.#verdicts) {
-      const opinion = this.#opinionOf(raftId, index)
-      if (opinion.type === 'value' && opinion.value !== value) return true
-    }
-    return false
+    return [...this.#verdicts].some(([index, value]) => {
+      const held = this.#heldBy(raftId, index)
+      return held !== undefined && held !== value
+    })
   }
 
   /** Looks at everything again, and tells all members what is to be said. Called regularly. */
@@ -130,6 +129,17 @@ export class Disputes {
       return new DbError('MEMBERS_REFUSED', message)
     }
     const { raftId } = member
+    const { index, subject } = this.dispute
+    const isTelling =
+      subject === 'data'
+        ? this.data.hasSaid(raftId, index)
+        : this.#heldBy(raftId, index) !== undefined
+    if (!isTelling) {
+      const message =
+        `the members disagree about entry ${index}, and ${nodeId} has not told what it has ` +
+        'there: nothing was decided; trust a node that has told, or this one when it has'
+      return new DbError('MEMBERS_REFUSED', message, { details: { index } })
+    }
     this.#trust = { raftId, upTo: this.#parts.logStatus().lastIndex }
     this.#parts.logger.warn({ nodeId, ...this.#trust }, 'an operator decided who is right')
     this.tick()
@@ -199,10 +209,26 @@ export class Disputes {
     return statement.value === undefined ? SILENT : { type: 'value', value: statement.value }
   }
 
+  /**
+   * What the data of a member hold of an entry, whoever computed them: what replicas agreed on
+   * instead of what is written is copied with the data, so that all other copies are as written.
+   */
+  #heldBy(raftId: number, index: number): Value | undefined {
+    const opinion = this.#opinionOf(raftId, index)
+    if (opinion.type === 'value') return opinion.value
+    const self = this.#parts.self()
+    const holder =
+      raftId === this.#parts.raftId
+        ? { copiedIndex: self.past.copiedIndex, isCondemned: self.isCondemned }
+        : this.#heard.get(raftId)
+    if (opinion.type !== 'silent' || holder === undefined || holder.isCondemned) return undefined
+    return index <= holder.copiedIndex ? AS_WRITTEN : undefined
+  }
+
   /** What an operator's word makes of an entry, if there is one and it covers it. */
-  #trusted(index: number): Opinion | undefined {
+  #trusted(index: number): Value | undefined {
     if (this.#trust === undefined || index > this.#trust.upTo) return undefined
-    return this.#opinionOf(this.#trust.raftId, index)
+    return this.#heldBy(this.#trust.raftId, index)
   }
 
   #evaluate(): void {
@@ -217,11 +243,10 @@ export class Disputes {
       const trusted = this.#trusted(index)
       const judgement = judgeEntry(electorate, each => this.#opinionOf(each, index))
       if (judgement.type === 'decided') this.#decide(index, judgement.value)
-      else if (trusted?.type === 'value') this.#decide(index, trusted.value)
+      else if (trusted !== undefined) this.#decide(index, trusted)
       // A learner that waits for the voters' word keeps nobody from writing.
       else if (isVoter(raftId) && index <= (dispute?.index ?? Infinity)) {
-        const isTie = judgement.type === 'tie' && trusted === undefined
-        dispute = { index, isTie, subject: 'outcome' }
+        dispute = { index, isTie: judgement.type === 'tie', subject: 'outcome' }
       }
     }
     this.#note(dispute)
@@ -278,14 +303,13 @@ export class Disputes {
       return
     }
     for (const [index, value] of this.#verdicts) {
-      const own = ownOpinion(self, index)
-      if (own.type !== 'value' || own.value !== AS_WRITTEN || value === AS_WRITTEN) continue
+      if (this.#heldBy(this.#parts.raftId, index) !== AS_WRITTEN || value === AS_WRITTEN) continue
       this.#parts.condemn(this.#asDivergence(index, value))
       return
     }
   }
 
-  /** This replica took an entry as it is written, and the majority did not. */
+  /** It has taken an entry as it is written, or a copy of such data, and the majority has not. */
   #asDivergence(index: number, digest: Value): Divergence {
     const questions = [...this.#questions.values()]
     const question = questions.find(each => each.index === index && each.digest === digest)

@@ -174,10 +174,10 @@ test('who is known to have other data gives them to nobody, before it knows that
   for (const raftId of [1, 2]) assert(court.member(raftId).disputes.isSuspect(3))
 })
 
-test('the word for one that took no digest leaves a tie a tie, so that there can be another word', () => {
+test('the word for one that took no digest is refused and leaves a tie a tie, for another word', () => {
   const court = courtOf('ab-')
   court.settle()
-  assert.equal(court.member(1).disputes.trust('n3'), undefined)
+  assert.equal(court.member(1).disputes.trust('n3')?.code, 'MEMBERS_REFUSED')
   court.settle()
   assert.equal(disputeAt(court.member(1)), `data: tie at ${INDEX}`)
   assert.equal(court.member(1).disputes.trust('n1'), undefined)

@@ -119,12 +119,17 @@ export class Member implements OwnState {
     )
     if (source === undefined) return false
     this.#court.onHealed(this, source)
+    this.copy(source)
+    return true
+  }
+
+  /** Takes the data of another member, whatever they are. */
+  copy(source: Member): void {
     this.state = source.state
     this.appliedIndex = source.appliedIndex
     this.past = { ...source.past, copiedIndex: source.appliedIndex, condemned: undefined }
     this.divergence = undefined
     this.isCondemned = false
-    return true
   }
 }
 

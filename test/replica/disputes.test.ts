@@ -131,6 +131,50 @@ test('three that all differ are told by an operator, who is believed for everyth
   assert.equal(states(court), '')
 })
 
+// A follower far behind took the snapshot of a leader that was wrong, before the one that knew it
+// was there to say so. An operator's word for that follower then stopped all writes for good.
+test('who has the data of another stands and falls with it when an operator decides', () => {
+  for (const trusted of [1, 2, 3]) {
+    const court = new Court(3)
+    const [leader, right, behind] = court.members
+    assert(leader !== undefined && right !== undefined && behind !== undefined)
+    court.lead(1, 2)
+    court.settle()
+    behind.stop()
+    leader.state = 'odd'
+    court.lead(1, 2)
+    court.settle()
+    assert.equal(states(court), '2?3')
+    assert.equal(leader.disputes.trust('n3')?.code, 'MEMBERS_REFUSED')
+
+    behind.copy(leader)
+    behind.restart()
+    court.settle()
+    assert.equal(disputeAt(leader), 'tie at 3')
+    assert.equal(leader.disputes.trust(`n${trusted}`), undefined)
+    court.settle()
+    assert.equal(states(court), trusted === 2 ? '1!3 3!3' : '2!3')
+    assert.equal(disputeAt(leader), 'none')
+  }
+})
+
+test('a majority condemns who has its data from one that is wrong, and believes no such copy', () => {
+  const court = new Court(5)
+  const [leader, , , , copy] = court.members
+  assert(leader !== undefined && copy !== undefined)
+  leader.state = 'odd'
+  court.lead(1, 2)
+  copy.copy(leader)
+  court.settle()
+  assert.equal(states(court), '1!1 5!1')
+  assert(court.member(2).disputes.isSuspect(5))
+
+  assert(leader.heal() && copy.heal())
+  court.lead(2, 2)
+  court.settle()
+  assert.equal(states(court), '')
+})
+
 test('of five, two wrong ones lose against three, the leader among them or not', () => {
   for (const wrong of [
     [1, 2],
