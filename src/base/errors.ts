@@ -76,7 +76,10 @@ export const ERRORS = {
   DISK_FAILED:         { fate: 'unknown',     retry: 'same-id', http: 500, mysql: [1105, 'HY000'], about: 'The disk of this node failed a write or a flush; the node ends, because what the disk holds is not known any more.' },
   CORRUPT:             { fate: 'not-applied', retry: 'leader',  http: 500, mysql: [1105, 'HY000'], about: 'A checksum does not match what was written. The node refuses to start with this disk.' },
   NODE_FAULT:          { fate: 'not-applied', retry: 'leader',  http: 500, mysql: [1105, 'HY000'], about: 'The disk of this node failed the statement, which was not logged; the process that runs SQL begins anew. Another node can do it.' },
-  WRONG_DATA:          { fate: 'not-applied', retry: 'never',   http: 500, mysql: [1105, 'HY000'], about: 'The data directory belongs to another cluster or node, is in use, or is of a newer version.' },
+  SERVER_DOWN:         { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1105, 'HY000'], about: 'The MySQL server of this node does not answer, or its connection broke; nothing was logged. The node tries again until it is back.' },
+  SERVER_REFUSED:      { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1105, 'HY000'], about: 'The MySQL server of this node does not let it in: wrong user, password or rights. Correct `--engine`, or the account.' },
+  SERVER_UNFIT:        { fate: 'not-applied', retry: 'leader',  http: 503, mysql: [1105, 'HY000'], about: 'The MySQL server of this node is too old, read-only, or has settings with which statements would give something else; the message names the setting.' },
+  WRONG_DATA:          { fate: 'not-applied', retry: 'never',   http: 500, mysql: [1105, 'HY000'], about: 'The data directory, or the databases of this prefix on the MySQL server, belong to another cluster or node, are in use, or are of a newer version.' },
   PORT_IN_USE:         { fate: 'not-applied', retry: 'never',   http: 500, mysql: [1105, 'HY000'], about: 'The address to listen on is taken. Stop the other program or choose another port.' },
   INTERNAL:            { fate: 'unknown',     retry: 'same-id', http: 500, mysql: [1105, 'HY000'], about: 'A bug that reached the edge. Please report it with the message.' },
 } as const satisfies Record<string, ErrorRow>

@@ -26,6 +26,8 @@ export interface LocalClusterOptions {
   readonly directory: string
   /** For `lockstep start`, all nodes alike: options as on the command line. */
   readonly options?: readonly string[]
+  /** The same for one of them. */
+  readonly nodeOptions?: (nodeId: string) => readonly string[]
   /** What the data begin with; such a cluster begins with one node. */
   readonly backup?: string
   /** Ports, one a node; free ones are chosen if they are not given. */
@@ -231,7 +233,8 @@ export class LocalCluster {
       node.joining === undefined
         ? ['start', ...own, ...(isFollowing ? ['--join', others.join(',')] : [])]
         : ['join', ...(node.through ?? others), ...own, ...node.joining]
-    args.push(...(this.#options.options ?? []))
+    const { options = [], nodeOptions } = this.#options
+    args.push(...options, ...(nodeOptions?.(node.nodeId) ?? []))
     const child = spawn(process.execPath, [programPath('main'), ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, LOCKSTEP_SECRET: this.#secret },

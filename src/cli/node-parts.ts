@@ -2,12 +2,10 @@
  * The parts of a node that belongs to a cluster: made here, in an order that matters, and joined to
  * each other by their interfaces only.
  */
-import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, PeerMember, Random } from '../base/ports.ts'
+import type { Engine } from '../engine/engine.ts'
 import { SNAPSHOT_CHUNK_BYTES } from '../engine/snapshot.ts'
-import { ProcessEngine } from '../engine/sqlite/process-engine.ts'
 import { foundingMembership, storedMembers } from '../log/membership.ts'
 import { Peers } from '../log/peers.ts'
 import { RaftLog } from '../log/raft-log.ts'
@@ -18,6 +16,7 @@ import { TcpPeerTransport } from '../platform/peer-transport.ts'
 import { HttpSnapshotTransfer } from '../platform/snapshot-transfer.ts'
 import { Replica } from '../replica/replica.ts'
 import { Wal } from '../wal/wal.ts'
+import { openEngine } from './engine-choice.ts'
 import type { IdentityOf } from './identity.ts'
 import { MemberChanges } from './member-changes.ts'
 import { MemberKeeper } from './member-keeper.ts'
@@ -29,7 +28,7 @@ import { SnapshotService } from './snapshot-service.ts'
 export interface NodeParts {
   readonly transport: TcpPeerTransport
   readonly replica: Replica
-  readonly engine: ProcessEngine
+  readonly engine: Engine
   readonly keeper: MemberKeeper
   readonly changes: MemberChanges
   readonly snapshots: SnapshotService
@@ -62,13 +61,7 @@ export async function openNodeParts(given: NodePartsOptions): Promise<NodeParts>
   const { groupId, raftId } = given.identity
   const group = `group-${groupId}`
   // Ends what an earlier life of this node left running before any file is opened.
-  const engine = await ProcessEngine.open({
-    directory: join(directory, group, 'engine'),
-    childrenPath: join(directory, 'engine.pids'),
-    clock,
-    logger,
-    pool: { readersMax: settings.maxReaders },
-  })
+  const engine = await openEngine(given)
   const identity = await recovered(given)
   const options = { ...given, identity }
   const transport = openTransport(options, by => keeper.removed(`says node ${by.nodeId}`))
@@ -208,17 +201,4 @@ function beginAfterRestore(wal: Wal, { settings, identity }: NodePartsOptions): 
   const members = storedMembers(foundingMembership(identity.founders))
   const hardState = { term, vote: 0, commit: index }
   wal.append({ entries: [], hardState, snapshot: { index, term, ...members } }, () => {})
-}
-
-/** Names the exact build of the SQL engine: replicas must compute the same. */
-export function engineBuild(): string {
-  const database = new DatabaseSync(':memory:')
-  try {
-    const row = database.prepare('SELECT sqlite_source_id() AS id').get()
-    const id = row?.['id']
-    if (typeof id !== 'string') throw new DbError('INTERNAL', 'SQLite does not tell its build')
-    return `sqlite ${id}`
-  } finally {
-    database.close()
-  }
 }

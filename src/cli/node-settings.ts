@@ -1,4 +1,5 @@
 /** What a node is started with: the options, as its parts take them. */
+import type { ServerAddress } from '../engine/mysql/server-address.ts'
 import type { RaftLogOptions } from '../log/raft-log.ts'
 import type { ReplicaOptions } from '../replica/types.ts'
 import type { HttpServerOptions } from '../server/http/server.ts'
@@ -22,4 +23,6 @@ export interface NodeSettings {
   readonly wal: WalOptions
   readonly replica: ReplicaOptions
   readonly maxReaders: number
+  /** The node's MySQL server; undefined if SQLite holds its data. */
+  readonly mysql: ServerAddress | undefined
 }

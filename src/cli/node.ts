@@ -9,17 +9,19 @@ import type { Clock, Logger, Random } from '../base/ports.ts'
 import { formatAddress } from '../platform/address.ts'
 import { SystemClock } from '../platform/clock.ts'
 import { SystemRandom } from '../platform/random.ts'
+import type { Dialect } from '../protocol/dialect.ts'
 import type { MembersResponse } from '../protocol/http-api.ts'
 import type { Replica } from '../replica/replica.ts'
 import type { ReplicaStatus } from '../replica/types.ts'
 import { HttpServer } from '../server/http/server.ts'
 import type { JoinAnswer, JoinRequest, NodeIdentity, Service } from '../server/service.ts'
 import { DataLock } from './data-lock.ts'
+import { engineBuild } from './engine-choice.ts'
 import { Founding, removedError } from './founding.ts'
 import { type IdentityOf, makeDataDirectory } from './identity.ts'
 import { prepareNode } from './init.ts'
 import type { NodeSettings } from './node-settings.ts'
-import { engineBuild, type NodeParts, openNodeParts } from './node-parts.ts'
+import { type NodeParts, openNodeParts } from './node-parts.ts'
 
 /** How long a stopping node waits for its own writes and a successor, and then for the others'. */
 const HAND_OVER_MS_MAX = 8000
@@ -35,6 +37,7 @@ export class Node implements Service {
   readonly version: string
   readonly startedAtMs: number
   readonly nodeId: string
+  readonly dialect: Dialect
   readonly #settings: NodeSettings
   readonly #logger: Logger
   readonly #clock: Clock = new SystemClock()
@@ -89,7 +92,8 @@ export class Node implements Service {
     this.#logger = logger
     this.#onFatal = onFatal
     this.#lock = lock
-    this.#build = engineBuild()
+    this.#build = engineBuild(settings)
+    this.dialect = settings.mysql === undefined ? 'sqlite' : 'mysql'
     const prepared = prepareNode({
       directory,
       nodeId,

@@ -37,6 +37,7 @@ export const OPTIONS = {
   advertise:            { type: 'text', default: '', scope: 'node', about: 'Address at which others reach this node, if it is not the one of `listen`.' },
   join:                 { type: 'list', default: [], scope: 'node', about: 'Addresses of nodes to found the cluster with. Looked at only while the directory has no cluster yet.' },
   secret:               { type: 'text', default: '', isSecret: true, scope: 'cluster', about: 'Cluster secret, at least 16 characters; kept in the data directory. Not needed while all addresses are loopback.' },
+  engine:               { type: 'text', default: 'sqlite', scope: 'node', about: 'What holds the data: `sqlite`, in files of the node; or `mysql://USER:PASSWORD@HOST:PORT/?prefix=PREFIX`, databases on a MariaDB or MySQL server whose names begin with the prefix. The same kind on every node, and for good.' },
   forward:              { type: 'choice', default: 'all', choices: ['all', 'data', 'none'], scope: 'node', about: 'Which writes a follower passes on to the leader: all, only data (no schema changes), or none.' },
   logLevel:             { type: 'choice', default: 'info', choices: ['debug', 'info', 'warn', 'error'], scope: 'node', about: 'Least important logger output that is printed.' },
   logFormat:            { type: 'choice', default: 'auto', choices: ['auto', 'json', 'pretty'], scope: 'node', about: 'Logger output as JSON lines or for people; auto looks at whether stderr is a terminal.' },

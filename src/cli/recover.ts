@@ -9,6 +9,7 @@ import type { Member } from '../log/log.ts'
 import type { OnlyVoter } from '../log/only-voter.ts'
 import { parseAddress } from '../platform/address.ts'
 import { DataLock } from './data-lock.ts'
+import { isOnMysql } from './engine-choice.ts'
 import { type IdentityOf, randomName, readIdentity } from './identity.ts'
 import {
   checkEngine,
@@ -31,7 +32,11 @@ export interface RecoverOptions extends RecoveryPlace, Lookout {
  */
 export async function recover(options: RecoverOptions): Promise<OnlyVoter> {
   const { directory, random, print, isPardoned } = options
-  memberOf(directory)
+  const { groupId } = memberOf(directory)
+  if (isOnMysql(directory, groupId)) {
+    const message = 'the data of this node are on a MySQL server: nodes of that kind can not be'
+    throw new DbError('UNSUPPORTED', `${message} recovered yet. Nothing was changed`)
+  }
   const lock = DataLock.acquire(directory)
   try {
     const identity = memberOf(directory)

@@ -1,6 +1,7 @@
 /** From the options of the command line to the settings of each part of a node. */
 import { readFileSync } from 'node:fs'
 import { DbError } from '../base/errors.ts'
+import { parseServerAddress } from '../engine/mysql/server-address.ts'
 import type { LoggerOptions } from '../platform/logger.ts'
 import { defaultLogFormat } from '../platform/logger.ts'
 import { parseAddress } from '../platform/address.ts'
@@ -50,6 +51,7 @@ export function nodeSettings(options: Options): NodeSettings {
     },
     replica: options,
     maxReaders: options.maxReaders,
+    mysql: options.engine === 'sqlite' ? undefined : parseServerAddress(options.engine),
   }
 }
 

@@ -216,6 +216,8 @@ export type WriterReply =
       readonly batch: number
       readonly index: number
       readonly durableIndex: number
+      /** In place of those that were told before: what can't be undone runs only now. */
+      readonly results?: readonly RequestResult[]
     }
   | { readonly type: 'rolled-back'; readonly batch: number }
   | {

@@ -4,6 +4,7 @@ import { DbError } from '../base/errors.ts'
 import type { SqlValue, Statement } from '../base/sql.ts'
 import { isAction, commandSchemas, type CheckedCommand } from './commands.ts'
 import { compileCondition, type SqlPart } from './conditions.ts'
+import { columnType, type Dialect, textLiteral } from './dialect.ts'
 import { quoteColumn, quoteName } from './identifiers.ts'
 import { parseShape } from './parse-shape.ts'
 import { decodeValue } from './values.ts'
@@ -22,7 +23,7 @@ export type Compiled =
   | { readonly type: 'drop-database'; readonly database: string }
 
 /** Compiles a Command. Throws INVALID_REQUEST naming the field at fault under `path`. */
-export function compileCommand(json: object, path: string): Compiled {
+export function compileCommand(json: object, path: string, dialect: Dialect = 'sqlite'): Compiled {
   const action: unknown = 'action' in json ? json.action : undefined
   if (!isAction(action)) {
     const known = Object.keys(commandSchemas).join(', ')
@@ -34,7 +35,7 @@ export function compileCommand(json: object, path: string): Compiled {
   const { database } = command
   if (command.action === 'create_db') return { type: 'create-database', database }
   if (command.action === 'drop_db') return { type: 'drop-database', database }
-  const statements = compileStatements(command, path)
+  const statements = compileStatements(command, path, dialect)
   return { type: 'statements', database, statements, isRead: command.action === 'select' }
 }
 
@@ -45,23 +46,27 @@ function setOf(json: object): CommandOf<'update'>['set'] {
 
 type TableCommand = Exclude<CheckedCommand, { action: 'create_db' | 'drop_db' }>
 
-function compileStatements(command: TableCommand, path: string): readonly Statement[] {
+function compileStatements(
+  command: TableCommand,
+  path: string,
+  dialect: Dialect,
+): readonly Statement[] {
   switch (command.action) {
     case 'create_table':
-      return [{ sql: createTable(command, path), params: [] }]
+      return [{ sql: createTable(command, path, dialect), params: [] }]
     case 'drop_table': {
       const guard = command.if_exists === true ? 'IF EXISTS ' : ''
-      const sql = `DROP TABLE ${guard}${quoteName(command.table, join(path, 'table'))}`
+      const sql = `DROP TABLE ${guard}${quoteName(command.table, join(path, 'table'), dialect)}`
       return [{ sql, params: [] }]
     }
     case 'insert':
-      return compileInsert(command, path)
+      return compileInsert(command, path, dialect)
     case 'update':
-      return [statement(update(command, path))]
+      return [statement(update(command, path, dialect))]
     case 'delete':
-      return [statement(remove(command, path))]
+      return [statement(remove(command, path, dialect))]
     case 'select':
-      return [statement(select(command, path))]
+      return [statement(select(command, path, dialect))]
     default:
       return unreachable(command)
   }
@@ -73,7 +78,7 @@ function statement(part: SqlPart): Statement {
 
 type CommandOf<Action> = Extract<CheckedCommand, { action: Action }>
 
-function createTable(command: CommandOf<'create_table'>, path: string): string {
+function createTable(command: CommandOf<'create_table'>, path: string, dialect: Dialect): string {
   const keys = command.columns.filter(column => column.primary_key === true)
   if (keys.length > 1 || (keys.length === 1 && command.primary_key !== undefined)) {
     const problem = 'only one column can be the whole key; for several use the field primary_key'
@@ -81,30 +86,39 @@ function createTable(command: CommandOf<'create_table'>, path: string): string {
   }
   const parts = command.columns.map((column, at) => {
     const where = join(path, `columns[${at}]`)
-    let sql = `${quoteName(column.name, `${where}.name`)} ${column.type.toUpperCase()}`
-    if (column.primary_key === true) sql += ' PRIMARY KEY'
-    if (column.not_null === true) sql += ' NOT NULL'
+    const isKey = column.primary_key === true
+    const isInKey = isKey || column.unique === true || isNamed(command.primary_key, column.name)
+    const type = columnType(column.type, isInKey, dialect, `${where}.type`)
+    let sql = `${quoteName(column.name, `${where}.name`, dialect)} ${type}`
+    if (column.not_null === true && dialect === 'mysql') sql += ' NOT NULL'
+    // SQLite numbers the rows of such a column by itself.
+    const isNumbered = isKey && dialect === 'mysql' && column.type.toUpperCase() === 'INTEGER'
+    if (isNumbered) sql += ' AUTO_INCREMENT'
+    if (isKey) sql += ' PRIMARY KEY'
+    if (column.not_null === true && dialect === 'sqlite') sql += ' NOT NULL'
     if (column.unique === true) sql += ' UNIQUE'
     if (column.default !== undefined) {
       const place = `${where}.default`
-      sql += ` DEFAULT ${literal(decodeValue(column.default, place), place)}`
+      const value = literal(decodeValue(column.default, place), place, dialect)
+      sql += ` DEFAULT ${dialect === 'mysql' ? `(${value})` : value}`
     }
     return sql
   })
   if (command.primary_key !== undefined) {
-    parts.push(`PRIMARY KEY (${nameList(command.primary_key, join(path, 'primary_key'))})`)
+    parts.push(`PRIMARY KEY (${nameList(command.primary_key, join(path, 'primary_key'), dialect)})`)
   }
   const guard = command.if_not_exists === true ? 'IF NOT EXISTS ' : ''
-  const name = quoteName(command.table, join(path, 'table'))
-  const kind = command.strict === true ? ' STRICT' : ''
+  const name = quoteName(command.table, join(path, 'table'), dialect)
+  // MySQL's tables are strict, all of them.
+  const kind = command.strict === true && dialect === 'sqlite' ? ' STRICT' : ''
   return `CREATE TABLE ${guard}${name} (${parts.join(', ')})${kind}`
 }
 
 /** A value as SQL text: the engine binds no parameter inside a definition. */
-function literal(value: SqlValue, path: string): string {
+function literal(value: SqlValue, path: string, dialect: Dialect): string {
   if (value === null) return 'NULL'
   if (typeof value === 'string') {
-    if (!value.includes('\0')) return `'${value.replaceAll("'", "''")}'`
+    if (!value.includes('\0')) return textLiteral(value, dialect)
     throw new DbError('INVALID_REQUEST', `${path}: a default can not hold the character NUL`)
   }
   // In parentheses, because a sign makes an expression of a number.
@@ -117,57 +131,68 @@ function literal(value: SqlValue, path: string): string {
   return `x'${Array.from(value, byte => byte.toString(16).padStart(2, '0')).join('')}'`
 }
 
-function update(command: CommandOf<'update'>, path: string): SqlPart {
+function update(command: CommandOf<'update'>, path: string, dialect: Dialect): SqlPart {
   const entries = Object.entries(command.set)
   if (entries.length === 0) {
     throw new DbError('INVALID_REQUEST', `${join(path, 'set')}: must name at least one column`)
   }
-  const assignments = entries.map(([name]) => `${quoteName(name, join(path, `set.${name}`))} = ?`)
+  const assignments = entries.map(([name]) => {
+    return `${quoteName(name, join(path, `set.${name}`), dialect)} = ?`
+  })
   const values = entries.map(([name, json]) => decodeValue(json, join(path, `set.${name}`)))
-  const condition = whereClause(command, path)
-  const table = quoteName(command.table, join(path, 'table'))
+  const condition = whereClause(command, path, dialect)
+  const table = quoteName(command.table, join(path, 'table'), dialect)
   const sql = `UPDATE ${table} SET ${assignments.join(', ')}${condition.sql}`
-  return { sql: sql + returning(command, path), values: [...values, ...condition.values] }
+  return { sql: sql + returning(command, path, dialect), values: [...values, ...condition.values] }
 }
 
-function remove(command: CommandOf<'delete'>, path: string): SqlPart {
-  const condition = whereClause(command, path)
-  const sql = `DELETE FROM ${quoteName(command.table, join(path, 'table'))}${condition.sql}`
-  return { sql: sql + returning(command, path), values: condition.values }
+function remove(command: CommandOf<'delete'>, path: string, dialect: Dialect): SqlPart {
+  const condition = whereClause(command, path, dialect)
+  const table = quoteName(command.table, join(path, 'table'), dialect)
+  const sql = `DELETE FROM ${table}${condition.sql}`
+  return { sql: sql + returning(command, path, dialect), values: condition.values }
 }
 
-function select(command: CommandOf<'select'>, path: string): SqlPart {
+function select(command: CommandOf<'select'>, path: string, dialect: Dialect): SqlPart {
   const { table, columns, order_by: order, limit, offset } = command
-  const condition = whereClause(command, path)
-  const list = columns === undefined ? '*' : selected(table, columns, join(path, 'columns'))
-  let sql = `SELECT ${list} FROM ${quoteName(table, join(path, 'table'))}${condition.sql}`
+  const condition = whereClause(command, path, dialect)
+  const list =
+    columns === undefined ? '*' : selected(table, columns, join(path, 'columns'), dialect)
+  let sql = `SELECT ${list} FROM ${quoteName(table, join(path, 'table'), dialect)}${condition.sql}`
   if (order !== undefined) {
     const parts = order.map(({ column, direction }, at) => {
-      const name = quoteColumn(table, column, join(path, `order_by[${at}].column`))
+      const name = quoteColumn(table, column, join(path, `order_by[${at}].column`), dialect)
       return direction === 'desc' ? `${name} DESC` : name
     })
     sql += ` ORDER BY ${parts.join(', ')}`
   }
   if (limit === undefined && offset === undefined) return { sql, values: condition.values }
-  // SQL knows no OFFSET without LIMIT; -1 is none.
-  const bounds = [BigInt(limit ?? -1), BigInt(offset ?? 0)]
+  // SQL knows no OFFSET without LIMIT; -1 is none, and to MySQL the largest number is.
+  const none = dialect === 'mysql' ? 2n ** 63n - 1n : -1n
+  const bounds = [limit === undefined ? none : BigInt(limit), BigInt(offset ?? 0)]
   return { sql: `${sql} LIMIT ? OFFSET ?`, values: [...condition.values, ...bounds] }
 }
 
 function whereClause(
   command: { readonly table: string; readonly where?: unknown },
   path: string,
+  dialect: Dialect,
 ): SqlPart {
   if (command.where === undefined) return { sql: '', values: [] }
-  const condition = compileCondition(command.where, command.table, join(path, 'where'))
+  const condition = compileCondition(command.where, command.table, join(path, 'where'), dialect)
   return { sql: ` WHERE ${condition.sql}`, values: condition.values }
 }
 
-function selected(table: string, columns: readonly string[], path: string): string {
+function selected(
+  table: string,
+  columns: readonly string[],
+  path: string,
+  dialect: Dialect,
+): string {
   return columns
     .map((column, at) => {
-      const name = quoteColumn(table, column, `${path}[${at}]`)
-      return `${name} AS ${quoteName(column, path)}`
+      const name = quoteColumn(table, column, `${path}[${at}]`, dialect)
+      return `${name} AS ${quoteName(column, path, dialect)}`
     })
     .join(', ')
 }
@@ -175,13 +200,19 @@ function selected(table: string, columns: readonly string[], path: string): stri
 function returning(
   command: { readonly table: string; readonly returning?: readonly string[] | undefined },
   path: string,
+  dialect: Dialect,
 ): string {
   if (command.returning === undefined) return ''
-  return ` RETURNING ${selected(command.table, command.returning, join(path, 'returning'))}`
+  const place = join(path, 'returning')
+  return ` RETURNING ${selected(command.table, command.returning, place, dialect)}`
 }
 
-function nameList(names: readonly string[], path: string): string {
-  return names.map((name, at) => quoteName(name, `${path}[${at}]`)).join(', ')
+function nameList(names: readonly string[], path: string, dialect: Dialect): string {
+  return names.map((name, at) => quoteName(name, `${path}[${at}]`, dialect)).join(', ')
+}
+
+function isNamed(names: readonly string[] | undefined, name: string): boolean {
+  return names?.includes(name) ?? false
 }
 
 function join(path: string, field: string): string {

@@ -4,6 +4,7 @@
  */
 import { DbError } from '../base/errors.ts'
 import type { SqlValue } from '../base/sql.ts'
+import type { Dialect } from './dialect.ts'
 import { quoteColumn } from './identifiers.ts'
 import { decodeValue, type InputValue } from './values.ts'
 
@@ -64,19 +65,25 @@ export interface SqlPart {
 }
 
 /** Compiles a condition on the columns of `table`. Throws INVALID_REQUEST naming the `path`. */
-export function compileCondition(json: unknown, table: string, path: string, depth = 0): SqlPart {
+export function compileCondition(
+  json: unknown,
+  table: string,
+  path: string,
+  dialect: Dialect = 'sqlite',
+  depth = 0,
+): SqlPart {
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw invalid(path, 'must be an object: {column, operator, value}, {and}, {or} or {not}')
   }
   if (depth >= DEPTH_MAX) throw invalid(path, `is nested deeper than ${DEPTH_MAX} conditions`)
-  if ('and' in json) return compileList(json, 'and', table, path, depth)
-  if ('or' in json) return compileList(json, 'or', table, path, depth)
+  if ('and' in json) return compileList(json, 'and', table, path, dialect, depth)
+  if ('or' in json) return compileList(json, 'or', table, path, dialect, depth)
   if ('not' in json) {
     refuseOthers(json, ['not'], path)
-    const inner = compileCondition(json.not, table, `${path}.not`, depth + 1)
+    const inner = compileCondition(json.not, table, `${path}.not`, dialect, depth + 1)
     return { sql: `(NOT ${inner.sql})`, values: inner.values }
   }
-  return compileComparison(json, table, path)
+  return compileComparison(json, table, path, dialect)
 }
 
 function compileList(
@@ -84,6 +91,7 @@ function compileList(
   word: 'and' | 'or',
   table: string,
   path: string,
+  dialect: Dialect,
   depth: number,
 ): SqlPart {
   refuseOthers(json, [word], path)
@@ -93,7 +101,7 @@ function compileList(
   // As in logic: "all of nothing" is true, "one of nothing" is false.
   if (list.length === 0) return { sql: word === 'and' ? '1' : '0', values: [] }
   const parts = list.map((part, at) =>
-    compileCondition(part, table, `${path}.${word}[${at}]`, depth + 1),
+    compileCondition(part, table, `${path}.${word}[${at}]`, dialect, depth + 1),
   )
   const joined = parts.map(part => part.sql).join(word === 'and' ? ' AND ' : ' OR ')
   return { sql: `(${joined})`, values: parts.flatMap(part => part.values) }
@@ -102,16 +110,20 @@ function compileList(
 /** A chain of ANDs is nested in the engine's tree, which is limited to a depth of 1,000. */
 const LIST_MAX = 500
 
-function compileComparison(json: object, table: string, path: string): SqlPart {
+function compileComparison(json: object, table: string, path: string, dialect: Dialect): SqlPart {
   refuseOthers(json, ['column', 'operator', 'value'], path)
   const { column, operator, value } = json as Readonly<Record<string, unknown>>
-  const name = quoteColumn(table, column, `${path}.column`)
+  const name = quoteColumn(table, column, `${path}.column`, dialect)
   if (operator === 'is_null' || operator === 'is_not_null') {
     if (value !== undefined) throw invalid(`${path}.value`, `${operator} takes no value`)
     return { sql: `(${name} IS ${operator === 'is_null' ? '' : 'NOT '}NULL)`, values: [] }
   }
   if (operator === 'in' || operator === 'not_in') {
     const values = decodeList(value, `${path}.value`)
+    // As in logic, nothing is one of nothing; MySQL knows no empty list.
+    if (values.length === 0 && dialect === 'mysql') {
+      return { sql: operator === 'in' ? '0' : '1', values: [] }
+    }
     const marks = values.map(() => '?').join(', ')
     return { sql: `(${name} ${operator === 'in' ? 'IN' : 'NOT IN'} (${marks}))`, values }
   }

@@ -1,6 +1,7 @@
 /** The SQL of an insert Command: one row or many, as arrays or objects. */
 import { DbError } from '../base/errors.ts'
 import type { SqlValue, Statement } from '../base/sql.ts'
+import { type Dialect, insertVerb } from './dialect.ts'
 import { quoteColumn, quoteName } from './identifiers.ts'
 import { decodeValue, isTaggedValue } from './values.ts'
 
@@ -27,17 +28,20 @@ interface Row {
 }
 
 /** Compiles an insert. Throws INVALID_REQUEST naming the row at fault under `path`. */
-export function compileInsert(command: CheckedInsert, path: string): Statement[] {
+export function compileInsert(
+  command: CheckedInsert,
+  path: string,
+  dialect: Dialect = 'sqlite',
+): Statement[] {
   const prefix = path === '' ? '' : `${path}.`
   const rows = readRows(command, `${prefix}values`)
-  const verb = { none: 'INSERT', ignore: 'INSERT OR IGNORE', replace: 'INSERT OR REPLACE' }
-  const table = quoteName(command.table, `${prefix}table`)
-  const head = `${verb[command.on_conflict ?? 'none']} INTO ${table}`
-  const tail = returning(command, `${prefix}returning`)
+  const table = quoteName(command.table, `${prefix}table`, dialect)
+  const head = `${insertVerb(command.on_conflict, dialect)} INTO ${table}`
+  const tail = returning(command, `${prefix}returning`, dialect)
   const statements: Statement[] = []
   for (let start = 0; start < rows.length;) {
     const end = endOfRun(rows, start)
-    statements.push(insertRun(head, tail, rows.slice(start, end), `${prefix}columns`))
+    statements.push(insertRun({ head, tail, dialect }, rows.slice(start, end), `${prefix}columns`))
     start = end
   }
   return statements
@@ -60,21 +64,30 @@ function hasSameColumns(a: Row | undefined, b: Row | undefined): boolean {
   return a.columns?.every((name, at) => name === b.columns?.[at]) ?? false
 }
 
-function insertRun(head: string, tail: string, rows: readonly Row[], path: string): Statement {
+interface Frame {
+  readonly head: string
+  readonly tail: string
+  readonly dialect: Dialect
+}
+
+function insertRun({ head, tail, dialect }: Frame, rows: readonly Row[], path: string): Statement {
   const { columns, values } = rows[0] ?? { columns: undefined, values: [] }
-  if (values.length === 0) return { sql: `${head} DEFAULT VALUES${tail}`, params: [] }
-  const names = columns?.map((name, at) => quoteName(name, `${path}[${at}]`)).join(', ')
+  if (values.length === 0) {
+    const nothing = dialect === 'mysql' ? '() VALUES ()' : 'DEFAULT VALUES'
+    return { sql: `${head} ${nothing}${tail}`, params: [] }
+  }
+  const names = columns?.map((name, at) => quoteName(name, `${path}[${at}]`, dialect)).join(', ')
   const list = names === undefined ? '' : ` (${names})`
   const marks = `(${values.map(() => '?').join(', ')})`
   const sql = `${head}${list} VALUES ${rows.map(() => marks).join(', ')}${tail}`
   return { sql, params: rows.flatMap(row => row.values) }
 }
 
-function returning(command: CheckedInsert, path: string): string {
+function returning(command: CheckedInsert, path: string, dialect: Dialect): string {
   if (command.returning === undefined) return ''
   const parts = command.returning.map((column, at) => {
-    const name = quoteColumn(command.table, column, `${path}[${at}]`)
-    return `${name} AS ${quoteName(column, `${path}[${at}]`)}`
+    const name = quoteColumn(command.table, column, `${path}[${at}]`, dialect)
+    return `${name} AS ${quoteName(column, `${path}[${at}]`, dialect)}`
   })
   return ` RETURNING ${parts.join(', ')}`
 }

@@ -15,6 +15,7 @@ import {
   readOptionsSchema,
   statementSchema,
 } from './http-api.ts'
+import type { Dialect } from './dialect.ts'
 import { parseShape } from './parse-shape.ts'
 import type { RequestId } from './request-id.ts'
 import { decodeToken, type ReadToken } from './token.ts'
@@ -62,17 +63,17 @@ export interface QueryRequest {
 }
 
 /** Reads the body of `POST /execute`: a Command, a SQL statement, or an array of them. */
-export function parseExecute(json: unknown): ExecuteRequest {
-  if (Array.isArray(json)) return parseExecute({ statements: json })
+export function parseExecute(json: unknown, dialect: Dialect = 'sqlite'): ExecuteRequest {
+  if (Array.isArray(json)) return parseExecute({ statements: json }, dialect)
   const body = requireObject(json, 'the body')
   if ('action' in body) {
     const { timeoutMs, rows, ...command } = body
     const options = parseShape(executeOptionsSchema, withoutUndefined({ timeoutMs, rows }), '')
-    return executeRequest([compileCommand(command, '')], options)
+    return executeRequest([compileCommand(command, '', dialect)], options)
   }
   if ('statements' in body) {
     const { statements, database, ...options } = parseShape(executeBatchSchema, body, '')
-    return executeRequest(compileItems(statements, database), options)
+    return executeRequest(compileItems(statements, database, dialect), options)
   }
   const { sql, params, database, ...options } = parseShape(executeStatementSchema, body, '')
   const statement = { sql: checkSql(sql, 'sql'), params: decodeParams(params, 'params') }
@@ -102,17 +103,20 @@ function executeRequest(
 }
 
 /** Reads the body of `POST /query`: a select Command, a SQL statement, or an array of them. */
-export function parseQuery(json: unknown): QueryRequest {
-  if (Array.isArray(json)) return parseQuery({ statements: json })
+export function parseQuery(json: unknown, dialect: Dialect = 'sqlite'): QueryRequest {
+  if (Array.isArray(json)) return parseQuery({ statements: json }, dialect)
   const body = requireObject(json, 'the body')
   if ('action' in body) {
     const { consistency, atLeast, maxLagMs, timeoutMs, rows, ...command } = body
     const given = withoutUndefined({ consistency, atLeast, maxLagMs, timeoutMs, rows })
-    return queryRequest([compileCommand(command, '')], parseShape(readOptionsSchema, given, ''))
+    return queryRequest(
+      [compileCommand(command, '', dialect)],
+      parseShape(readOptionsSchema, given, ''),
+    )
   }
   if ('statements' in body) {
     const { statements, database, ...options } = parseShape(queryBatchSchema, body, '')
-    return queryRequest(compileItems(statements, database), options)
+    return queryRequest(compileItems(statements, database, dialect), options)
   }
   const { sql, params, database, ...options } = parseShape(queryStatementSchema, body, '')
   const statement = { sql: checkSql(sql, 'sql'), params: decodeParams(params, 'params') }
@@ -156,17 +160,26 @@ export function readOptions(options: {
   return { consistency, token, maxLagMs, timeoutMs, rows: rows ?? 'arrays' }
 }
 
-function compileItems(items: readonly unknown[], database: string | undefined): Compiled[] {
-  return items.map((item, at) => compileItem(item, database, `statements[${at}]`))
+function compileItems(
+  items: readonly unknown[],
+  database: string | undefined,
+  dialect: Dialect,
+): Compiled[] {
+  return items.map((item, at) => compileItem(item, database, `statements[${at}]`, dialect))
 }
 
-function compileItem(item: unknown, database: string | undefined, path: string): Compiled {
-  if (typeof item === 'string') return compileItem({ sql: item }, database, path)
+function compileItem(
+  item: unknown,
+  database: string | undefined,
+  path: string,
+  dialect: Dialect,
+): Compiled {
+  if (typeof item === 'string') return compileItem({ sql: item }, database, path, dialect)
   const json = requireObject(item, path)
   if ('action' in json) {
     // A Command inside a batch may leave its database to the batch.
     const own = 'database' in json || database === undefined ? json : { ...json, database }
-    return compileCommand(own, path)
+    return compileCommand(own, path, dialect)
   }
   const statement = parseShape(statementSchema, json, path)
   const name = statement.database ?? database

@@ -62,7 +62,16 @@ const ID_ERRORS = [
   'WRONG_HISTORY',
 ] as const
 
-const NODE_ERRORS = ['ENGINE_RESTARTED', 'DISK_FULL', 'DISK_FAILED', 'NODE_FAULT'] as const
+/** With `--engine mysql` the server of the node may be away, or not let it in. */
+const SERVER_ERRORS = ['SERVER_DOWN', 'SERVER_REFUSED', 'SERVER_UNFIT'] as const
+
+const NODE_ERRORS = [
+  'ENGINE_RESTARTED',
+  'DISK_FULL',
+  'DISK_FAILED',
+  'NODE_FAULT',
+  ...SERVER_ERRORS,
+] as const
 
 const TRANSACTION_ERRORS = [
   'DISPUTED',
@@ -136,6 +145,7 @@ export const ROUTES = {
       ...SQL_ERRORS,
       'FORBIDDEN',
       'QUERY_TIMEOUT',
+      ...SERVER_ERRORS,
       'NOT_LEADER',
       'NO_LEADER',
       'STALE_READ',
@@ -257,6 +267,7 @@ export const ROUTES = {
       'UNKNOWN_DATABASE',
       'UNKNOWN_TABLE',
       'QUERY_TIMEOUT',
+      ...SERVER_ERRORS,
       'NOT_LEADER',
       'NO_LEADER',
       'STALE_READ',

@@ -27,10 +27,21 @@ import type { Opened } from './writer.ts'
 
 /** A leader whose engine has not been ready for so long should not lead. */
 const UNFIT_MS = 5000
-/** Faults of this machine and not of the data: let one lead whose disk works. */
-const DISK_FAULTS: ReadonlySet<ErrorCode> = new Set(['DISK_FULL', 'CORRUPT', 'NODE_FAULT'])
+/** With `--engine mysql`: this node's server is away, or not to be used. */
+const SERVER_FAULTS = ['SERVER_DOWN', 'SERVER_REFUSED', 'SERVER_UNFIT'] as const
+/** Faults of this machine and not of the data: let one lead whose disk, or server, works. */
+const DISK_FAULTS: ReadonlySet<ErrorCode> = new Set([
+  'DISK_FULL',
+  'CORRUPT',
+  'NODE_FAULT',
+  ...SERVER_FAULTS,
+])
 /** Those among them that throw no doubt on what was computed from the files. */
-const FULL_OR_FAILING: ReadonlySet<ErrorCode> = new Set(['DISK_FULL', 'NODE_FAULT'])
+const FULL_OR_FAILING: ReadonlySet<ErrorCode> = new Set([
+  'DISK_FULL',
+  'NODE_FAULT',
+  ...SERVER_FAULTS,
+])
 
 export interface ExecutorParts {
   readonly log: ReplicatedLog
@@ -349,6 +360,7 @@ export class Executor {
         const batch = must(this.#answers.nextToSettle, 'the batch that was committed')
         assert(batch.index === reply.index, `engine committed ${reply.index}, not ${batch.index}`)
         this.#durable = reply.durableIndex
+        if (reply.results !== undefined) batch.results = reply.results
         this.#applier.ownCommitted(reply.index)
         this.#leading.answered(batch)
         this.#pump()

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { DbError } from '../base/errors.ts'
 import type { Statement } from '../base/sql.ts'
+import type { Dialect } from '../protocol/dialect.ts'
 import type { MembersRequest, MembersResponse } from '../protocol/http-api.ts'
 import type { WriteOperation } from '../protocol/parse-request.ts'
 import type { TransactionCallback, TransactionOperation } from '../replica/transaction-call.ts'
@@ -89,6 +90,8 @@ export interface Service {
   readonly version: string
   readonly startedAtMs: number
   readonly nodeId: string
+  /** Whose SQL Commands become. */
+  readonly dialect: Dialect
   /** Undefined until the cluster is founded and the replica runs; nothing below is asked before. */
   identity(): NodeIdentity | undefined
   /** Undefined until the replica runs. */

@@ -44,15 +44,19 @@ export async function startCluster(
     readonly nodes?: number
     readonly options?: readonly string[]
     readonly backup?: string
+    readonly ports?: readonly number[]
+    readonly nodeOptions?: (nodeId: string) => readonly string[]
   } = {},
 ): Promise<LocalCluster> {
   const directory = makeDirectory(t)
-  const { nodes = 3, backup } = options
+  const { nodes = 3, backup, nodeOptions, ports } = options
   const cluster = await LocalCluster.start({
     nodes,
     directory,
     options: options.options ?? [],
     ...(backup !== undefined && { backup }),
+    ...(nodeOptions && { nodeOptions }),
+    ...(ports && { ports }),
   })
   t.after(() => cluster.stop('SIGKILL'))
   return cluster

@@ -142,12 +142,18 @@ export class EngineHarness {
     )
   }
 
-  async commit(executed: ReplyOf<'executed'>): Promise<void> {
-    if (executed.entry === undefined) return this.rollback(executed)
+  /** What the clients are told. */
+  async commit(executed: ReplyOf<'executed'>): Promise<readonly RequestResult[]> {
+    if (executed.entry === undefined) {
+      await this.rollback(executed)
+      return executed.results
+    }
     const index = this.index + 1
     this.index = index
     this.entries.push({ index, data: executed.entry })
-    await this.writer.expect({ type: 'commit', batch: executed.batch, index }, 'committed')
+    const message = { type: 'commit' as const, batch: executed.batch, index }
+    const { results } = await this.writer.expect(message, 'committed')
+    return results ?? executed.results
   }
 
   async rollback(executed: ReplyOf<'executed'>): Promise<void> {
@@ -161,8 +167,7 @@ export class EngineHarness {
       const executed = await this.execute(...requests.slice(results.length))
       assert(executed.taken >= 1, 'at least one request is taken')
       assert.equal(executed.results.length, executed.taken)
-      await this.commit(executed)
-      results.push(...executed.results)
+      results.push(...(await this.commit(executed)))
     }
     return results
   }

@@ -61,7 +61,9 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
     }
   },
   query: (exchange, context) =>
-    withJson(exchange, context, json => query(exchange, context, parseQuery(json))),
+    withJson(exchange, context, json =>
+      query(exchange, context, parseQuery(json, context.service.dialect)),
+    ),
   ...TRANSACTION_HANDLERS,
   ...MEMBER_HANDLERS,
   sessions: (exchange, context) =>
@@ -122,7 +124,7 @@ export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
 
 function executeOne(exchange: Exchange, context: HandlerContext, json: unknown): void {
   const { service } = context
-  execute(exchange, context, parseExecute(json), historyId =>
+  execute(exchange, context, parseExecute(json, service.dialect), historyId =>
     requestIdOf(exchange.request, historyId, () => entryNow(service)),
   )
 }

@@ -204,7 +204,10 @@ class ExecuteStream implements OpenStream {
       if (this.#refusal !== undefined) throw this.#refusal
       if (line.type === 'refused') throw line.error
       refuseOverload(this.#context)
-      const { id, request } = parseLine(parseBody(line.bytes, 'line'))
+      const { id, request } = parseLine(
+        parseBody(line.bytes, 'line'),
+        this.#context.service.dialect,
+      )
       if (!request.isRead) return this.#execute(asker, id, request)
       this.#read = { line: asker, id, request, isBegun: false }
       this.#beginRead()

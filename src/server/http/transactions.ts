@@ -49,7 +49,7 @@ function begin(exchange: Exchange, context: HandlerContext, json: unknown): void
 function step(exchange: Exchange, context: HandlerContext, json: unknown): void {
   refuseId(exchange)
   const { transaction, database } = called(exchange)
-  const request = parseExecute(inDatabase(json, database))
+  const request = parseExecute(inDatabase(json, database), context.service.dialect)
   const { operation, timeoutMs, rows, statementCounts, isRead } = request
   if (operation.type !== 'statements') {
     const message = 'databases are made and dropped outside of transactions; send it to /execute'
@@ -77,7 +77,7 @@ function refuseId({ request: { headers } }: Exchange): void {
 
 function look(exchange: Exchange, context: HandlerContext, json: unknown): void {
   const { transaction, database } = called(exchange)
-  const request = parseQuery(inDatabase(json, database))
+  const request = parseQuery(inDatabase(json, database), context.service.dialect)
   const { statements, consistency, token, maxLagMs, timeoutMs, rows } = request
   if (consistency !== 'linearizable' || token !== undefined || maxLagMs !== undefined) {
     const message = 'consistency: the reads of a transaction see its own state; leave it out'

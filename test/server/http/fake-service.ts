@@ -182,6 +182,7 @@ export const MEMBERS: MembersResponse = {
 type Answer<T> = T | ((done: (answer: T) => void) => void)
 
 export class FakeService implements Service {
+  readonly dialect = 'sqlite'
   readonly version = '0.1.0'
   readonly startedAtMs = Date.now()
   readonly nodeId = 'n1'

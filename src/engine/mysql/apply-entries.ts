@@ -1,0 +1,192 @@
+/**
+ * Committed entries on a follower, or on any node that replays. As many as come together run in one
+ * transaction, in few packets; their outcomes are compared before it is committed. If anything is
+ * not as it should be, all of it is undone and goes once more, entry by entry and with care.
+ */
+import { DbError } from '../../base/errors.ts'
+import type { Divergence, EngineEntry } from '../engine.ts'
+import { decodeEntry } from '../entry.ts'
+import { isSameOutcome } from '../outcomes.ts'
+import { LocalFault } from '../request-errors.ts'
+import { type IdentifiedRequest, identitiesOf, RequestIds } from '../request-ids.ts'
+import { type Applied, CarefulEntry, soloOf } from './careful-entry.ts'
+import type { Command } from './commands.ts'
+import { scoped, withoutDigests } from './execute-batch.ts'
+import { classifyServerError } from './mysql-errors.ts'
+import type { EntryRecords } from './node-tables.ts'
+import { type PlannedRequest, planRepeat } from './repeat-plan.ts'
+import { readOutcomes } from './schema-outcomes.ts'
+import { momentCommand, type Session } from './session.ts'
+
+/** Entries that share a transaction at most. */
+const GROUP_MAX = 64
+
+/** Applies entries up to the first that gives something else; that one changes nothing. */
+export async function applyEntries(
+  session: Session,
+  entries: readonly EngineEntry[],
+): Promise<Divergence | undefined> {
+  let group: Applied[] = []
+  const applyGroup = async (): Promise<Divergence | undefined> => {
+    const applied = group
+    group = []
+    if (applied.length === 0 || (await new Group(session, applied).run())) return undefined
+    return applyOneByOne(session, applied)
+  }
+  for (const { index, data } of entries) {
+    const applied = { index, entry: decodeEntry(data) }
+    const isAgreed = session.tables.agreedDigest(index) !== undefined
+    if (!isAgreed && soloOf(applied.entry) === undefined) {
+      group.push(applied)
+      if (group.length < GROUP_MAX) continue
+      const divergence = await applyGroup()
+      if (divergence !== undefined) return divergence
+      continue
+    }
+    const divergence = (await applyGroup()) ?? (await applyOneByOne(session, [applied]))
+    if (divergence !== undefined) return divergence
+  }
+  return applyGroup()
+}
+
+async function applyOneByOne(
+  session: Session,
+  entries: readonly Applied[],
+): Promise<Divergence | undefined> {
+  for (const applied of entries) {
+    const divergence = await new CarefulEntry(session, applied).run()
+    if (divergence !== undefined) return divergence
+  }
+  return undefined
+}
+
+/** Entries that are applied together, or not at all. */
+class Group {
+  readonly #session: Session
+  readonly #entries: readonly Applied[]
+  readonly #planned: PlannedRequest[] = []
+  /** Schema changes up to here are compared. */
+  #comparedUpTo: number | undefined
+
+  constructor(session: Session, entries: readonly Applied[]) {
+    this.#session = session
+    this.#entries = entries
+  }
+
+  /** False if something is not as the entries say; nothing is changed then. */
+  async run(): Promise<boolean> {
+    const { tables } = this.#session
+    const commands = this.#plan()
+    if (commands === undefined) return false
+    const failure = await this.#session.run(commands)
+    if (failure !== undefined) {
+      const { type, error } = classifyServerError(failure.error)
+      if (type === 'local') throw new LocalFault(error)
+    }
+    const records = failure === undefined && this.#isAsSaid() ? await this.#records() : undefined
+    if (records === undefined) {
+      this.#session.forgetDatabase()
+      await this.#session.rollback()
+      return false
+    }
+    const last = this.#entries.at(-1)?.index ?? 0
+    const nowMs = Math.max(...this.#entries.map(({ entry }) => entry.nowMs))
+    const compared =
+      this.#comparedUpTo === undefined ? [] : [tables.comparedSql(this.#comparedUpTo)]
+    await this.#session.expect(...compared, ...tables.commitSql(last, nowMs, records))
+    return true
+  }
+
+  /** Undefined if an entry asks for what is not there. */
+  #plan(): Command[] | undefined {
+    const { tables } = this.#session
+    const commands: Command[] = [{ sql: 'START TRANSACTION' }]
+    for (const { entry } of this.#entries) {
+      commands.push(momentCommand(entry.nowMs))
+      for (const [position, { request, outcomes }] of entry.requests.entries()) {
+        const compared = readOutcomes(request)
+        if (compared !== undefined) {
+          const isSame = compared.every(({ index, digest }) => {
+            const own = tables.outcomeOf(index)
+            return own === undefined || own.digest === digest
+          })
+          if (!isSame) return undefined
+          this.#comparedUpTo = compared.at(-1)?.index
+        } else if (request.type === 'statements' || request.type === 'transaction') {
+          if (tables.madeBy(request.database) === undefined) return undefined
+          const planned = this.#planRequest({ entry, request, outcomes, position })
+          if (planned === undefined) return undefined
+          commands.push(...this.#session.use(request.database), ...planned.commands)
+        }
+      }
+    }
+    return commands
+  }
+
+  #planRequest(repeat: Parameters<typeof planRepeat>[1]): PlannedRequest | undefined {
+    try {
+      const planned = planRepeat(this.#session, repeat)
+      this.#planned.push(planned)
+      return planned
+    } catch (error) {
+      if (error instanceof DbError) return undefined
+      throw error
+    }
+  }
+
+  #isAsSaid(): boolean {
+    return this.#planned.every(({ plans, expected }) => {
+      const own = plans.flatMap(({ outcomes }) => outcomes)
+      return (
+        own.length === expected.length &&
+        own.every((outcome, at) => {
+          const theirs = expected[at]
+          return theirs !== undefined && isSameOutcome(outcome, theirs)
+        })
+      )
+    })
+  }
+
+  /** What the entries add to the book; undefined if it knows one of their requests already. */
+  async #records(): Promise<readonly EntryRecords[] | undefined> {
+    const { tables } = this.#session
+    const records: EntryRecords[] = []
+    const seen = new Set<string>()
+    let planned = 0
+    for (const { index, entry } of this.#entries) {
+      const ids = new RequestIds(tables)
+      for (const { request, bytes } of entry.requests) {
+        const isRun = request.type === 'statements' || request.type === 'transaction'
+        const isOwn = readOutcomes(request) !== undefined
+        const plans = isRun && !isOwn ? (this.#planned[planned++]?.plans ?? []) : []
+        for (const identity of identitiesOf(request)) {
+          const key = JSON.stringify(scoped(identity))
+          if (seen.has(key) || !(await isNew(this.#session, ids, identity))) return undefined
+          seen.add(key)
+          if (request.type === 'cancel') {
+            ids.noteCancelled(identity)
+            continue
+          }
+          const isWhole = request.type === 'statements'
+          const results = isWhole ? plans.flatMap(plan => plan.results) : []
+          const outcomes = isWhole ? plans.flatMap(plan => plan.outcomes) : []
+          ids.noteApplied(identity, bytes, tables.requests, results, withoutDigests(outcomes))
+        }
+      }
+      const added = ids.recordsOf(tables.requests)
+      if (added !== undefined) records.push({ index, records: added })
+    }
+    return records
+  }
+}
+
+/** Whether nobody here has heard of a request, as the leader hadn't. */
+async function isNew(
+  session: Session,
+  ids: RequestIds,
+  request: IdentifiedRequest,
+): Promise<boolean> {
+  const { requests } = session.tables
+  await requests.fetch([scoped(request)])
+  return ids.isNew(request, requests)
+}

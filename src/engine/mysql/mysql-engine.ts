@@ -1,0 +1,96 @@
+/**
+ * The engine over a MySQL or MariaDB server: SQL runs there, in a process of its own, so that
+ * consensus never waits for it here either. One connection writes, a few read.
+ */
+import { assert } from '../../base/assert.ts'
+import type { Clock } from '../../base/ports.ts'
+import type {
+  DigestOutcome,
+  DigestRequest,
+  Engine,
+  ReadOutcome,
+  ReadRequest,
+  Writer,
+  WriterHandler,
+} from '../engine.ts'
+import { MysqlReader } from './mysql-reader.ts'
+import { MysqlWriter, type MysqlWriterOptions } from './mysql-writer.ts'
+import { NoSnapshots } from './no-snapshots.ts'
+import { ReadPool } from './read-pool.ts'
+
+export interface MysqlEngineOptions extends MysqlWriterOptions {
+  readonly clock: Clock
+  /** Connections that read. */
+  readonly readersMax: number
+}
+
+const DATABASES_TIMEOUT_MS = 5000
+const DATABASES_RETRY_MS = 100
+
+/**
+ * What nodes of one cluster must have in common. The server's own version is not known before it
+ * answers; what it computes is compared entry by entry.
+ */
+export const MYSQL_BUILD = 'mysql 1'
+
+export class MysqlEngine implements Engine {
+  readonly #options: MysqlEngineOptions
+  readonly #pool: ReadPool
+  readonly #reader: MysqlReader
+  readonly snapshots = new NoSnapshots()
+  #writer: MysqlWriter | undefined
+  #isStopped = false
+
+  constructor(options: MysqlEngineOptions) {
+    const { address, clock, readersMax } = options
+    this.#options = options
+    this.#pool = new ReadPool({ address, clock, connectionsMax: readersMax })
+    this.#reader = new MysqlReader(address.prefix, () => clock.monotonicMs())
+  }
+
+  startWriter(handler: WriterHandler): Writer {
+    if (this.#isStopped) {
+      queueMicrotask(() => handler.onExit('the engine is stopping'))
+      return { send: () => {}, kill: () => {} }
+    }
+    assert(this.#writer === undefined || this.#writer.isGone, 'the last writer is not gone yet')
+    this.#writer = new MysqlWriter(this.#options, handler)
+    return this.#writer
+  }
+
+  query(request: ReadRequest, timeoutMs: number, done: (outcome: ReadOutcome) => void): void {
+    this.#pool.run<ReadOutcome>(
+      connection => this.#reader.query(connection, request),
+      timeoutMs,
+      done,
+    )
+  }
+
+  digest(request: DigestRequest, timeoutMs: number, done: (outcome: DigestOutcome) => void): void {
+    this.#pool.run<DigestOutcome>(
+      connection => this.#reader.digest(connection, request),
+      timeoutMs,
+      done,
+    )
+  }
+
+  databases(done: (names: readonly string[]) => void): void {
+    this.#pool.run<readonly string[]>(
+      connection => this.#reader.databases(connection),
+      DATABASES_TIMEOUT_MS,
+      result => {
+        if (!('type' in result)) done(result)
+        else if (this.#isStopped) done([])
+        else this.#options.clock.setTimer(DATABASES_RETRY_MS, () => this.databases(done))
+      },
+    )
+  }
+
+  stop(done: () => void): void {
+    this.#isStopped = true
+    this.#pool.stop()
+    this.#writer?.kill()
+    // After the end of the writer is told, which it does in its next turn.
+    setImmediate(() => setImmediate(done))
+  }
+}

@@ -1,0 +1,166 @@
+/**
+ * Reads over a few connections. Each read has one for as long as it runs; what waits does so in
+ * order. A read at its deadline is ended on the server, with its connection.
+ */
+import { DbError } from '../../base/errors.ts'
+import type { Clock, Timer } from '../../base/ports.ts'
+import type { RequestError } from '../engine.ts'
+import { toRequestError } from '../request-errors.ts'
+import { Connection } from './connection.ts'
+import type { ServerAddress } from './server-address.ts'
+
+/** What a read does with a connection. */
+export type Work<Result> = (connection: Connection) => Promise<Result>
+
+interface Failed {
+  readonly type: 'failed'
+  readonly error: RequestError
+}
+
+interface Job {
+  readonly work: Work<unknown>
+  readonly timeoutMs: number
+  readonly done: (result: unknown) => void
+  timer: Timer | undefined
+  connection: Connection | undefined
+  hasEnded: boolean
+}
+
+const WAITING_MAX = 10_000
+/** A connection is tried again so soon after the server was found away. */
+const KILL_MS_MAX = 5000
+
+export interface ReadPoolOptions {
+  readonly address: ServerAddress
+  readonly clock: Clock
+  readonly connectionsMax: number
+}
+
+export class ReadPool {
+  readonly #options: ReadPoolOptions
+  readonly #idle: Connection[] = []
+  #waiting: Job[] = []
+  readonly #running = new Set<Job>()
+  #isStopped = false
+
+  constructor(options: ReadPoolOptions) {
+    this.#options = options
+  }
+
+  /** `done` is called once, later. */
+  run<Result>(
+    work: Work<Result>,
+    timeoutMs: number,
+    done: (result: Result | Failed) => void,
+  ): void {
+    if (this.#isStopped) {
+      return queueMicrotask(() => done(failure('SHUTTING_DOWN', 'the engine is stopping')))
+    }
+    if (this.#waiting.length >= WAITING_MAX) {
+      return queueMicrotask(() => done(failure('OVERLOADED', 'too many reads wait already')))
+    }
+    const job: Job = {
+      work,
+      timeoutMs,
+      done: result => done(result as Result | Failed),
+      timer: undefined,
+      connection: undefined,
+      hasEnded: false,
+    }
+    job.timer = this.#options.clock.setTimer(timeoutMs, () => this.#expire(job))
+    this.#waiting.push(job)
+    queueMicrotask(() => this.#next())
+  }
+
+  /** What runs and what waits is answered with SHUTTING_DOWN. */
+  stop(): void {
+    this.#isStopped = true
+    const error = failure('SHUTTING_DOWN', 'the engine is stopping')
+    for (const job of [...this.#running, ...this.#waiting]) {
+      job.connection?.close()
+      this.#end(job, error)
+    }
+    this.#waiting = []
+    for (const connection of this.#idle) connection.close()
+  }
+
+  #next(): void {
+    const { connectionsMax } = this.#options
+    while (this.#running.size < connectionsMax) {
+      const job = this.#waiting.shift()
+      if (job === undefined) return
+      if (job.hasEnded) continue
+      this.#running.add(job)
+      void this.#run(job)
+    }
+  }
+
+  async #run(job: Job): Promise<void> {
+    try {
+      const connection = await this.#connection()
+      job.connection = connection
+      if (job.hasEnded) connection.close()
+      else this.#end(job, await job.work(connection))
+    } catch (thrown) {
+      // What is left open on the connection is not known.
+      job.connection?.close()
+      this.#end(job, { type: 'failed', error: toError(thrown) })
+    }
+    this.#running.delete(job)
+    const { connection } = job
+    if (connection !== undefined && !connection.isLost) this.#idle.push(connection)
+    if (this.#isStopped) for (const each of this.#idle.splice(0)) each.close()
+    this.#next()
+  }
+
+  async #connection(): Promise<Connection> {
+    for (;;) {
+      const idle = this.#idle.pop()
+      if (idle === undefined) return Connection.open(this.#options.address)
+      if (!idle.isLost) return idle
+    }
+  }
+
+  #expire(job: Job): void {
+    // What is left of a deadline has fractions, which nobody asked for.
+    const timeoutMs = Math.round(job.timeoutMs)
+    const message = `the read was stopped at its deadline of ${timeoutMs} ms`
+    const error = new DbError('QUERY_TIMEOUT', message, { details: { timeoutMs } })
+    this.#end(job, { type: 'failed', error: toRequestError(error) })
+    this.#waiting = this.#waiting.filter(waiting => waiting !== job)
+    const { connection } = job
+    if (connection === undefined) return
+    connection.close()
+    void this.#killOnServer(connection.id)
+  }
+
+  /** The server goes on with a statement whose client is gone, unless it is told. */
+  async #killOnServer(id: number): Promise<void> {
+    try {
+      const connection = await Connection.open(this.#options.address)
+      const timer = this.#options.clock.setTimer(KILL_MS_MAX, () => connection.close())
+      await connection.run(`KILL ${id}`)
+      timer.cancel()
+      connection.close()
+    } catch {
+      // The server is away, and with it what it ran.
+    }
+  }
+
+  #end(job: Job, result: unknown): void {
+    if (job.hasEnded) return
+    job.hasEnded = true
+    job.timer?.cancel()
+    job.done(result)
+  }
+}
+
+function failure(code: RequestError['code'], message: string): Failed {
+  return { type: 'failed', error: { code, message } }
+}
+
+function toError(thrown: unknown): RequestError {
+  if (thrown instanceof DbError) return toRequestError(thrown)
+  const message = thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)
+  return { code: 'INTERNAL', message }
+}

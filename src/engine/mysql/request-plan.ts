@@ -1,0 +1,210 @@
+/**
+ * The commands for one request, and what their answers make of it. The leader learns its outcomes,
+ * a follower compares them; both plan it here, so that both run the same.
+ */
+import { DbError } from '../../base/errors.ts'
+import type { Statement, StatementResult } from '../../base/sql.ts'
+import type { Chance } from '../chance.ts'
+import type { RowsDigest, StatementOutcome } from '../entry.ts'
+import { RowHash } from '../hash.ts'
+import type { Command } from './commands.ts'
+import type { Answer } from './connection.ts'
+import { render } from './render.ts'
+import { atStatement, type IsForeign, readSteps, type Step } from './request-steps.ts'
+import type { ParsedStatement } from './statement-parser.ts'
+
+export interface PlanOptions {
+  /** Number of the request among those of its entry. */
+  readonly position: number
+  /** Number of the request in its batch; 0 on a follower. */
+  readonly ordinal: number
+  /** Of the entry. */
+  readonly chance: Chance
+  /** Whether settings can be given for one statement. */
+  readonly isMariaDb: boolean
+  /** What the entry says, on a follower: ids are taken from there, and reads are left out. */
+  readonly expected?: readonly StatementOutcome[]
+  readonly isForeign: IsForeign
+}
+
+/** Positions from here on belong to requests that only read, so that they never share chance. */
+const READ_ONLY_POSITIONS = 0x8000_0000
+/** Seeds of RAND() are below this. */
+const SEED_MAX = 0x3fff_ffffn
+/** The name of the savepoint that the request which runs can be undone to. */
+export const REQUEST_SAVEPOINT = 'lockstep_request'
+/** Longest text of a statement with its values: the least of what servers take by default. */
+const STATEMENT_LENGTH_MAX = 15 * 1024 * 1024
+const NOTHING: StatementOutcome = {
+  rowsAffected: 0,
+  lastInsertId: undefined,
+  rowsDigest: undefined,
+}
+
+export class RequestPlan {
+  readonly type: 'read' | 'write' | 'schema'
+  readonly commands: Command[] = []
+  readonly results: StatementResult[] = []
+  readonly outcomes: StatementOutcome[] = []
+  /** For each outcome, which of the request's texts it came from. */
+  readonly texts: number[] = []
+  /** A failure takes part of it back: there is a savepoint. */
+  readonly hasSavepoint: boolean
+  /** It may succeed and be refused for what it gave: nothing may run after it before that. */
+  readonly needsLook: boolean
+  /** It draws chance, so that its place in the entry matters. */
+  readonly usesChance: boolean
+  readonly #options: PlanOptions
+  #refusal: DbError | undefined
+  /** The text of each command, by its number. */
+  readonly #textOf: number[] = []
+
+  /** Throws `DbError` for a request that can't be run. */
+  constructor(statements: readonly Statement[], options: PlanOptions) {
+    this.#options = options
+    const { steps, type } = readSteps(statements, options.isForeign)
+    this.type = type
+    const gives = steps.some(({ statement }) => statement.returnsRows || statement.kind === 'read')
+    this.needsLook =
+      gives || steps.some(({ statement: { isUnorderedInsert } }) => isUnorderedInsert)
+    this.usesChance = steps.some(({ statement: { usesChance } }) => usesChance)
+    this.hasSavepoint = type === 'write' && (steps.length > 1 || this.needsLook)
+    if (this.hasSavepoint) this.#add(`SAVEPOINT ${REQUEST_SAVEPOINT}`, 0)
+    if (steps.some(({ statement }) => statement.asksForLastId)) {
+      this.#add('SET last_insert_id = 0', 0)
+    }
+    for (const [number, step] of steps.entries()) {
+      try {
+        this.#step(step, number)
+      } catch (error) {
+        throw atStatement(error, step.text)
+      }
+    }
+  }
+
+  /** Why it must be undone although the server ran it. */
+  get refusal(): DbError | undefined {
+    return this.#refusal
+  }
+
+  /** Which of the request's texts a command belongs to. */
+  textOf(command: number): number {
+    return this.#textOf[command] ?? 0
+  }
+
+  #add(sql: string, text: number, take?: (answer: Answer) => void): void {
+    this.commands.push(take === undefined ? { sql } : { sql, take })
+    this.#textOf.push(text)
+  }
+
+  #step({ statement, params, text }: Step, number: number): void {
+    const { chance, expected, isMariaDb, position, ordinal } = this.#options
+    this.texts.push(text)
+    if (statement.kind === 'read' && expected !== undefined) {
+      // It changed nothing. What it gave was for the client, and is remembered nowhere.
+      this.#record(number, NOTHING, { rowsAffected: 0, columns: [], rows: [] })
+      return
+    }
+    const place = this.type === 'read' ? READ_ONLY_POSITIONS + ordinal : position
+    chance.begin(place, number)
+    const settings: string[] = []
+    if (statement.usesChance) {
+      settings.push(`rand_seed1 = ${seed(chance)}`, `rand_seed2 = ${seed(chance)}`)
+    }
+    const id = expected?.[number]?.lastInsertId ?? 0n
+    if (id > 0n) settings.push(`insert_id = ${id}`)
+    const sql = render(statement, params, () => uuidExpression(chance))
+    if (sql.length > STATEMENT_LENGTH_MAX) {
+      throw new DbError('TOO_LARGE', `a statement has at most ${STATEMENT_LENGTH_MAX} characters`, {
+        details: { limit: STATEMENT_LENGTH_MAX },
+      })
+    }
+    if (statement.returnsRows) this.#add('SET last_insert_id = 0', text)
+    const isSetFor = settings.length > 0 && isMariaDb
+    if (settings.length > 0 && !isMariaDb) this.#add(`SET ${settings.join(', ')}`, text)
+    const whole = isSetFor ? `SET STATEMENT ${settings.join(', ')} FOR ${sql}` : sql
+    this.#add(whole, text, answer => this.#take(statement, number, answer))
+    // An answer of rows tells no id.
+    if (statement.returnsRows) {
+      this.#add('SELECT LAST_INSERT_ID()', text, answer => this.#takeId(number, answer))
+    }
+  }
+
+  #take(statement: ParsedStatement, number: number, answer: Answer): void {
+    const { columns, rows } = answer
+    if (answer.isCut) this.#refusal ??= tooManyRows()
+    if (statement.kind === 'read') {
+      this.#record(number, NOTHING, { rowsAffected: 0, columns: columns ?? [], rows })
+      return
+    }
+    if (columns !== undefined) {
+      const rowsAffected = rows.length
+      const outcome = { rowsAffected, lastInsertId: undefined, rowsDigest: sumOfRows(rows) }
+      this.#record(number, outcome, { rowsAffected, columns, rows })
+      return
+    }
+    const { rowsAffected } = answer
+    const lastInsertId = answer.insertId === 0n ? undefined : BigInt.asIntN(64, answer.insertId)
+    if (statement.isUnorderedInsert && lastInsertId !== undefined && rowsAffected > 1) {
+      this.#refusal ??= new DbError('UNSUPPORTED', UNORDERED)
+    }
+    const outcome = { rowsAffected, lastInsertId, rowsDigest: undefined }
+    const result = lastInsertId === undefined ? { rowsAffected } : { rowsAffected, lastInsertId }
+    this.#record(number, outcome, result)
+  }
+
+  #takeId(number: number, answer: Answer): void {
+    const id = BigInt(String(answer.rows[0]?.[0] ?? 0))
+    const [outcome, result] = [this.outcomes[number], this.results[number]]
+    if (id === 0n || outcome === undefined || result === undefined) return
+    const lastInsertId = BigInt.asIntN(64, id)
+    this.#record(number, { ...outcome, lastInsertId }, { ...result, lastInsertId })
+  }
+
+  #record(number: number, outcome: StatementOutcome, result: StatementResult): void {
+    this.outcomes[number] = outcome
+    this.results[number] = result
+  }
+}
+
+const UNORDERED =
+  'INSERT ... SELECT gives the rows their ids in the order in which they come, which is not the ' +
+  'same on every node; add ORDER BY a unique key'
+
+function tooManyRows(): DbError {
+  return new DbError('TOO_LARGE', 'a write returns too many rows or bytes; query instead')
+}
+
+function seed(chance: Chance): bigint {
+  return BigInt.asUintN(64, chance.int64()) % SEED_MAX
+}
+
+/**
+ * A UUID of version 4: 48 bits from the entry, which no other statement has, and the rest from
+ * RAND(), which is seeded from the entry and gives each row its own.
+ */
+function uuidExpression(chance: Chance): string {
+  const known = Buffer.from(chance.bytes(6)).toString('hex')
+  const digits = (count: number): string =>
+    `LPAD(HEX(FLOOR(RAND() * ${16 ** count})), ${count}, '0')`
+  return (
+    `LOWER(CONCAT('${known.slice(0, 8)}-${known.slice(8)}-4', ${digits(3)}, '-', ` +
+    `HEX(8 + FLOOR(RAND() * 4)), ${digits(3)}, '-', ${digits(6)}, ${digits(6)}))`
+  )
+}
+
+const hash = new RowHash()
+
+/** A digest of rows that doesn't depend on their order: DELETE ... RETURNING has none. */
+function sumOfRows(rows: StatementResult['rows'] = []): RowsDigest {
+  let low = 0
+  let high = 0
+  for (const row of rows) {
+    hash.reset()
+    hash.row(row)
+    const digest = hash.digest()
+    low = (low + digest.low) >>> 0
+    high = (high + digest.high) >>> 0
+  }
+  return { low, high }
+}

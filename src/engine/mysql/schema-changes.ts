@@ -1,0 +1,181 @@
+/**
+ * What MySQL commits by itself: schema changes, and databases made and dropped. Each is alone in
+ * its entry and runs when that is committed, on all nodes alike: an intent is written down, then it
+ * runs, then the applied index moves. A node that was ended in between sees by the intent, and by
+ * what the database looks like, whether it had run. What it came to is compared by a later entry.
+ */
+import { DbError } from '../../base/errors.ts'
+import type { RequestError, RequestResult, WriteRequest } from '../engine.ts'
+import { formatDigest, RowHash } from '../hash.ts'
+import { LocalFault } from '../request-errors.ts'
+import type { RecordsBuilder } from '../request-records.ts'
+import { classifyServerError } from './mysql-errors.ts'
+import { quoteName, quoteText } from './render.ts'
+import { RequestPlan } from './request-plan.ts'
+import { momentCommand, type Session } from './session.ts'
+
+export type SchemaRequest = WriteRequest & {
+  readonly type: 'statements' | 'create-database' | 'drop-database'
+}
+
+/** An entry that is one such request. */
+export interface SoloEntry {
+  readonly index: number
+  readonly nowMs: number
+  readonly seed: Uint8Array
+  readonly request: SchemaRequest
+  /** What the book notes if it succeeds. */
+  readonly records: RecordsBuilder | undefined
+}
+
+const COLLATION = 'CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci'
+/** Counters are not part of what a table looks like: rolled back inserts move them. */
+const COUNTER = / AUTO_INCREMENT=\d+/g
+/** Whose view it is: the account of this node. */
+const DEFINER = /DEFINER=`[^`]*`@`[^`]*` /g
+
+/** Runs such an entry, or finishes what was begun; the answer that its client gets. */
+export async function runSolo(session: Session, entry: SoloEntry): Promise<RequestResult> {
+  session.forgetDatabase()
+  try {
+    if (entry.request.type === 'create-database') return await create(session, entry)
+    if (entry.request.type === 'drop-database') return await drop(session, entry)
+    return await change(session, entry)
+  } finally {
+    session.forgetDatabase()
+    await session.tables.lookAround()
+  }
+}
+
+async function create(session: Session, entry: SoloEntry): Promise<RequestResult> {
+  const { tables } = session
+  const { index, request } = entry
+  const server = tables.serverName(request.database)
+  if ((await tables.intentOf(index)) === undefined) {
+    if (await isThere(session, server)) {
+      const message = `the server has a database ${server} already, which Lockstep did not make`
+      throw new LocalFault({ code: 'NODE_FAULT', message })
+    }
+    await tables.intend(index, '')
+  }
+  await session.expect(`CREATE DATABASE IF NOT EXISTS ${quoteName(server)} ${COLLATION}`)
+  await finish(session, entry, [tables.addSql(request.database, index)], true)
+  return { type: 'ok', results: [] }
+}
+
+async function drop(session: Session, entry: SoloEntry): Promise<RequestResult> {
+  const { tables } = session
+  const { index, request } = entry
+  if ((await tables.intentOf(index)) === undefined) await tables.intend(index, '')
+  await session.expect(`DROP DATABASE IF EXISTS ${quoteName(tables.serverName(request.database))}`)
+  await finish(session, entry, [tables.removeSql(request.database)], true)
+  return { type: 'ok', results: [] }
+}
+
+async function change(session: Session, entry: SoloEntry): Promise<RequestResult> {
+  const { tables, connection } = session
+  const { index, request } = entry
+  const server = tables.serverName(request.database)
+  const before = await digestSchema(session, server)
+  const intent = await tables.intentOf(index)
+  if (intent === undefined) await tables.intend(index, before)
+  const isDone = intent !== undefined && intent !== before
+  const error = isDone ? undefined : await runChange(session, entry)
+  const digest = error === undefined ? await digestSchema(session, server) : digestFailure(error)
+  await finish(session, entry, tables.outcomeSql({ index, digest }), error === undefined)
+  await connection.expect('SET timestamp = DEFAULT')
+  return error === undefined
+    ? { type: 'ok', results: [{ rowsAffected: 0 }] }
+    : { type: 'failed', error }
+}
+
+/** What the server says against it; nothing has changed then. */
+async function runChange(session: Session, entry: SoloEntry): Promise<RequestError | undefined> {
+  const { tables, chance, isMariaDb } = session
+  const { nowMs, seed, request } = entry
+  if (tables.madeBy(request.database) === undefined) {
+    return { code: 'UNKNOWN_DATABASE', message: `there is no database ${request.database}` }
+  }
+  chance.setSeed(seed)
+  const isForeign = (): boolean => false
+  const statements = request.type === 'statements' ? request.statements : []
+  let plan: RequestPlan
+  try {
+    plan = new RequestPlan(statements, { position: 0, ordinal: 0, chance, isMariaDb, isForeign })
+  } catch (thrown) {
+    if (!(thrown instanceof DbError)) throw thrown
+    return { code: thrown.code, message: thrown.message }
+  }
+  const begin = [momentCommand(nowMs), ...session.use(request.database)]
+  const failure = await session.run([...begin, ...plan.commands])
+  if (failure === undefined) return undefined
+  const server = tables.serverName(request.database)
+  const classified = classifyServerError(failure.error, server)
+  if (classified.type === 'local') throw new LocalFault(classified.error)
+  return classified.error
+}
+
+async function finish(
+  session: Session,
+  { index, nowMs, records }: SoloEntry,
+  statements: readonly string[],
+  isOk: boolean,
+): Promise<void> {
+  const kept = isOk && records !== undefined ? [{ index, records }] : []
+  await session.expect(
+    'START TRANSACTION',
+    ...session.tables.endIntentSql(),
+    ...statements,
+    ...session.tables.commitSql(index, nowMs, kept),
+  )
+}
+
+async function isThere(session: Session, server: string): Promise<boolean> {
+  const rows = await session.connection.rows(
+    'SELECT 1 FROM information_schema.schemata WHERE schema_name = ' + quoteText(server),
+  )
+  return rows.length > 0
+}
+
+/** A digest of what a database looks like, equal on nodes whose tables are. */
+export async function digestSchema(session: Session, server: string): Promise<string> {
+  const { connection } = session
+  const name = quoteName(server)
+  const hash = new RowHash()
+  hash.reset()
+  const { answers, error } = await connection.run(`SHOW FULL TABLES FROM ${name}`)
+  // Without its database it looks like nothing.
+  if (error !== undefined) return formatDigest(hash.digest())
+  const tables = (answers[0]?.rows ?? []).toSorted(byName)
+  const commands = tables.map(([table, type]) => {
+    const kind = type === 'VIEW' ? 'VIEW' : 'TABLE'
+    const take = ({ rows }: { readonly rows: readonly (readonly unknown[])[] }): void => {
+      hash.row([String(table), normalize(String(rows[0]?.[1]), server)])
+    }
+    return { sql: `SHOW CREATE ${kind} ${name}.${quoteName(String(table))}`, take }
+  })
+  const failure = await session.run(commands)
+  if (failure !== undefined) {
+    throw new LocalFault({ code: 'NODE_FAULT', message: failure.error.message })
+  }
+  return formatDigest(hash.digest())
+}
+
+/** Without what is this node's own: its names, its account, its counters. */
+function normalize(definition: string, server: string): string {
+  return definition
+    .replaceAll(`${quoteName(server)}.`, '')
+    .replaceAll(COUNTER, '')
+    .replaceAll(DEFINER, '')
+}
+
+function digestFailure({ code, details }: RequestError): string {
+  const hash = new RowHash()
+  hash.reset()
+  hash.row(['failed', code, Number(details?.['mysqlCode'] ?? 0)])
+  return formatDigest(hash.digest())
+}
+
+function byName([a]: readonly unknown[], [b]: readonly unknown[]): number {
+  return String(a) < String(b) ? -1 : 1
+}

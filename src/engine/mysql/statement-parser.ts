@@ -1,0 +1,285 @@
+/**
+ * One statement from its tokens: what it does, its text with places for values, and why it is
+ * refused, if it is. It knows the words that matter and no grammar: what it can't tell apart is for
+ * the server to judge.
+ */
+import {
+  CALLED_BARE,
+  REFUSED_ALWAYS,
+  REFUSED_IN_SCHEMAS,
+  REFUSED_IN_WRITES,
+  REFUSED_SCHEMA_WORDS,
+  REFUSED_VERBS,
+  SCHEMA_OBJECTS,
+} from './refusals.ts'
+import { nameOf, type Token } from './tokens.ts'
+
+/** What a statement does to the database. */
+export type StatementKind = 'read' | 'write' | 'schema'
+
+/** A piece of a statement's text, or what is to be put between two pieces. */
+export type Piece =
+  | string
+  /** A value; by position if it has no name. */
+  | { readonly type: 'parameter'; readonly name: string | undefined }
+  /** An expression that gives a new UUID for each row, by the chance of the entry. */
+  | { readonly type: 'uuid' }
+
+/** What the text of one statement tells. */
+export interface ParsedStatement {
+  readonly kind: StatementKind
+  readonly pieces: readonly Piece[]
+  readonly positionalCount: number
+  /** Names of the named parameters, each once. */
+  readonly names: readonly string[]
+  /** It draws chance: its seeds are set before it runs. */
+  readonly usesChance: boolean
+  /** It asks for LAST_INSERT_ID(), which begins at 0 in every request. */
+  readonly asksForLastId: boolean
+  /** It writes the rows that a SELECT without an order gives. */
+  readonly isUnorderedInsert: boolean
+  /** A write that gives rows back. */
+  readonly returnsRows: boolean
+  /** A SELECT that locks the rows it reads. */
+  readonly locksRows: boolean
+  /** Names that stand before a dot, in small letters: tables, aliases, or databases. */
+  readonly qualifiers: ReadonlySet<string>
+  /** Why it is refused, undefined if it isn't. */
+  readonly refusal: string | undefined
+}
+
+const READING_VERBS = new Set(['SELECT', 'VALUES', 'SHOW', 'EXPLAIN', 'DESCRIBE', 'DESC'])
+const WRITING_VERBS = new Set(['INSERT', 'REPLACE', 'UPDATE', 'DELETE'])
+const SCHEMA_VERBS = new Set(['CREATE', 'ALTER', 'DROP', 'TRUNCATE', 'RENAME'])
+/** What may stand between a schema verb and the kind of thing that it speaks of. */
+const MODIFIERS = new Set(['OR', 'REPLACE', 'UNIQUE', 'FULLTEXT', 'SPATIAL', 'ONLINE', 'OFFLINE'])
+const SHOWN =
+  /^SHOW (?:(?:FULL )?(?:TABLES|COLUMNS|FIELDS)|INDEX|INDEXES|KEYS|CREATE (?:TABLE|VIEW))\b/
+const IN_BACKTICKS = 'write a name that reads so in backticks'
+
+export class StatementParser {
+  readonly #sql: string
+  readonly #tokens: readonly Token[]
+  /** Words in capitals, other tokens as a sign of their kind. */
+  readonly #words: readonly string[]
+  readonly #pieces: Piece[] = []
+  #text = ''
+  #positionalCount = 0
+  readonly #names = new Set<string>()
+  readonly #calls = new Set<string>()
+  readonly #qualifiers = new Set<string>()
+  #hasVariable = false
+
+  /** `tokens`: of one statement, without its semicolon; at least one. */
+  constructor(sql: string, tokens: readonly Token[]) {
+    this.#sql = sql
+    this.#tokens = tokens
+    this.#words = tokens.map(token => this.#wordOf(token))
+  }
+
+  parse(): ParsedStatement {
+    this.#takeTokens()
+    const verb = this.#verb()
+    const kind = kindOf(verb)
+    const isInsert = verb === 'INSERT' || verb === 'REPLACE'
+    return {
+      kind,
+      pieces: this.#pieces,
+      positionalCount: this.#positionalCount,
+      names: [...this.#names],
+      usesChance: this.#calls.has('RAND') || this.#calls.has('UUID'),
+      asksForLastId: this.#calls.has('LAST_INSERT_ID'),
+      isUnorderedInsert: isInsert && this.#has('SELECT') && !this.#has('ORDER'),
+      returnsRows: kind === 'write' && this.#has('RETURNING'),
+      locksRows: this.#follows('FOR', ['UPDATE', 'SHARE']) || this.#follows('LOCK', ['IN']),
+      qualifiers: this.#qualifiers,
+      refusal: this.#refusal(verb, kind),
+    }
+  }
+
+  #wordOf(token: Token): string {
+    if (token.type === 'word') return this.#sql.slice(token.start, token.end).toUpperCase()
+    if (token.type === 'symbol') return this.#sql.charAt(token.start)
+    return `<${token.type}>`
+  }
+
+  #has(word: string): boolean {
+    return this.#words.includes(word)
+  }
+
+  #follows(word: string, next: readonly string[]): boolean {
+    return this.#words.some((each, at) => each === word && next.includes(this.#words[at + 1] ?? ''))
+  }
+
+  /** The word that says what the statement does; behind brackets, and behind WITH. */
+  #verb(): string {
+    const first = this.#words.find(word => word !== '(') ?? ''
+    if (first !== 'WITH') return first
+    let depth = 0
+    for (const word of this.#words) {
+      if (word === '(') depth++
+      else if (word === ')') depth--
+      else if (depth === 0 && (word === 'SELECT' || WRITING_VERBS.has(word))) return word
+    }
+    return first
+  }
+
+  /** Puts the text together, with what stands in place of some of it. */
+  #takeTokens(): void {
+    let end = this.#tokens[0]?.start ?? 0
+    for (let at = 0; at < this.#tokens.length; at++) {
+      const token = this.#tokens[at]
+      if (token === undefined) break
+      if (token.start > end) this.#text += this.#gap(end, token.start)
+      end = token.end
+      switch (token.type) {
+        case 'parameter':
+          this.#parameter(token)
+          continue
+        case 'variable':
+          this.#hasVariable = true
+          break
+        case 'word':
+        case 'quoted':
+          this.#qualifier(token, at)
+          break
+        default:
+      }
+      const word = this.#words[at] ?? ''
+      const isCall = token.type === 'word' && this.#words[at + 1] === '('
+      if (isCall || CALLED_BARE.has(word)) this.#calls.add(word)
+      if (isCall && word === 'UUID' && this.#words[at + 2] === ')') {
+        this.#push({ type: 'uuid' })
+        at += 2
+        end = this.#tokens[at]?.end ?? end
+      } else if (isCall && word === 'SYSDATE') this.#text += 'NOW'
+      else this.#text += this.#sql.slice(token.start, token.end)
+    }
+    if (this.#text !== '') this.#pieces.push(this.#text)
+  }
+
+  /** Blanks stay as they are, since they may be part of a column's name; comments go. */
+  #gap(start: number, end: number): string {
+    const gap = this.#sql.slice(start, end)
+    return gap.trim() === '' ? gap : ' '
+  }
+
+  #push(piece: Piece): void {
+    if (this.#text !== '') this.#pieces.push(this.#text)
+    this.#text = ''
+    this.#pieces.push(piece)
+  }
+
+  #parameter({ start, end }: Token): void {
+    const name = end > start + 1 ? this.#sql.slice(start + 1, end) : undefined
+    if (name === undefined) this.#positionalCount++
+    else this.#names.add(name)
+    this.#push({ type: 'parameter', name })
+  }
+
+  #qualifier(token: Token, at: number): void {
+    if (this.#words[at + 1] !== '.' || this.#words[at - 1] === '.') return
+    this.#qualifiers.add(nameOf(this.#sql, token).toLowerCase())
+  }
+
+  #refusal(verb: string, kind: StatementKind): string | undefined {
+    const ofVerb = REFUSED_VERBS.get(verb)
+    if (ofVerb !== undefined) return ofVerb
+    const isKnown = READING_VERBS.has(verb) || WRITING_VERBS.has(verb) || SCHEMA_VERBS.has(verb)
+    if (!isKnown) {
+      return `${verb} is not replicated; what reads or writes rows and changes tables is`
+    }
+    if (this.#hasVariable) return 'variables belong to a connection, and connections are shared'
+    const calls = this.#refusedCall(kind)
+    if (calls !== undefined) return calls
+    if (kind === 'schema') return this.#refusedSchema(verb)
+    return kind === 'read' ? this.#refusedRead(verb) : this.#refusedWrite(verb)
+  }
+
+  #refusedCall(kind: StatementKind): string | undefined {
+    for (const call of this.#calls) {
+      const reason =
+        REFUSED_ALWAYS.get(call) ??
+        (kind === 'read' ? undefined : REFUSED_IN_WRITES.get(call)) ??
+        (kind === 'schema' ? REFUSED_IN_SCHEMAS.get(call) : undefined)
+      if (reason !== undefined) return `${call}: ${reason}`
+    }
+    return undefined
+  }
+
+  #refusedRead(verb: string): string | undefined {
+    const text = this.#words.join(' ')
+    if (verb === 'SHOW') {
+      const places = this.#words.filter(word => word === 'FROM' || word === 'IN').length
+      const isOfTables = /^SHOW (?:FULL )?TABLES/.test(text)
+      if (SHOWN.test(text) && places <= (isOfTables ? 0 : 1)) return undefined
+      return 'SHOW TABLES, COLUMNS, INDEX and CREATE TABLE, of this database, are all that is shown'
+    }
+    if (verb === 'EXPLAIN' && (this.#has('ANALYZE') || this.#has('CONNECTION'))) {
+      return 'EXPLAIN of a statement is there; it is not run for it'
+    }
+    if (this.#has('INTO')) return 'SELECT ... INTO writes to one server; use the answer'
+    return undefined
+  }
+
+  #refusedWrite(verb: string): string | undefined {
+    if (this.#has('LIMIT') && !this.#has('ORDER')) {
+      return 'which rows a LIMIT leaves is not the same on every node without ORDER BY a unique key'
+    }
+    // It keeps the rows before the one that failed, or waits in memory.
+    if (this.#words[1] === 'DELAYED') return `${verb} DELAYED is no part of a transaction`
+    return undefined
+  }
+
+  #refusedSchema(verb: string): string | undefined {
+    const object = this.#object(verb)
+    if (object === 'DATABASE' || object === 'SCHEMA') {
+      return 'databases are made and dropped by create_db and drop_db'
+    }
+    if (!SCHEMA_OBJECTS.has(object)) {
+      return `${verb} ${object} is not replicated; tables, indexes and views are`
+    }
+    for (const word of this.#words) {
+      if (word === 'SELECT' && object === 'VIEW') continue
+      const reason = REFUSED_SCHEMA_WORDS.get(word)
+      if (reason !== undefined) return `${word}: ${reason}; ${IN_BACKTICKS}`
+    }
+    if (this.#hasOtherEngine()) {
+      return 'ENGINE: only InnoDB can roll back what it did; leave out ENGINE, or name InnoDB'
+    }
+    if ((verb === 'DROP' || verb === 'RENAME') && this.#hasListOfTables()) {
+      return `${verb} of several tables is not one change; send one for each`
+    }
+    return undefined
+  }
+
+  /** What kind of thing a schema change speaks of. */
+  #object(verb: string): string {
+    const next = this.#words.slice(1).find(word => !MODIFIERS.has(word)) ?? ''
+    return verb === 'TRUNCATE' && next !== 'TABLE' ? 'TABLE' : next
+  }
+
+  #hasOtherEngine(): boolean {
+    return this.#words.some((word, at) => {
+      if (word !== 'ENGINE') return false
+      const value = this.#tokens[this.#words[at + 1] === '=' ? at + 2 : at + 1]
+      const name = value && this.#sql.slice(value.start, value.end).replaceAll(/['"`]/g, '')
+      return name?.toUpperCase() !== 'INNODB'
+    })
+  }
+
+  #hasListOfTables(): boolean {
+    let depth = 0
+    for (const word of this.#words) {
+      if (word === '(') depth++
+      else if (word === ')') depth--
+      else if (word === ',' && depth === 0) return true
+    }
+    return false
+  }
+}
+
+function kindOf(verb: string): StatementKind {
+  if (WRITING_VERBS.has(verb)) return 'write'
+  return SCHEMA_VERBS.has(verb) ? 'schema' : 'read'
+}
