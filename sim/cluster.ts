@@ -186,6 +186,11 @@ export class Cluster implements NodeSurroundings {
     })
   }
 
+  onCommitted(node: SimNode): void {
+    node.observe()
+    this.#learnCommitted(node)
+  }
+
   /** A machine that was added to the cluster is switched on, with an empty disk. */
   onMembership({ members }: Membership): void {
     for (const { raftId } of members) {
@@ -373,8 +378,7 @@ export class Cluster implements NodeSurroundings {
   #observe(owner: EventOwner | undefined): void {
     for (const node of this.nodes) {
       if (!node.isRunning || node.process !== owner) continue
-      node.observe()
-      this.#learnCommitted(node)
+      this.onCommitted(node)
       return
     }
   }

@@ -55,6 +55,8 @@ export interface NodeSurroundings {
   readonly isTruthLost: boolean
   /** Snapshots of data that were wrong; as of when, if by a row that changed silently. */
   readonly wrongSnapshots: Map<string, { readonly rotIndex: number | undefined }>
+  /** A node has more that is committed, and may answer for it within this call. */
+  onCommitted(node: SimNode): void
   /** A node has read of members. */
   onMembership(membership: Membership): void
   /** The process ended by itself. */
@@ -437,6 +439,7 @@ export class SimNode {
           this.#role = event.role
           this.observe()
         }
+        if (event.type === 'committed') this.#around.onCommitted(this)
         if (event.type === 'membership') {
           // What was committed until now was by the members until now.
           this.observe()
