@@ -22,7 +22,11 @@ import type { Divergence } from '../engine/engine.ts'
 import { type Agreement, type Opinion, PENDING, SILENT, type Value } from './divergence.ts'
 
 const VERSION = 1
-const DATA_VERSION = 1
+/**
+ * Of what is said of data, and of what a digest of them is made of: digests of another version
+ * prove nothing. To be raised with any change of either; a test knows the digest of each version.
+ */
+export const DATA_VERSION = 1
 const FLAG_QUESTION = 1
 const FLAG_CONDEMNED = 2
 const FLAG_VALUE = 1
