@@ -9,6 +9,7 @@
 import { spawn } from 'node:child_process'
 import {
   cpSync,
+  existsSync,
   globSync,
   mkdtempSync,
   readFileSync,
@@ -29,8 +30,8 @@ const PAGE = 'docs/internals/testing.md'
 const TABLE_BEGIN = '<!-- mutants: made by npm run mutants -- --write -->'
 const TABLE_END = '<!-- /mutants -->'
 const DEFAULT_SECONDS = 90
-/** Unit tests of a folder take seconds; a mutant that hangs them is noticed as well. */
-const TESTS_TIMEOUT_MS = 240_000
+/** Unit tests of a folder take minutes at most; a mutant that hangs them is noticed as well. */
+const TESTS_TIMEOUT_MS = 600_000
 const SCRIPTS = 'test/raft/scenarios.test.ts'
 const SCRIPTED_RUNS = ['test/sim/cluster.test.ts', 'test/sim/regressions.test.ts']
 
@@ -76,30 +77,33 @@ function copyProduct(root: string): void {
   symlinkSync(join(ROOT, 'node_modules'), join(root, 'node_modules'))
 }
 
-/** What each layer runs for a mutation; undefined if it has no say. */
-function argumentsOf(layer: Layer, mutation: Mutation, seconds: number): string[] | undefined {
+/** What each layer runs for a mutation until something fails; nothing if it has no say. */
+function runsOf(layer: Layer, mutation: Mutation, seconds: number): string[][] {
   const folder = mutation.file.split('/')[1] ?? ''
   switch (layer) {
     case 'scripts':
-      return folder === 'raft' ? ['--test', SCRIPTS] : undefined
+      return folder === 'raft' ? [['--test', SCRIPTS]] : []
     case 'unit tests':
       return unitTests(mutation, folder)
     case 'simulation': {
-      if (mutation.mode === 'scripted') return undefined
+      if (mutation.mode === 'scripted') return []
       const flags = mutation.mode === 'raft-only' ? ['--raft-only'] : []
       const until = ['--minutes', String(seconds / 60), '--jobs', '1']
-      return ['sim/main.ts', ...flags, '--first-seed', '1', ...until]
+      return [['sim/main.ts', ...flags, '--first-seed', '1', ...until]]
     }
     default:
-      return undefined
+      return []
   }
 }
 
-function unitTests(mutation: Mutation, folder: string): string[] | undefined {
+/** Tests beside the mutated file, or named ones, take seconds; all of a folder take minutes. */
+function unitTests(mutation: Mutation, folder: string): string[][] {
+  const own = mutation.file.replace(/^src\//, 'test/').replace(/\.ts$/, '.test.ts')
+  const first = [own, ...(mutation.tests ?? [])].filter(file => existsSync(join(ROOT, file)))
   const files = globSync(`test/${folder}/**/*.test.ts`, { cwd: ROOT }).sort()
   const scripted = mutation.mode === 'scripted' ? SCRIPTED_RUNS : []
-  const all = [...files.filter(file => file !== SCRIPTS), ...scripted, ...(mutation.tests ?? [])]
-  return all.length === 0 ? undefined : ['--test', ...all]
+  const others = [...files, ...scripted].filter(file => file !== SCRIPTS && !first.includes(file))
+  return [first, others].filter(({ length }) => length > 0).map(each => ['--test', ...each])
 }
 
 function run(args: readonly string[], root: string, timeoutMs: number): Promise<Verdict> {
@@ -122,6 +126,23 @@ function run(args: readonly string[], root: string, timeoutMs: number): Promise<
   })
 }
 
+/** One run after the other, until one fails; undefined if there is none. */
+async function runAll(
+  runs: readonly string[][],
+  root: string,
+  timeoutMs: number,
+): Promise<Verdict | undefined> {
+  let seconds = 0
+  let last: Verdict | undefined
+  for (const args of runs) {
+    const verdict = await run(args, root, timeoutMs)
+    seconds += verdict.seconds
+    last = { ...verdict, seconds }
+    if (verdict.isKilled) break
+  }
+  return last
+}
+
 /** A layer that fails without any mutation would kill them all, and prove nothing. */
 async function checkUnmutated(chosen: readonly Mutation[]): Promise<void> {
   const root = mkdtempSync(join(tmpdir(), 'lockstep-mutant-'))
@@ -130,11 +151,12 @@ async function checkUnmutated(chosen: readonly Mutation[]): Promise<void> {
     const asked = new Set<string>()
     for (const mutation of chosen) {
       for (const layer of ['scripts', 'unit tests'] as const) {
-        const args = argumentsOf(layer, mutation, 0)
-        if (args === undefined || asked.has(args.join(' '))) continue
-        asked.add(args.join(' '))
-        const { isKilled: isBroken, message } = await run(args, root, TESTS_TIMEOUT_MS)
-        assert(!isBroken, `fails without a mutation: ${args.join(' ')}: ${message}`)
+        for (const args of runsOf(layer, mutation, 0)) {
+          if (asked.has(args.join(' '))) continue
+          asked.add(args.join(' '))
+          const { isKilled: isBroken, message } = await run(args, root, TESTS_TIMEOUT_MS)
+          assert(!isBroken, `fails without a mutation: ${args.join(' ')}: ${message}`)
+        }
       }
     }
   } finally {
@@ -149,10 +171,9 @@ async function judge(mutation: Mutation, options: Options): Promise<Judged> {
     copyProduct(root)
     apply(mutation, root)
     for (const layer of LAYERS) {
-      const args = argumentsOf(layer, mutation, options.seconds)
-      if (args === undefined) continue
       const timeoutMs = layer === 'simulation' ? options.seconds * 4000 : TESTS_TIMEOUT_MS
-      const verdict = await run(args, root, timeoutMs)
+      const verdict = await runAll(runsOf(layer, mutation, options.seconds), root, timeoutMs)
+      if (verdict === undefined) continue
       verdicts.set(layer, verdict)
       if (verdict.isKilled && options.stopsAtFirst) break
     }

@@ -9,6 +9,6 @@ export interface Mutation {
   /** Stands exactly once in the file. */
   readonly find: string
   readonly replace: string
-  /** Tests to ask beside those of the file's folder. */
+  /** Tests to ask first, beside the file's own; then those of its folder are asked. */
   readonly tests?: readonly string[]
 }

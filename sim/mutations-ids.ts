@@ -152,6 +152,7 @@ export const IDS_MUTATIONS: readonly Mutation[] = [
     find: 'const id = requestIdOf(exchange.request, identity.historyId)\n  if (id === undefined) {',
     replace:
       'const id = requestIdOf(exchange.request, identity.historyId, () => entryNow(service))\n  if (id === undefined) {',
+    tests: ['test/server/http/request-header.test.ts'],
   },
   {
     name: 'a second commit asks for the fate as of now',
