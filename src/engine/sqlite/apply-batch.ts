@@ -60,7 +60,7 @@ export class ApplyBatch {
     if (divergence === undefined) {
       // File by file: after a crash in between, each one knows for itself that it has this entry.
       for (const file of this.#begun) {
-        this.#files.noteChange(file)
+        this.#files.noteChange(file, this.#index)
         file.commit(this.#index, this.#entry.nowMs, this.#ids.recordsOf(file.requests))
       }
       this.#commitCatalogue()

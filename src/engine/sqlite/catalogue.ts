@@ -38,7 +38,7 @@ const UNFLUSHED_CHANGES_MAX = 1000
  * `lockstep_database`: name of a database and the entry that made it, which names its file.
  * `lockstep_dropped`: name of a database that was dropped, and the entry that last did it.
  * `lockstep_state`, one row: `applied`, the last entry that changed the catalogue; `floor`, the
- * last that survives a power cut in every file; `now_ms`, the newest moment as of the floor;
+ * last that survives a power cut in every file; `now_ms`, the newest moment when that was noted;
  * `dropped_floor`, the last drop that was forgotten; the other columns: request-book.ts.
  */
 const SCHEMA = `

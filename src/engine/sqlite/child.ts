@@ -6,6 +6,7 @@
 import { flushCompileCache } from 'node:module'
 import { unreachable } from '../../base/assert.ts'
 import { endWithParent, serveFrames } from './child-loop.ts'
+import { openFilesWithin } from './descriptors.ts'
 import {
   decodeReaderMessage,
   encodeDatabases,
@@ -15,8 +16,11 @@ import {
 } from './reader-codec.ts'
 import { serveSnapshot } from './snapshot-child.ts'
 import { SqliteReader } from './sqlite-reader.ts'
-import { SqliteWriter } from './sqlite-writer.ts'
+import { OPEN_FILES_MAX, SqliteWriter } from './sqlite-writer.ts'
 import { decodeWriterMessage, encodeWriterReply } from './writer-codec.ts'
+
+/** Where the system doesn't say how many descriptors there are. */
+const OPEN_FILES_ANYWHERE = 64
 
 async function main(): Promise<void> {
   const [kind, directory = '', guard] = process.argv.slice(2)
@@ -33,7 +37,8 @@ async function main(): Promise<void> {
 }
 
 function serveWriter(directory: string): void {
-  const writer = new SqliteWriter({ directory })
+  const openFilesMax = openFilesWithin(OPEN_FILES_MAX, OPEN_FILES_ANYWHERE)
+  const writer = new SqliteWriter({ directory, openFilesMax })
   serveFrames((body, send) => {
     const reply = writer.handle(decodeWriterMessage(body))
     send(encodeWriterReply(reply))

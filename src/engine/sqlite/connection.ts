@@ -22,13 +22,22 @@ const WAL_FRAME_BYTES = 4096 + 24
 /** How long a connection waits for what it can't share: the recovery after a writer's death. */
 const WAIT_MS = 5000
 
+/** Pages that a writer's connection may keep in memory; negative numbers are in KiB. */
+const LARGE_CACHE = -64 * 1024
+const SMALL_CACHE = -1024
+
+/** Lets a writer's connection keep many pages in memory or few; what is too much is let go. */
+export function setCache(database: DatabaseSync, isLarge: boolean): void {
+  database.exec(`PRAGMA cache_size = ${isLarge ? LARGE_CACHE : SMALL_CACHE}`)
+}
+
 /** The writer's connection. Nothing but a checkpoint's COMMIT is flushed: the log is our memory. */
 export function openForWriting(path: string): DatabaseSync {
   const database = new DatabaseSync(path, { ...OPTIONS, timeout: WAIT_MS })
   return orClosed(database, () => {
     database.exec(
       'PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;' +
-        'PRAGMA cache_size = -65536; PRAGMA recursive_triggers = OFF',
+        `PRAGMA recursive_triggers = OFF; PRAGMA cache_size = ${LARGE_CACHE}`,
     )
     return database
   })

@@ -14,6 +14,7 @@ import {
   orClosed,
   prepareWalPages,
   readCheckpoint,
+  setCache,
 } from './connection.ts'
 import { Determinism } from './determinism.ts'
 import { LastRowid } from './last-rowid.ts'
@@ -84,6 +85,7 @@ export class DatabaseFile {
   /** The open transaction changed, or tried to change, what tables there are. */
   #changesSchema = false
   readonly #own: OwnStatements
+  #isRoomy = true
 
   constructor(path: string, madeBy: number, limits: RequestLimits = REQUEST_LIMITS) {
     this.path = path
@@ -113,6 +115,13 @@ export class DatabaseFile {
 
   begin(): void {
     this.#own.begin.run()
+  }
+
+  /** Whether it may keep many pages in memory. */
+  setRoomy(isRoomy: boolean): void {
+    if (isRoomy === this.#isRoomy) return
+    this.#isRoomy = isRoomy
+    setCache(this.database, isRoomy)
   }
 
   /** Sets or clears the enforcement of foreign keys; only outside of a transaction. */

@@ -145,7 +145,7 @@ export class ExecuteBatch {
   commit(index: number): void {
     for (const [file, { hasChanges }] of this.#begun) {
       if (hasChanges) {
-        this.#files.noteChange(file)
+        this.#files.noteChange(file, index)
         file.commit(index, this.nowMs, this.#ids.recordsOf(file.requests))
       } else file.rollback()
     }

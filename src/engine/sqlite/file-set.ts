@@ -21,7 +21,10 @@ export interface FileSetOptions {
   /** Directory of the generation. */
   readonly directory: string
   readonly fileSystem: FileSystem
-  /** Pages that may wait in WALs, of all files together, before a checkpoint is due. */
+  /**
+   * Pages that may wait in WALs, of all files together, before a checkpoint is due. With many files
+   * that wait, more may.
+   */
   readonly walPagesMax: number
   /** Files that may be open at once; more only while transactions or readers hold them. */
   readonly openFilesMax: number
@@ -33,8 +36,14 @@ export interface FileSetOptions {
 /** Written to learn whether the disk is full, and removed. */
 const PROBE_FILE = 'space.probe'
 const PROBE_BYTES = 1024 * 1024
+/** Files that keep up to 64 MB of pages in memory; others keep 1 MB. */
+const ROOMY_FILES_MAX = 64
 /** A look at the WALs costs as much as a small request, so it is not taken after each. */
 const CHANGES_BETWEEN_LOOKS = 8
+/** A flush costs the same for one page, so with many files this part may wait in each of them. */
+const WAL_PART_OF_FILE = 1 / 160
+/** How much of `walPagesMax` is flushed before the floor is raised, which is a flush by itself. */
+const WAL_PART_OF_FLOOR = 1 / 4
 /** What request ids may weigh in memory, of all files together: some 100 MB. */
 const BOOKS_WEIGHT_MAX = 1_000_000
 const DATABASE_FILE = /^db-(\d+)\.sqlite(?:-wal|-shm)?$/
@@ -44,23 +53,29 @@ export class FileSet {
   readonly #catalogue: Catalogue
   /** Open files by the entry that made them. */
   readonly #open = new RecentlyUsed<number, DatabaseFile>()
-  /** Files that hold something that a power cut could take: by the entry that made them. */
-  readonly #dirty = new Set<number>()
+  /** The last used of them, which may keep many pages in memory. */
+  readonly #roomy = new RecentlyUsed<number, DatabaseFile>()
+  /**
+   * Files that hold something that a power cut could take, by the entry that made them: with the
+   * last entry that can't be lost, so that the least of these numbers is the first.
+   */
+  readonly #dirty = new Map<number, number>()
   /** Those of them that changed since their WALs were looked at, and what the looks said. */
   readonly #changed = new Set<number>()
   readonly #walPages = new Map<number, WalPages>()
   #changeCount = 0
   /** Files of dropped databases, to be removed once the drop survives. */
   #dropped: number[] = []
-  /** Waiting pages at which the next checkpoint is tried. */
-  #walPagesDue: number
+  /** Waiting pages below which no checkpoint is tried: readers kept the last one from more. */
+  #walPagesKept = 0
+  /** Pages that were flushed since the floor was raised. */
+  #pagesBelowFloor = 0
   #durableIndex = 0
 
   /** Opens the catalogue. `open` is next. */
   constructor(options: FileSetOptions) {
     this.#options = options
     this.#catalogue = new Catalogue(options.directory, options.requestLimits)
-    this.#walPagesDue = options.walPagesMax
   }
 
   /** Entries up to here are surely in every file. Replay begins after it. */
@@ -103,7 +118,8 @@ export class FileSet {
       if (known.has(madeBy)) {
         // An empty one is what a reader leaves.
         const isWal = name.endsWith('-wal')
-        if (isWal && fileSystem.sizeBytes(join(directory, name)) > 0) this.#noteChange(madeBy)
+        const isDirty = isWal && fileSystem.sizeBytes(join(directory, name)) > 0
+        if (isDirty) this.#noteChange(madeBy, this.#catalogue.floor)
       } else if (isFlushed) fileSystem.remove(join(directory, name))
       else this.#dropped.push(madeBy)
     }
@@ -128,17 +144,20 @@ export class FileSet {
   /** The file of a database, undefined if there is none of this name. */
   find(name: string): DatabaseFile | undefined {
     const madeBy = this.#catalogue.madeBy(name)
-    return madeBy === undefined ? undefined : (this.#open.use(madeBy) ?? this.#openFile(madeBy))
+    if (madeBy === undefined) return undefined
+    const file = this.#open.use(madeBy) ?? this.#openFile(madeBy)
+    if (this.#roomy.use(madeBy) === undefined) this.#makeRoomy(file)
+    return file
   }
 
-  /** A transaction of this file is about to end: it is not what was flushed any more. */
-  noteChange(file: DatabaseFile): void {
-    this.#noteChange(file.madeBy)
+  /** A transaction of this file is about to end, as entry `index`: it is not what was flushed. */
+  noteChange(file: DatabaseFile, index: number): void {
+    this.#noteChange(file.madeBy, index - 1)
   }
 
-  #noteChange(madeBy: number): void {
+  #noteChange(madeBy: number, last: number): void {
     this.#changeCount++
-    this.#dirty.add(madeBy)
+    if (!this.#dirty.has(madeBy)) this.#dirty.set(madeBy, last)
     this.#changed.add(madeBy)
   }
 
@@ -162,6 +181,7 @@ export class FileSet {
     this.#catalogue.remove(name, index, records)
     this.#open.peek(madeBy)?.close()
     this.#open.delete(madeBy)
+    this.#roomy.delete(madeBy)
     this.#noteFlushed(madeBy)
     this.#dropped.push(madeBy)
     this.#removeDropped()
@@ -182,47 +202,65 @@ export class FileSet {
   }
 
   /**
-   * Checkpoints if the WALs have grown to where one is due. `applied`: last entry in the files;
-   * `nowMs`: newest moment of an entry up to it.
+   * Checkpoints if the WALs have grown to where it is due: the files that wait longest, and no more
+   * of them than need be, so that the next entry isn't kept waiting for a flush of each file.
+   * `applied`: last entry in the files; `nowMs`: newest moment of an entry up to it.
    */
   checkpointIfDue(applied: number, nowMs: number): void {
     if (this.#changeCount < CHANGES_BETWEEN_LOOKS) return
     this.#changeCount = 0
     this.#trimBooks()
-    const { waiting, inLog } = this.#sumWalPages()
-    if (waiting < this.#walPagesDue) return
     const { walPagesMax } = this.#options
+    const { waiting, inLog } = this.#sumWalPages()
+    const dueAt = walPagesMax * Math.max(1, this.#dirty.size * WAL_PART_OF_FILE)
+    if (waiting < Math.max(dueAt, this.#walPagesKept)) return
     // Readers that overlap keep a WAL growing for ever; far over the limit, wait for a gap in them.
     // One that stays is waited for seldom.
-    const waits = inLog > walPagesMax * 4
-    const isDone = this.#checkpoint(applied, nowMs, waits ? 'TRUNCATE' : 'PASSIVE')
+    const waits = inLog > dueAt * 4
+    this.#flushOldest(waiting - dueAt, waits ? 'TRUNCATE' : 'PASSIVE')
+    const { waiting: left } = this.#sumWalPages()
     const more = waits ? walPagesMax : walPagesMax / 4
-    this.#walPagesDue = isDone ? walPagesMax : this.#sumWalPages().waiting + more
+    this.#walPagesKept = left >= dueAt ? left + more : 0
+    this.#pagesBelowFloor += waiting - left
+    const isWorthwhile = this.#pagesBelowFloor >= walPagesMax * WAL_PART_OF_FLOOR
+    if (isWorthwhile || this.#dirty.size === 0) this.#raiseFloor(applied, nowMs)
   }
 
   /** Makes everything up to `applied` survive a power cut, as far as readers let it. */
   checkpoint(applied: number, nowMs: number): void {
-    if (this.#checkpoint(applied, nowMs, 'PASSIVE')) this.#walPagesDue = this.#options.walPagesMax
+    this.#flushOldest(Infinity, 'PASSIVE')
+    this.#raiseFloor(applied, nowMs)
+    if (this.#dirty.size === 0) this.#walPagesKept = 0
   }
 
   /** Open transactions are rolled back. */
   close(): void {
     for (const [, file] of this.#open.entries()) file.close()
     this.#open.clear()
+    this.#roomy.clear()
     this.#catalogue.close()
   }
 
-  #checkpoint(applied: number, nowMs: number, mode: 'PASSIVE' | 'TRUNCATE'): boolean {
-    const { directory, onFlushed } = this.#options
-    for (const madeBy of this.#dirty) {
-      this.#flush(this.#open.peek(madeBy) ?? this.#openFile(madeBy), mode)
+  /** Flushes the files that are dirty longest, until more than so many pages waited in them. */
+  #flushOldest(pages: number, mode: 'PASSIVE' | 'TRUNCATE'): void {
+    let left = pages
+    for (const madeBy of this.#dirty.keys()) {
+      const waiting = this.#walPages.get(madeBy)?.waiting ?? 0
+      if (!this.#flush(this.#open.peek(madeBy) ?? this.#openFile(madeBy), mode)) continue
+      left -= waiting
+      if (left < 0) return
     }
-    if (this.#dirty.size > 0) return false
-    if (!this.#catalogue.raiseFloor(applied, nowMs)) return false
+  }
+
+  /** Everything up to the floor survives a power cut then, as far as files are flushed. */
+  #raiseFloor(applied: number, nowMs: number): void {
+    const { directory, onFlushed } = this.#options
+    const [floor = applied] = this.#dirty.values()
+    if (!this.#catalogue.raiseFloor(floor, nowMs)) return
     onFlushed(join(directory, SYSTEM_FILE))
+    this.#pagesBelowFloor = 0
     this.#durableIndex = this.#catalogue.floor
     this.#removeDropped()
-    return true
   }
 
   /** Lets go of what the longest unused files remember of requests, when it is too much. */
@@ -291,6 +329,17 @@ export class FileSet {
     return file
   }
 
+  /** Lets a file keep many pages in memory, in place of the one that has used its own least. */
+  #makeRoomy(file: DatabaseFile): void {
+    for (const [madeBy, other] of this.#roomy.entries()) {
+      if (this.#roomy.size < ROOMY_FILES_MAX) break
+      this.#roomy.delete(madeBy)
+      other.setRoomy(false)
+    }
+    this.#roomy.add(file.madeBy, file)
+    file.setRoomy(true)
+  }
+
   /**
    * Closes files until there is room for one more, the longest unused first. One in a transaction
    * stays, and so does one that a reader keeps from being flushed: the last to close a file flushes
@@ -301,6 +350,7 @@ export class FileSet {
       if (this.#open.size < this.#options.openFilesMax) return
       if (file.database.isTransaction || !this.#flush(file, 'PASSIVE')) continue
       this.#open.delete(madeBy)
+      this.#roomy.delete(madeBy)
       file.close()
     }
   }

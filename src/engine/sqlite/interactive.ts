@@ -183,7 +183,7 @@ export class InteractiveTransaction {
   }
 
   commit(index: number): void {
-    this.#files.noteChange(this.#file)
+    this.#files.noteChange(this.#file, index)
     this.#file.commit(index, this.nowMs, this.#ids.recordsOf(this.#file.requests))
   }
 

@@ -33,8 +33,8 @@ import { localFaultOf } from './sql-errors.ts'
 
 /** Pages of 4096 bytes that the WALs may hold together before they are checkpointed. */
 const WAL_PAGES_MAX = 10_000
-/** Files of databases that stay open: three descriptors each, and up to 64 MB of pages. */
-const OPEN_FILES_MAX = 64
+/** Databases that stay open: some 300 KB of memory each, and what pages of them are kept. */
+export const OPEN_FILES_MAX = 1024
 
 export interface SqliteWriterOptions {
   /** The engine's directory; made if it isn't there. */
@@ -43,8 +43,8 @@ export interface SqliteWriterOptions {
   /** Pages in WALs at which a checkpoint is due. */
   readonly walPagesMax?: number
   /**
-   * Databases that stay open, 64 if not given; the longest unused is flushed and closed. There are
-   * more only while one entry writes to so many, or readers keep them from being flushed.
+   * Databases that stay open, 1024 if not given; the longest unused is flushed and closed. There
+   * are more only while one entry writes to so many, or readers keep them from being flushed.
    */
   readonly openFilesMax?: number
   /** How much is remembered of requests; only tests give it, for it is the same on all nodes. */

@@ -277,7 +277,15 @@ export class Replica implements Disposable {
   crash(options: Partial<SqliteWriterOptions> = {}): Replica {
     const directory = newDirectory()
     copyFiles(this.directory, directory)
-    return this.#reborn(directory, options)
+    const replica = this.#reborn(directory, options)
+    // They are the same WALs, and what was flushed of them stays so.
+    for (const [path, wal] of this.#flushedWals) replica.#keepFlushedWal(path, wal)
+    return replica
+  }
+
+  /** Unless opening has flushed it anew. */
+  #keepFlushedWal(path: string, wal: Uint8Array): void {
+    if (!this.#flushedWals.has(path)) this.#flushedWals.set(path, wal)
   }
 
   /** What a power cut leaves at worst: every file as of its last flush, and no others. */
