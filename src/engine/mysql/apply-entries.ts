@@ -77,7 +77,11 @@ class Group {
   async run(): Promise<boolean> {
     const { tables } = this.#session
     const commands = this.#plan()
-    if (commands === undefined) return false
+    if (commands === undefined) {
+      // What was to make a database the current one was not run.
+      this.#session.forgetDatabase()
+      return false
+    }
     const failure = await this.#session.run(commands)
     if (failure !== undefined) {
       const { type, error } = classifyServerError(failure.error)

@@ -38,6 +38,8 @@ export interface RowLimits {
 
 const CONNECT_MS_MAX = 5000
 const CONNECT_FAILURES = /^(?:ER_ACCESS_DENIED|ER_NOT_SUPPORTED_AUTH|ER_DBACCESS_DENIED|ER_HOST)/
+/** The account may not do it. */
+const NO_RIGHTS = new Set([1044, 1045, 1142, 1227, 1370])
 const UNBOUND: RowLimits = { maxRows: Infinity, maxBytes: Infinity }
 
 /** What would make statements give something else, fixed on every connection of every node. */
@@ -164,12 +166,14 @@ export class Connection {
     return promise
   }
 
-  /** Runs statements of our own, none of which may fail. Rejects NODE_FAULT if one does. */
+  /** Runs statements of our own, none of which may fail. Rejects NODE_FAULT, or
+   * SERVER_REFUSED, if one does. */
   async expect(sql: string): Promise<readonly Answer[]> {
     const { answers, error } = await this.run(sql)
     if (error === undefined) return answers
     const { number, message } = error
-    throw new DbError('NODE_FAULT', `the MySQL server at ${this.#server} says: ${message}`, {
+    const code = NO_RIGHTS.has(number) ? 'SERVER_REFUSED' : 'NODE_FAULT'
+    throw new DbError(code, `the MySQL server at ${this.#server} says: ${message}`, {
       details: { mysqlCode: number },
     })
   }

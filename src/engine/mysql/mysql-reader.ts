@@ -10,6 +10,7 @@ import type { Answer, Connection } from './connection.ts'
 import { classifyServerError, type ServerError } from './mysql-errors.ts'
 import { ownDatabase } from './node-tables.ts'
 import { parseText } from './parsed-text.ts'
+import { SYSTEM_DATABASES } from './refusals.ts'
 import { quoteName, quoteText, render } from './render.ts'
 import { atStatement, refuse } from './request-steps.ts'
 import { digestTables } from './table-digest.ts'
@@ -59,7 +60,10 @@ export class MysqlReader {
   async digest(connection: Connection, request: DigestRequest): Promise<DigestOutcome> {
     const { database, table } = request
     const { answers, error } = await connection.run(this.#preamble(database).join(';'))
-    if (error !== undefined) return failed(this.#toError(error, database, 0))
+    if (error !== undefined) {
+      await connection.expect('ROLLBACK')
+      return failed(this.#toError(error, database, 0))
+    }
     const began = readPreamble(answers, database)
     if (began instanceof DbError) return failed(toRequestError(began))
     try {
@@ -131,7 +135,7 @@ export class MysqlReader {
             const message = 'a query only reads; send what writes to execute'
             throw new DbError('INVALID_REQUEST', message)
           }
-          refuse(each, name => this.#foreign.has(name))
+          refuse(each, name => SYSTEM_DATABASES.has(name) || this.#foreign.has(name))
           if (each.locksRows) {
             const message = 'a read locks nothing; leave out FOR UPDATE and LOCK IN SHARE MODE'
             throw new DbError('UNSUPPORTED', message)

@@ -10,6 +10,7 @@ import type { AcceptedEntry, Divergence, EnginePast } from '../engine.ts'
 import type { CatalogueBook } from '../request-ids.ts'
 import type { RecordsBuilder } from '../request-records.ts'
 import type { Connection } from './connection.ts'
+import { SYSTEM_DATABASES } from './refusals.ts'
 import { literal, quoteName, quoteText } from './render.ts'
 import { MysqlRequestBook } from './request-book.ts'
 
@@ -142,7 +143,8 @@ export class NodeTables implements CatalogueBook {
   }
 
   /** Whether a name is one of a database on the server, be it this node's or another's. */
-  readonly isForeign = (name: string): boolean => this.#foreign.has(name)
+  readonly isForeign = (name: string): boolean =>
+    SYSTEM_DATABASES.has(name) || this.#foreign.has(name)
 
   /** Schema changes whose outcomes the others have not compared yet, the oldest first. */
   get outcomes(): readonly SchemaOutcome[] {
