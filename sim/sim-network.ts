@@ -249,8 +249,11 @@ export class SimNetwork {
     const { from, to, lane } = connection
     this.#world.note('net break', from.id, to.id)
     from.close(connection)
-    // The owner hears of it as of anything else: later, when it looks.
+    // The owner hears of it as of anything else: later, when it looks. Until then it dials nobody
+    // for this lane: the new connection would be told before the end of the old one.
+    from.setDialling(to.id, lane, true)
     from.process.after(isRefused ? this.#random.exponential(1) : 0, () => {
+      from.setDialling(to.id, lane, false)
       from.handler?.onDisconnected(to.id, lane, reason)
       this.#dial(from, to.id, lane, 0)
     })

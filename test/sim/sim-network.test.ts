@@ -201,3 +201,17 @@ test('a process that ended is told of when it is dialled, a machine without powe
   run(1000)
   assert.deepEqual([...new Set(must(first).absent)], [2])
 })
+
+test('the end of a connection is told before the next one begins, however fast the peer is back', () => {
+  const { world, network, stations, run } = setUp({ connectMsMean: 0.01 })
+  for (let time = 0; time < 20; time++) {
+    network.detach(2, false)
+    plugIn(world, network, 2)
+    run(50)
+  }
+  for (const lane of ['control', 'data']) {
+    const told = must(stations[0]).connections.filter(each => each.endsWith(`2/${lane}`))
+    assert.equal(told.length, 41)
+    for (const [at, each] of told.entries()) assert.equal(each[0], at % 2 === 0 ? '+' : '-')
+  }
+})
