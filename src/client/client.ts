@@ -24,6 +24,7 @@ import {
   readResults,
   readResultsResponse,
   statementJson,
+  surelyWrites,
   type AnswerProof,
   type BatchItem,
   type DefaultRow,
@@ -311,6 +312,7 @@ export class Client {
       path: '/execute',
       database: databaseOf(whole),
       idempotencyKey: options.idempotencyKey,
+      isStreamable: surelyWrites(json),
       body: timeoutMs => JSON.stringify({ ...whole, timeoutMs }),
     })
     return this.#keepToken(answer)

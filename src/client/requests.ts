@@ -84,6 +84,18 @@ export function itemJson(item: BatchItem): unknown {
   return 'action' in item ? commandJson(item) : statementJson(item.sql, item.params)
 }
 
+const WRITING_TEXT = /^\s*(?:insert|update|delete|replace)\b/i
+
+/**
+ * True if all that a request does, or each of its items, surely writes. What can't be told, such as
+ * a text that begins with a comment or with WITH, may be a read that takes long.
+ */
+export function surelyWrites(json: object): boolean {
+  if ('statements' in json) return (json.statements as readonly object[]).every(surelyWrites)
+  if ('action' in json) return json.action !== 'select'
+  return 'sql' in json && WRITING_TEXT.test(String(json.sql))
+}
+
 function convert(value: unknown, path: string): unknown {
   if (Array.isArray(value)) return value.map((item, at) => convert(item, `${path}[${at}]`))
   if (isPlainObject(value)) {

@@ -23,7 +23,7 @@ const SILENCE_MS = 1500
 /** How long it may take to say that it is. */
 const PROBE_MS = 1000
 
-/** Where requests can be lines of a stream. */
+/** Where streams go to. */
 const STREAMED_PATH = '/execute'
 
 const API_HEADERS = { [API_HEADER]: String(API_VERSION) }
@@ -53,6 +53,11 @@ export interface Shot<Answer> {
   readonly headers?: Readonly<Record<string, string>>
   /** True if any node will do; else the leader is preferred. */
   readonly isAnyNode: boolean
+  /**
+   * It may share a stream with others of its path. What may be a read must not: it can take long,
+   * and those behind it would wait for its answer.
+   */
+  readonly isStreamable?: boolean
   readonly deadlineMs: number
   readonly signal: AbortSignal | undefined
   /** The body for a node that has this much time left; absent for a GET. */
@@ -113,7 +118,7 @@ export class Sender {
   async sendOnce<Answer>(shot: Shot<Answer>, address: string): Promise<Answer> {
     shot.signal?.throwIfAborted()
     const leftMs = Math.max(1, Math.ceil(shot.deadlineMs - performance.now()))
-    if (shot.path !== STREAMED_PATH) return this.#sendAlone(shot, address, leftMs)
+    if (shot.isStreamable !== true) return this.#sendAlone(shot, address, leftMs)
     const lane = this.#streams.lane(address)
     lane.begin()
     try {

@@ -31,6 +31,7 @@ export interface WriteShot {
   readonly deadlineMs: number
   readonly signal: AbortSignal | undefined
   readonly idempotencyKey: string | undefined
+  readonly isStreamable?: boolean
   readonly body: (timeoutMs: number) => string
 }
 

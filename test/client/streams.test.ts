@@ -191,6 +191,43 @@ test('each line has its own answer: a result, or the error that the node gave', 
   await Promise.all(Array.from({ length: 30 }, worker))
 })
 
+test('what may be a read goes by itself, and waits for no line of the stream', async () => {
+  const transport = new ScriptedTransport()
+  transport.open()
+  const db = client(transport)
+  const { stream, first, writes } = await load(transport, db)
+  await first
+  const lines = stream.lines.length
+  const texts = [
+    'SELECT 1',
+    ' with a AS (SELECT 1) SELECT * FROM a',
+    '-- DELETE\nSELECT 1',
+    'PRAGMA user_version',
+    'EXPLAIN DELETE FROM t',
+    'VALUES (1)',
+    'inserted',
+  ]
+  const select = { action: 'select', database: 'app', table: 't' } as const
+  const before = transport.singles.length
+  for (const text of texts) await db.execute(text)
+  await db.batch(['DELETE FROM t', 'SELECT 1'])
+  await db.batch([select])
+  assert.deepEqual([transport.singles.length - before, stream.lines.length - lines], [9, 0])
+
+  const insert = { action: 'insert', database: 'app', table: 't', values: [[1]] } as const
+  writes.push(
+    ...['\n update t SET a = 1', 'Delete FROM t', 'REPLACE INTO t VALUES (1)'].map(text =>
+      db.execute(text),
+    ),
+    db.batch([insert, 'INSERT INTO t VALUES (1)']),
+    db.command(insert),
+  )
+  await until(() => stream.lines.length === lines + 5)
+  stream.push(OK.repeat(10))
+  await Promise.all(writes)
+  assert.equal(transport.singles.length - before, 9)
+})
+
 test('a node of an older release is sent single requests', async () => {
   let asked = 0
   const server = createServer((incoming, response) => {

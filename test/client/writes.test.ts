@@ -142,13 +142,15 @@ test('a bug is met once, and the fate of its write is asked for', async () => {
 
 test('a fate that nobody can tell is unknown, and can be asked for later by its reference', async () => {
   await using node = await ScriptedNode.start()
-  node.script = ['destroy']
+  node.script = [okAnswer(), 'destroy']
   node.fates = ['destroy']
-  const db = clientOf([node], { timeoutMs: 100, fateTimeoutMs: 100 })
-  const error = await failure(db.execute('A'))
+  const db = clientOf([node], { fateTimeoutMs: 100 })
+  // The session is open by then, so that the write is sent at least once, however late it is.
+  await db.execute('A')
+  const error = await failure(db.execute('A', [], { timeoutMs: 100 }))
   assert.deepEqual([error.code, error.fate], ['CONNECTION_LOST', 'unknown'])
   const reference = error.details['request'] as WriteReference
-  assert.deepEqual(reference, { database: 'main', request: 'h-1-1/1' })
+  assert.deepEqual(reference, { database: 'main', request: 'h-1-1/2' })
 
   const later = clientOf([node])
   node.fates = [applied(7)]
@@ -157,20 +159,21 @@ test('a fate that nobody can tell is unknown, and can be asked for later by its 
   assert.deepEqual([fate.index, fate.results[0]?.rowsAffected], [7, 1])
   node.fates = [errorAnswer('NO_LEADER'), { json: { fate: 'not-applied' } }]
   assert.deepEqual(await later.fate(reference), { fate: 'not-applied' })
-  assert.equal(node.cancelled.at(-1)?.id, 'h-1-1/1')
+  assert.equal(node.cancelled.at(-1)?.id, 'h-1-1/2')
   node.fates = [errorAnswer('REQUEST_EXPIRED')]
   assert.equal((await failure(later.fate(reference))).code, 'REQUEST_EXPIRED')
 })
 
 test('after an unknown fate the session takes no more, so that its window does not move on', async () => {
   await using node = await ScriptedNode.start()
-  node.script = ['destroy']
-  node.fates = ['destroy']
-  const db = clientOf([node], { timeoutMs: 50, fateTimeoutMs: 50 })
-  await failure(db.execute('A'))
-  node.script = [okAnswer()]
+  // Neither sent again nor asked for: no time decides what happens.
+  node.script = [errorAnswer('INTERNAL'), okAnswer()]
+  const db = clientOf([node], { fateTimeoutMs: 0 })
+  const error = await failure(db.execute('A'))
+  assert.deepEqual([error.fate, ids(node)], ['unknown', ['h-1-1/1']])
   await db.execute('B')
-  assert.equal(node.seen.at(-1)?.id, 'h-1-2/1')
+  await db.execute('C')
+  assert.deepEqual(ids(node), ['h-1-1/1', 'h-1-2/1', 'h-1-2/2'])
 })
 
 test('without time for the question a write of unknown fate is unknown at once', async () => {

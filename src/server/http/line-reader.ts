@@ -3,6 +3,7 @@
  * soon as that shows, and passed over to its end, so that the lines behind it can be read.
  */
 import type { DbError } from '../../base/errors.ts'
+import { Gathered } from './gathered.ts'
 import { type ReceiveBudget, tooLarge, tooMuch } from './read-body.ts'
 
 export type Line =
@@ -21,8 +22,7 @@ export class LineReader {
   #chunk = NOTHING
   #at = 0
   /** The beginning of a line whose end has not come. */
-  #partial: Buffer[] = []
-  #partialBytes = 0
+  readonly #partial = new Gathered()
   #isPassingOver = false
   #isEnd = false
   #count = 0
@@ -39,7 +39,7 @@ export class LineReader {
 
   /** Some of a line is here, but not its end. */
   get hasPartial(): boolean {
-    return this.#partialBytes > 0 || this.#isPassingOver
+    return this.#partial.sizeBytes > 0 || this.#isPassingOver
   }
 
   push(chunk: Buffer): void {
@@ -79,7 +79,7 @@ export class LineReader {
       const wasPassedOver = this.#isPassingOver
       this.#isPassingOver = false
       if (wasPassedOver) continue
-      if (this.#partialBytes + piece.length > this.#maxBytes) {
+      if (this.#partial.sizeBytes + piece.length > this.#maxBytes) {
         this.#letGo()
         return { type: 'refused', error: tooLarge(this.#maxBytes, 'line') }
       }
@@ -91,8 +91,9 @@ export class LineReader {
     const rest = this.#chunk.subarray(this.#at)
     this.#chunk = NOTHING
     this.#at = 0
-    if (this.#isPassingOver || this.#partialBytes + rest.length === 0) return undefined
-    if (this.#partialBytes + rest.length > this.#maxBytes) {
+    const sizeBytes = this.#partial.sizeBytes + rest.length
+    if (this.#isPassingOver || sizeBytes === 0) return undefined
+    if (sizeBytes > this.#maxBytes) {
       return this.#passOver(tooLarge(this.#maxBytes, 'line'))
     }
     if (this.#isEnd) return { type: 'line', bytes: this.#join(rest) }
@@ -100,7 +101,6 @@ export class LineReader {
     if (!this.#budget.take(rest.length)) return this.#passOver(tooMuch())
     // Copied: the piece would keep alive the whole buffer that it was read into.
     this.#partial.push(Buffer.from(rest))
-    this.#partialBytes += rest.length
     return undefined
   }
 
@@ -111,16 +111,16 @@ export class LineReader {
   }
 
   #join(piece: Buffer): Buffer {
-    if (this.#partialBytes === 0) return piece
-    const whole = Buffer.concat([...this.#partial, piece])
-    this.#letGo()
-    return whole
+    const keptBytes = this.#partial.sizeBytes
+    if (keptBytes === 0) return piece
+    this.#budget.give(keptBytes)
+    this.#partial.push(piece)
+    return this.#partial.take()
   }
 
   #letGo(): void {
-    this.#budget.give(this.#partialBytes)
-    this.#partial = []
-    this.#partialBytes = 0
+    this.#budget.give(this.#partial.sizeBytes)
+    this.#partial.clear()
   }
 }
 

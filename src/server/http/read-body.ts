@@ -4,6 +4,7 @@ import type { IncomingMessage } from 'node:http'
 import { DbError } from '../../base/errors.ts'
 import { parseJson, type Json } from '../../protocol/json.ts'
 import type { Exchange } from './exchange.ts'
+import { Gathered } from './gathered.ts'
 
 /** What is read and thrown away of a body that is too large, so that its sender sees the answer. */
 const DISCARD_BYTES_MAX = 64 * 1024 * 1024
@@ -46,31 +47,26 @@ export function readBody(
     refuse(exchange, tooLarge(maxBytes))
     return
   }
-  let chunks: Buffer[] = []
-  let sizeBytes = 0
+  const gathered = new Gathered()
   const letGo = (): void => {
-    budget.give(sizeBytes)
-    sizeBytes = 0
-    chunks = []
+    budget.give(gathered.sizeBytes)
+    gathered.clear()
   }
   request.on('data', (chunk: Buffer) => {
     if (exchange.isEnded) return
     // What has arrived counts, not what was announced: a promise takes no memory.
-    const isTooLarge = sizeBytes + chunk.length > maxBytes
+    const isTooLarge = gathered.sizeBytes + chunk.length > maxBytes
     if (isTooLarge || !budget.take(chunk.length)) {
       letGo()
       refuse(exchange, isTooLarge ? tooLarge(maxBytes) : tooMuch())
       return
     }
-    sizeBytes += chunk.length
-    chunks.push(chunk)
+    gathered.push(chunk)
   })
   request.on('end', () => {
     if (exchange.isEnded) return
-    const [first] = chunks
-    const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks)
-    letGo()
-    done(body)
+    budget.give(gathered.sizeBytes)
+    done(gathered.take())
   })
   request.on('close', () => {
     letGo()

@@ -22,6 +22,17 @@ import { decodeId } from './request-header.ts'
  */
 const OPEN_LINES_MAX = 1024
 const OPEN_BYTES_MAX = 4 * 1024 * 1024
+/**
+ * What the answer to a line is reckoned with while it is unknown: so much at first, then what the
+ * last ones had, and all of it as soon as one has more.
+ */
+const EXPECTED_BYTES = 64 * 1024
+const EXPECTED_WEIGHT = 1 / 8
+/**
+ * Answers that turn out larger than was reckoned can't be taken back. A stream that holds so much
+ * is cut: its client asks for what became of its lines, or sends them again.
+ */
+const HELD_BYTES_MAX = 64 * 1024 * 1024
 /** How long a client is listened to that was told that its stream is over. */
 const LINGER_MS = 1000
 
@@ -67,8 +78,8 @@ class LineAsker implements Asker {
     return performance.now() - this.#startedMs
   }
 
-  sendJson(text: string): void {
-    this.#answer(text, 200)
+  sendJson(json: string | Buffer): void {
+    this.#answer(String(json), 200)
   }
 
   sendError(error: DbError): void {
@@ -102,6 +113,7 @@ class ExecuteStream implements OpenStream {
   #openBytes = 0
   /** Of these, lines without an answer. */
   #unanswered = 0
+  #expectedBytes = EXPECTED_BYTES
   #read: Read | undefined
   /** Why no more lines are taken. */
   #refusal: DbError | undefined
@@ -187,7 +199,7 @@ class ExecuteStream implements OpenStream {
       this.#isClosing ||
       this.#read !== undefined ||
       this.#openCount >= OPEN_LINES_MAX ||
-      this.#openBytes >= OPEN_BYTES_MAX
+      this.#openBytes + this.#unanswered * this.#expectedBytes >= OPEN_BYTES_MAX
     )
   }
 
@@ -237,15 +249,28 @@ class ExecuteStream implements OpenStream {
     this.#context.metrics.countRequest('execute', status, line.durationMs)
     this.#unanswered -= 1
     if (this.#isOver) return
-    const text = line.text ?? ''
-    this.#openBytes += text.length - line.sizeBytes
-    line.sizeBytes = text.length
+    this.#hold(line, line.text?.length ?? 0)
+    if (this.#isOver) return
     if (this.#read?.line === line) this.#read = undefined
     this.#beginRead()
     if (line !== this.#first || this.#isFlushDue) return
     // All that is answered within this turn leaves in one piece.
     this.#isFlushDue = true
     setImmediate(() => this.#flush())
+  }
+
+  /** From now on the line's answer is what is kept of it. */
+  #hold(line: LineAsker, sizeBytes: number): void {
+    this.#openBytes += sizeBytes - line.sizeBytes
+    line.sizeBytes = sizeBytes
+    const surplus = sizeBytes - this.#expectedBytes
+    this.#expectedBytes += surplus > 0 ? surplus : surplus * EXPECTED_WEIGHT
+    if (this.#openBytes > HELD_BYTES_MAX && this.#openCount > 1) this.#cut()
+  }
+
+  #cut(): void {
+    this.#exchange.request.socket.destroy()
+    this.#onClose()
   }
 
   #flush(): void {
@@ -277,20 +302,25 @@ class ExecuteStream implements OpenStream {
   /** The answer is whole: a line that has none by now was not taken. */
   #end(): void {
     this.#close()
+    const { request } = this.#exchange
+    const { socket } = request
+    const destroy = (): void => void socket.destroy()
+    // Not a timeout of the socket: for that what the client sends would be a sign of life, too.
+    let timer = setTimeout(destroy, this.#context.options.receiveTimeoutMs)
+    socket.once('close', () => clearTimeout(timer))
+    this.#response.once('finish', () => {
+      clearTimeout(timer)
+      if (!isLast) return
+      socket.end()
+      timer = setTimeout(destroy, LINGER_MS)
+    })
     this.#response.end()
     this.#exchange.finish()
-    const { request } = this.#exchange
-    const isLast = /close/i.test(request.headers.connection ?? '') || this.#refusal !== undefined
-    if (this.#isBodyEnded && !isLast) return
+    const isGoing = /close/i.test(request.headers.connection ?? '') || this.#refusal !== undefined
+    const isLast = isGoing || !this.#isBodyEnded
     // What still comes is read and thrown away: to close at once would reset the connection before
     // the client has its answers.
-    const { socket } = request
-    request.resume()
-    this.#response.once('finish', () => {
-      socket.end()
-      const timer = setTimeout(() => socket.destroy(), LINGER_MS)
-      socket.once('close', () => clearTimeout(timer))
-    })
+    if (isLast) request.resume()
   }
 
   #onClose(): void {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { Agent } from 'node:http'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { test } from 'node:test'
 import type { WriteCallback } from '../../../src/replica/types.ts'
 import { HttpServer } from '../../../src/server/http/server.ts'
@@ -177,10 +178,20 @@ test('a select waits for the lines before it, and those behind it wait for the s
   client.request.destroy()
 })
 
+/** Short answers, after which the node reckons with short ones. */
+async function warmUp(server: TestServer, client: StreamClient): Promise<void> {
+  const lines = 64
+  server.service.writeAnswer = { ...OK, index: 0 }
+  client.send(...Array.from({ length: lines }, () => WRITE))
+  await server.until(() => client.answers.length === lines)
+  client.answers.length = 0
+}
+
 test('no more than 1024 lines are taken unanswered, however many a client sends', async () => {
   await using server = await startTestServer()
-  const callbacks = waiting(server)
   const client = await StreamClient.open(server.url)
+  await warmUp(server, client)
+  const callbacks = waiting(server)
   client.send(...Array.from({ length: 3000 }, () => WRITE))
   await server.until(() => callbacks.length === 1024)
   await new Promise(resolve => setTimeout(resolve, 50))
@@ -230,7 +241,7 @@ test('a client that does not read is not read from either, and gets all once it 
   }
   const client = await StreamClient.open(server.url)
   client.response.pause()
-  const lines = 20_000
+  const lines = 10_000
   client.send(...Array.from({ length: lines }, () => WRITE))
   client.request.end()
   let before = -1
@@ -241,7 +252,7 @@ test('a client that does not read is not read from either, and gets all once it 
     await new Promise(resolve => setTimeout(resolve, 100))
     return isStill
   })
-  // What the sockets hold, and 4 MiB: of 200 MB.
+  // What the sockets hold, and 4 MiB: of 100 MB.
   assert.ok(before < lines / 5, `${before} lines were taken`)
   client.response.resume()
   await server.until(() => client.isOver)
@@ -249,10 +260,104 @@ test('a client that does not read is not read from either, and gets all once it 
   assert.equal(client.answers.length, lines)
 })
 
+test('fewer lines are taken where answers are large, and more again when they are small', async () => {
+  await using server = await startTestServer()
+  const client = await StreamClient.open(server.url)
+  const callbacks = waiting(server)
+  let answered = 0
+  const answer = async (sizeBytes: number): Promise<void> => {
+    const rows = [['x'.repeat(sizeBytes)]]
+    const result = { rowsAffected: 0, columns: ['a'], rows }
+    callbacks[answered]?.({ type: 'ok', index: 1, results: [result] })
+    answered += 1
+    await server.until(() => client.answers.length === answered)
+  }
+  /** Taken without an answer, once no more are. */
+  const taken = async (): Promise<number> => {
+    const before = callbacks.length
+    await new Promise(resolve => setTimeout(resolve, 30))
+    return callbacks.length === before ? before - answered : taken()
+  }
+  client.send(...Array.from({ length: 4000 }, () => WRITE))
+  assert.equal(await taken(), 64)
+  await answer(1_000_000)
+  assert.equal(await taken(), 63)
+  for (let at = 0; at < 62; at += 1) await answer(1_000_000)
+  assert.equal(await taken(), 5)
+  for (let at = 0; at < 80; at += 1) {
+    await answer(1)
+    await server.until(() => callbacks.length > answered)
+  }
+  assert.equal(await taken(), 1024)
+  client.request.destroy()
+})
+
+test('a stream whose answers turn out far too large is cut', async () => {
+  await using server = await startTestServer()
+  const client = await StreamClient.open(server.url)
+  const callbacks = waiting(server)
+  client.send(...Array.from({ length: 64 }, () => WRITE))
+  await server.until(() => callbacks.length === 64)
+  const rows = [['x'.repeat(12 * 1024 * 1024)]]
+  const results = [{ rowsAffected: 0, columns: ['a'], rows }]
+  // The first one has none, so that the others are held: 60 MB, and then 72.
+  const [first, ...others] = callbacks
+  for (const done of others.slice(0, 5)) done({ type: 'ok', index: 1, results })
+  client.send(WRITE)
+  await new Promise(resolve => setTimeout(resolve, 50))
+  assert.equal(client.isOver, false)
+  others[5]?.({ type: 'ok', index: 1, results })
+  await server.until(() => client.isOver)
+  assert.deepEqual([client.isWhole, client.answers], [false, []])
+  first?.({ ...OK, index: 1 })
+})
+
+for (const isGoing of [false, true]) {
+  const who = isGoing ? 'from a node that goes' : 'of a whole body'
+  test(`a client that takes nothing of the end of its answer, ${who}, is cut off`, async () => {
+    const service = new FakeService()
+    const rows = [['x'.repeat(20_000)]]
+    const results = [{ rowsAffected: 0, columns: ['a'], rows }]
+    service.writeAnswer = { ...OK, index: 1, results }
+    const server = new HttpServer({ ...OPTIONS, receiveTimeoutMs: 300 }, service, QUIET)
+    await server.listen()
+    const sockets: Socket[] = []
+    const onRequest = (message: unknown): void => {
+      sockets.push((message as { readonly socket: Socket }).socket)
+    }
+    subscribe('http.server.request.start', onRequest)
+    const client = await StreamClient.open(`http://127.0.0.1:${server.port}`)
+    unsubscribe('http.server.request.start', onRequest)
+    const [socket] = sockets
+    assert.ok(socket !== undefined)
+    client.response.pause()
+    // Until the system takes no more, but the node does not yet wait for the client.
+    for (let at = 1; socket.writableLength === 0; at += 1) {
+      client.send(WRITE)
+      await until(() => service.executed.length === at)
+      await new Promise(resolve => setTimeout(resolve, 1))
+    }
+    assert.equal(socket.writableNeedDrain, false)
+    // What it sends meanwhile is no sign that it takes anything.
+    const sending = setInterval(() => isGoing && client.send(WRITE), 20)
+    try {
+      if (isGoing) void server.drain(0)
+      else client.request.end()
+      await until(() => socket.destroyed)
+    } finally {
+      clearInterval(sending)
+      client.request.destroy()
+      await server.stop(100)
+    }
+  })
+}
+
 test('what is answered in one turn leaves in one piece', async () => {
   await using server = await startTestServer()
-  const callbacks = waiting(server)
   const client = await StreamClient.open(server.url)
+  await warmUp(server, client)
+  client.pieces = 0
+  const callbacks = waiting(server)
   client.send(...Array.from({ length: 100 }, () => WRITE))
   await server.until(() => callbacks.length === 100)
   for (const done of callbacks) done({ ...OK, index: 1 })
