@@ -7,6 +7,7 @@ import type {
   DigestOutcome,
   DigestRequest,
   Engine,
+  JsonReadOutcome,
   ReadOutcome,
   ReadRequest,
   Writer,
@@ -16,11 +17,13 @@ import type {
 } from '../src/engine/engine.ts'
 import type { RequestLimits } from '../src/engine/limits.ts'
 import type { AlterSql } from '../src/engine/sqlite/request-runner.ts'
+import { jsonOutcome } from '../src/engine/result-codec.ts'
 import { LocalSnapshots } from '../src/engine/sqlite/local-snapshots.ts'
 import { removeSnapshots } from '../src/engine/sqlite/snapshot-taker.ts'
 import { SqliteReader } from '../src/engine/sqlite/sqlite-reader.ts'
 import { SqliteWriter } from '../src/engine/sqlite/sqlite-writer.ts'
 import type { Clock } from '../src/base/ports.ts'
+import type { RowFormat } from '../src/base/result-json.ts'
 import { assert } from '../src/base/assert.ts'
 import type { EngineDisk } from './engine-disk.ts'
 import { SimProcess } from './sim-process.ts'
@@ -95,6 +98,17 @@ export class SimEngine implements Engine {
 
   query(request: ReadRequest, timeoutMs: number, done: (outcome: ReadOutcome) => void): void {
     this.#read<ReadOutcome>(timeoutMs, done, reader => reader.handle(request))
+  }
+
+  queryJson(
+    request: ReadRequest,
+    rows: RowFormat,
+    timeoutMs: number,
+    done: (outcome: JsonReadOutcome) => void,
+  ): void {
+    this.#read<JsonReadOutcome>(timeoutMs, done, reader =>
+      jsonOutcome(reader.handle(request), rows),
+    )
   }
 
   digest(request: DigestRequest, timeoutMs: number, done: (outcome: DigestOutcome) => void): void {

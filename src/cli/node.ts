@@ -221,7 +221,7 @@ export class Node implements Service {
     this.#running().replica.execute(request, timeoutMs, done, receiveMs)
 
   query: Service['query'] = (request, options, done) =>
-    this.#running().replica.query(request, options, done)
+    this.#running().replica.queryJson(request, request.rows, options, done)
 
   digest: Service['digest'] = (request, options, done) =>
     this.#running().replica.digest(request, options, done)

@@ -1,6 +1,6 @@
 /** The JSON of requests and the results of answers, as programs see them. */
 import { DbError } from '../base/errors.ts'
-import { uniqueNames } from '../protocol/column-names.ts'
+import { uniqueNames } from '../base/column-names.ts'
 import type { Command } from '../protocol/commands.ts'
 import type { ResultJson, ResultsResponse } from '../protocol/http-api.ts'
 import {

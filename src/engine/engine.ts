@@ -4,6 +4,7 @@
  * between any two of them, in production as in the simulator.
  */
 import type { ErrorCode } from '../base/errors.ts'
+import type { RowFormat } from '../base/result-json.ts'
 import type { Statement, StatementResult } from '../base/sql.ts'
 import type { SnapshotStore } from './snapshot.ts'
 
@@ -278,6 +279,16 @@ export type ReadOutcome =
     }
   | { readonly type: 'failed'; readonly error: RequestError }
 
+/** As a {@link ReadOutcome}, of a read whose results are only passed on. */
+export type JsonReadOutcome =
+  | {
+      readonly type: 'ok'
+      readonly appliedIndex: number
+      /** A JSON array with an object for each result, which stays as it is. */
+      readonly json: Uint8Array
+    }
+  | { readonly type: 'failed'; readonly error: RequestError }
+
 /** A digest over all rows of one table, or of a whole database, independent of the row order. */
 export interface DigestRequest {
   readonly database: string
@@ -310,6 +321,13 @@ export interface Engine {
   startWriter(handler: WriterHandler): Writer
   /** `done` is called once. A read past its deadline is stopped and fails with QUERY_TIMEOUT. */
   query(request: ReadRequest, timeoutMs: number, done: (outcome: ReadOutcome) => void): void
+  /** The same; the results come as text, so that rows are encoded once, away from here. */
+  queryJson(
+    request: ReadRequest,
+    rows: RowFormat,
+    timeoutMs: number,
+    done: (outcome: JsonReadOutcome) => void,
+  ): void
   digest(request: DigestRequest, timeoutMs: number, done: (outcome: DigestOutcome) => void): void
   /** Names of the databases as of now, sorted. */
   databases(done: (names: readonly string[]) => void): void

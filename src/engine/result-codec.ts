@@ -5,8 +5,9 @@
 import { assert } from '../base/assert.ts'
 import type { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError, ERRORS, type ErrorCode } from '../base/errors.ts'
+import { resultsJson, type RowFormat } from '../base/result-json.ts'
 import type { SqlValue, StatementResult } from '../base/sql.ts'
-import type { RequestError, RequestResult } from './engine.ts'
+import type { JsonReadOutcome, ReadOutcome, RequestError, RequestResult } from './engine.ts'
 import { decodeValue, encodeValue } from './value-codec.ts'
 
 const HAS_LAST_INSERT_ID = 1
@@ -91,6 +92,13 @@ export function decodeStatementResults(reader: ByteReader): StatementResult[] {
   const results: StatementResult[] = []
   for (let left = reader.varint(); left > 0; left--) results.push(decodeStatementResult(reader))
   return results
+}
+
+/** The outcome of a read with its results as JSON, made here and now. */
+export function jsonOutcome(outcome: ReadOutcome, rows: RowFormat): JsonReadOutcome {
+  if (outcome.type === 'failed') return outcome
+  const { appliedIndex, results } = outcome
+  return { type: 'ok', appliedIndex, json: Buffer.from(resultsJson(results, rows)) }
 }
 
 /** Layout: u8 0, flags u8 and the statements' results, or u8 1 and the error. */

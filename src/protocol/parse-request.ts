@@ -3,6 +3,7 @@
  * map back to the results of the answer. Throws INVALID_REQUEST naming the field at fault.
  */
 import { DbError } from '../base/errors.ts'
+import type { RowFormat } from '../base/result-json.ts'
 import type { Statement } from '../base/sql.ts'
 import type { z } from 'zod'
 import { compileCommand, type Compiled } from './command-sql.ts'
@@ -20,8 +21,6 @@ import { parseShape } from './parse-shape.ts'
 import type { RequestId } from './request-id.ts'
 import { decodeToken, type ReadToken } from './token.ts'
 import { decodeParams } from './values.ts'
-
-export type RowFormat = 'arrays' | 'objects'
 
 /** What is to be written. It has the shape of the engine's request. */
 export type WriteOperation =

@@ -1,11 +1,11 @@
 /**
  * SQL values in JSON, both ways and without loss. A JSON number without fraction is an INTEGER,
  * one with a fraction a REAL; what JSON can't say is tagged: `{"$integer": "9223372036854775807"}`,
- * `{"$real": 1}`, `{"$blob": "base64"}`.
+ * `{"$real": 1}`, `{"$blob": "base64"}`. The text of answers is made in base/result-json.ts.
  */
+import { fromBase64, toBase64 } from '../base/base64.ts'
 import { DbError } from '../base/errors.ts'
 import type { SqlParams, SqlValue } from '../base/sql.ts'
-import { fromBase64, toBase64 } from './base64.ts'
 
 /** A tagged value as it stands in JSON. */
 type TaggedValue =
@@ -22,26 +22,6 @@ const DIGITS_MAX = 40
 const SAFE_MIN = BigInt(Number.MIN_SAFE_INTEGER)
 const SAFE_MAX = BigInt(Number.MAX_SAFE_INTEGER)
 const PARAMETER_NAME = /^[\p{L}\p{N}_]+$/u
-
-/** A SQL value as JSON text. A REAL keeps its point (`1.0`), so that typed readers see it. */
-export function encodeValue(value: SqlValue): string {
-  if (typeof value === 'string') return JSON.stringify(value)
-  if (typeof value === 'bigint') return encodeInteger(value)
-  if (typeof value === 'number') return encodeReal(value)
-  if (value === null) return 'null'
-  return `{"$blob":"${toBase64(value)}"}`
-}
-
-function encodeInteger(value: bigint): string {
-  return value >= SAFE_MIN && value <= SAFE_MAX ? String(value) : `{"$integer":"${value}"}`
-}
-
-function encodeReal(value: number): string {
-  if (!Number.isFinite(value)) return `{"$real":"${value}"}`
-  if (Object.is(value, -0)) return '-0.0'
-  const text = String(value)
-  return /[.e]/.test(text) ? text : `${text}.0`
-}
 
 /** The SQL value that `json` stands for. Throws INVALID_REQUEST; `path` says where it stands. */
 export function decodeValue(json: unknown, path: string): SqlValue {

@@ -5,9 +5,16 @@
  */
 import { DbError } from '../base/errors.ts'
 import type { Clock } from '../base/ports.ts'
+import type { RowFormat } from '../base/result-json.ts'
 import type { DigestRequest, Engine, ReadRequest, RequestError } from '../engine/engine.ts'
 import type { ReplicatedLog } from '../log/log.ts'
-import type { DigestAnswer, Outcome, ReadAnswer, ReadOptions } from './types.ts'
+import type {
+  DigestAnswer,
+  JsonReadAnswer,
+  ReadAnswer,
+  ReadCallback,
+  ReadOptions,
+} from './types.ts'
 
 interface Waiter {
   readonly index: number
@@ -42,11 +49,7 @@ export class Reads {
     return this.#waiters.length + this.#asking
   }
 
-  query(
-    request: ReadRequest,
-    options: ReadOptions,
-    done: (outcome: Outcome<ReadAnswer>) => void,
-  ): void {
+  query(request: ReadRequest, options: ReadOptions, done: ReadCallback<ReadAnswer>): void {
     this.#whenFresh(options, done, (remainingMs, from) => {
       this.#parts.engine.query(request, remainingMs, outcome => {
         if (outcome.type === 'failed') return this.#failed(outcome.error, options, done)
@@ -56,11 +59,22 @@ export class Reads {
     })
   }
 
-  digest(
-    request: DigestRequest,
+  queryJson(
+    request: ReadRequest,
+    rows: RowFormat,
     options: ReadOptions,
-    done: (outcome: Outcome<DigestAnswer>) => void,
+    done: ReadCallback<JsonReadAnswer>,
   ): void {
+    this.#whenFresh(options, done, (remainingMs, from) => {
+      this.#parts.engine.queryJson(request, rows, remainingMs, outcome => {
+        if (outcome.type === 'failed') return this.#failed(outcome.error, options, done)
+        const index = Math.max(from, outcome.appliedIndex)
+        done({ type: 'ok', value: { index, json: outcome.json } })
+      })
+    })
+  }
+
+  digest(request: DigestRequest, options: ReadOptions, done: ReadCallback<DigestAnswer>): void {
     this.#whenFresh(options, done, (remainingMs, from) => {
       this.#parts.engine.digest(request, remainingMs, outcome => {
         if (outcome.type === 'failed') return this.#failed(outcome.error, options, done)

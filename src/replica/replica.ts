@@ -4,6 +4,7 @@
  */
 import { DbError } from '../base/errors.ts'
 import type { Clock, Logger, Random, SnapshotTransfer, Timer } from '../base/ports.ts'
+import type { RowFormat } from '../base/result-json.ts'
 import type { DigestRequest, Engine, ReadRequest, WriteRequest } from '../engine/engine.ts'
 import { encodeRequest } from '../engine/request.ts'
 import type { SnapshotFile } from '../engine/snapshot.ts'
@@ -28,9 +29,11 @@ import { type HealRequest, Snapshots } from './snapshots.ts'
 import { toCall, type TransactionCallback, type TransactionOperation } from './transaction-call.ts'
 import type {
   DigestAnswer,
+  JsonReadAnswer,
   MemberReport,
   Outcome,
   ReadAnswer,
+  ReadCallback,
   ReadOptions,
   ReplicaOptions,
   ReplicaStatus,
@@ -305,19 +308,20 @@ export class Replica {
     else this.#leaderCalls.transact(call, timeoutMs, done)
   }
 
-  query(
-    request: ReadRequest,
-    options: ReadOptions,
-    done: (outcome: Outcome<ReadAnswer>) => void,
-  ): void {
+  query(request: ReadRequest, options: ReadOptions, done: ReadCallback<ReadAnswer>): void {
     this.#reads.query(request, options, done)
   }
 
-  digest(
-    request: DigestRequest,
+  queryJson(
+    request: ReadRequest,
+    rows: RowFormat,
     options: ReadOptions,
-    done: (outcome: Outcome<DigestAnswer>) => void,
+    done: ReadCallback<JsonReadAnswer>,
   ): void {
+    this.#reads.queryJson(request, rows, options, done)
+  }
+
+  digest(request: DigestRequest, options: ReadOptions, done: ReadCallback<DigestAnswer>): void {
     this.#reads.digest(request, options, done)
   }
 

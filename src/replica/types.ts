@@ -84,10 +84,18 @@ export type Outcome<T> =
   | { readonly type: 'ok'; readonly value: T }
   | { readonly type: 'failed'; readonly error: DbError }
 
+export type ReadCallback<T> = (outcome: Outcome<T>) => void
+
 /** The answer to a read, and the index that a later read of the same session must not go below. */
 export interface ReadAnswer {
   readonly index: number
   readonly results: readonly StatementResult[]
+}
+
+/** The same with the results as a JSON array, which stays as it is. */
+export interface JsonReadAnswer {
+  readonly index: number
+  readonly json: Uint8Array
 }
 
 export interface DigestAnswer {

@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { DbError } from '../base/errors.ts'
+import type { RowFormat } from '../base/result-json.ts'
 import type { Statement } from '../base/sql.ts'
 import type { Dialect } from '../protocol/dialect.ts'
 import type { MembersRequest, MembersResponse } from '../protocol/http-api.ts'
@@ -9,8 +10,8 @@ import type { WriteOperation } from '../protocol/parse-request.ts'
 import type { TransactionCallback, TransactionOperation } from '../replica/transaction-call.ts'
 import type {
   DigestAnswer,
+  JsonReadAnswer,
   Outcome,
-  ReadAnswer,
   ReadOptions,
   ReplicaStatus,
   WriteCallback,
@@ -33,6 +34,7 @@ export interface ReadOperation {
   readonly statements: readonly Statement[]
   readonly maxRows: number
   readonly maxBytes: number
+  readonly rows: RowFormat
 }
 
 export interface DigestOperation {
@@ -110,7 +112,7 @@ export interface Service {
   query(
     request: ReadOperation,
     options: ReadOptions,
-    done: (outcome: Outcome<ReadAnswer>) => void,
+    done: (outcome: Outcome<JsonReadAnswer>) => void,
   ): void
   digest(
     request: DigestOperation,

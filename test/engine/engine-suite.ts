@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { SqlValue } from '../../src/base/sql.ts'
+import { resultsJson, type RowFormat } from '../../src/base/result-json.ts'
 import type { WriteRequest } from '../../src/engine/engine.ts'
 import { codeOf, EngineHarness, statements, type OpenEngine } from './harness.ts'
 import { testSnapshots } from './snapshot-suite.ts'
@@ -333,6 +334,29 @@ function testReads(kind: string, open: OpenEngine, dialect: Dialect): void {
     )
 
     assert.equal((await harness.rows('a', rows)).length, 100)
+  })
+
+  test(`${kind}: a read gives the same as JSON, and the same errors`, async () => {
+    using directory = temporaryDirectory()
+    await using harness = await withTable(open, directory.path, dialect)
+    const limits = { maxRows: 10, maxBytes: 1_000 }
+    const json = (sql: string, rows: RowFormat): Promise<string> =>
+      new Promise(resolve => {
+        const request = { database: 'a', statements: [{ sql, params: [] }], ...limits }
+        harness.engine.queryJson(request, rows, 20_000, outcome => {
+          if (outcome.type === 'failed') resolve(outcome.error.code)
+          else resolve(`${outcome.appliedIndex} ${Buffer.from(outcome.json).toString()}`)
+        })
+      })
+    const sql = dialect.wideRows(5)
+    const outcome = await harness.query('a', sql)
+    assert(outcome.type === 'ok')
+    for (const rows of ['arrays', 'objects'] as const) {
+      const expected: string = `${outcome.appliedIndex} ${resultsJson(outcome.results, rows)}`
+      assert.equal(await json(sql, rows), expected)
+    }
+    assert.equal(await json(dialect.largeValue(5000), 'arrays'), 'TOO_LARGE')
+    assert.equal(await json('SELECT * FROM missing', 'objects'), 'UNKNOWN_TABLE')
   })
 
   test(`${kind}: a result of many rows comes whole`, async () => {

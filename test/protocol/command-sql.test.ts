@@ -6,7 +6,7 @@ import type { SqlParams, SqlValue } from '../../src/base/sql.ts'
 import { compileCommand } from '../../src/protocol/command-sql.ts'
 import type { Command } from '../../src/protocol/commands.ts'
 import { parseJson } from '../../src/protocol/json.ts'
-import { encodeValue } from '../../src/protocol/values.ts'
+import { valueJson } from '../../src/base/result-json.ts'
 import { name, sqlValue } from './arbitraries.ts'
 
 /** Runs a Command as a node would, and gives the rows of its last statement. */
@@ -29,7 +29,7 @@ function isList(params: SqlParams): params is readonly SqlValue[] {
 
 /** The JSON that arrives at a node when a client sends `value`. */
 function wire(value: SqlValue): unknown {
-  return parseJson(encodeValue(value))
+  return parseJson(valueJson(value))
 }
 
 function sqlOf(command: Command): readonly string[] {

@@ -5,7 +5,8 @@ import * as fc from 'fast-check'
 import type { SqlValue } from '../../src/base/sql.ts'
 import { compileCondition, type Condition } from '../../src/protocol/conditions.ts'
 import { parseJson } from '../../src/protocol/json.ts'
-import { encodeValue, toJsonValue } from '../../src/protocol/values.ts'
+import { valueJson } from '../../src/base/result-json.ts'
+import { toJsonValue } from '../../src/protocol/values.ts'
 import { name, sqlValue } from './arbitraries.ts'
 import { matches } from './naive-filter.ts'
 
@@ -75,7 +76,7 @@ const toJson = (part: unknown): unknown => {
   if (Array.isArray(part)) return part.map(toJson)
   if (part instanceof Uint8Array || typeof part !== 'object' || part === null) {
     // By way of the text, so that a REAL without fraction stays one.
-    return JSON.parse(JSON.stringify(parseJson(encodeValue(part as SqlValue))))
+    return JSON.parse(JSON.stringify(parseJson(valueJson(part as SqlValue))))
   }
   return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, toJson(value)]))
 }

@@ -12,10 +12,12 @@ import type {
   SnapshotTransfer,
   Timer,
 } from '../../src/base/ports.ts'
+import type { RowFormat } from '../../src/base/result-json.ts'
 import type {
   DigestOutcome,
   Engine,
   EnginePast,
+  JsonReadOutcome,
   ReadOutcome,
   ReadRequest,
   Writer,
@@ -23,6 +25,7 @@ import type {
   WriterMessage,
   WriterReply,
 } from '../../src/engine/engine.ts'
+import { jsonOutcome } from '../../src/engine/result-codec.ts'
 import type {
   DigestHandler,
   DigestTask,
@@ -416,6 +419,15 @@ export class ManualEngine implements Engine {
 
   query(request: ReadRequest, _timeoutMs: number, done: (outcome: ReadOutcome) => void): void {
     this.queries.push({ request, done })
+  }
+
+  queryJson(
+    request: ReadRequest,
+    rows: RowFormat,
+    timeoutMs: number,
+    done: (outcome: JsonReadOutcome) => void,
+  ): void {
+    this.query(request, timeoutMs, outcome => done(jsonOutcome(outcome, rows)))
   }
 
   digest(_request: unknown, _timeoutMs: number, done: (outcome: DigestOutcome) => void): void {

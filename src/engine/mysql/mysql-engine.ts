@@ -4,15 +4,18 @@
  */
 import { assert } from '../../base/assert.ts'
 import type { Clock } from '../../base/ports.ts'
+import type { RowFormat } from '../../base/result-json.ts'
 import type {
   DigestOutcome,
   DigestRequest,
   Engine,
+  JsonReadOutcome,
   ReadOutcome,
   ReadRequest,
   Writer,
   WriterHandler,
 } from '../engine.ts'
+import { jsonOutcome } from '../result-codec.ts'
 import { MysqlReader } from './mysql-reader.ts'
 import { MysqlWriter, type MysqlWriterOptions } from './mysql-writer.ts'
 import { NoSnapshots } from './no-snapshots.ts'
@@ -64,6 +67,15 @@ export class MysqlEngine implements Engine {
       timeoutMs,
       done,
     )
+  }
+
+  queryJson(
+    request: ReadRequest,
+    rows: RowFormat,
+    timeoutMs: number,
+    done: (outcome: JsonReadOutcome) => void,
+  ): void {
+    this.query(request, timeoutMs, outcome => done(jsonOutcome(outcome, rows)))
   }
 
   digest(request: DigestRequest, timeoutMs: number, done: (outcome: DigestOutcome) => void): void {

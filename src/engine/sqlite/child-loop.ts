@@ -19,11 +19,13 @@ const JOINED_BYTES_MAX = 65_536
 /**
  * Calls `onMessage` with each message, whose bytes it may keep, until the parent closes the pipe,
  * and returns then. `send` may be called at any time within `onMessage`; it has written when it
- * returns. Before the first message it calls `onReady`, if given.
+ * returns. Before the first message it calls `onReady`, and `onRest` whenever all messages that are
+ * here have been handled, before it waits for more.
  */
 export function serveFrames(
   onMessage: (body: Uint8Array, send: (body: Uint8Array) => void) => void,
   onReady?: (send: (body: Uint8Array) => void) => void,
+  onRest?: () => void,
 ): void {
   ignoreSignals()
   onReady?.(sendFrame)
@@ -33,6 +35,7 @@ export function serveFrames(
     const length = readSome(buffer)
     if (length === 0) return
     frames.push(buffer.subarray(0, length))
+    onRest?.()
   }
 }
 

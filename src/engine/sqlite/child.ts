@@ -11,6 +11,7 @@ import {
   decodeReaderMessage,
   encodeDatabases,
   encodeDigestOutcome,
+  encodeJsonOutcome,
   encodeReadOutcome,
   type ReaderMessage,
 } from './reader-codec.ts'
@@ -53,13 +54,17 @@ function serveReader(directory: string): void {
   serveFrames(
     (body, send) => send(answer(reader, decodeReaderMessage(body))),
     send => send(new Uint8Array(0)),
+    () => reader.endBatch(),
   )
 }
 
 function answer(reader: SqliteReader, message: ReaderMessage): Uint8Array {
   switch (message.type) {
-    case 'query':
-      return encodeReadOutcome(reader.handle(message.request))
+    case 'query': {
+      const outcome = reader.read(message.request)
+      const { rows } = message
+      return rows === undefined ? encodeReadOutcome(outcome) : encodeJsonOutcome(outcome, rows)
+    }
     case 'digest':
       return encodeDigestOutcome(reader.digest(message.request))
     case 'databases':

@@ -32,13 +32,13 @@ const COMPILE_CACHE = new URL('../../../node_modules/.cache/compile', import.met
 const PROGRAM = new URL(import.meta.url.endsWith('.ts') ? 'child.ts' : 'child.js', import.meta.url)
 
 export interface EngineChildHandler {
-  /** The bytes may be overwritten when it returns. */
+  /** The bytes stay as they are: a chunk that was read is in no buffer that is used again. */
   onFrame(body: Uint8Array): void
   /** Called once, never inside a call of `EngineChild`. Nothing else is called after it. */
   onExit(reason: string): void
 }
 
-/** Frames of one tick are put together up to this size; more are handed over one by one. */
+/** Frames of one write are put together up to this size; more are handed over one by one. */
 const JOINED_BYTES_MAX = 65_536
 const STDERR_TAIL_CHARS = 2_000
 
@@ -48,6 +48,7 @@ export class EngineChild {
   readonly #frames: Duplex | undefined
   readonly #handler: EngineChildHandler
   readonly #register: ChildRegister
+  readonly #isReader: boolean
   #unsent: Buffer[] = []
   #unsentBytes = 0
   #isKilled = false
@@ -58,6 +59,7 @@ export class EngineChild {
   constructor(options: EngineChildOptions, handler: EngineChildHandler) {
     this.#handler = handler
     this.#register = options.register
+    this.#isReader = options.kind === 'reader'
     try {
       this.#process = start(options)
     } catch (error) {
@@ -88,7 +90,10 @@ export class EngineChild {
     return this.#process?.pid
   }
 
-  /** Copies `body`. All that is sent within one tick goes out as one write. */
+  /**
+   * Copies `body`. All that is sent within one tick goes out as one write; to a reader within one
+   * turn of the event loop, in which many clients may have asked, each in a tick of its own.
+   */
   send(body: Uint8Array): void {
     if (this.#isKilled || this.#hasExited) return
     // Small ones come from a common pool, which spares an allocation for each.
@@ -97,7 +102,9 @@ export class EngineChild {
     frame.set(body, FRAME_HEADER_BYTES)
     this.#unsent.push(frame)
     this.#unsentBytes += frame.length
-    if (this.#unsent.length === 1) process.nextTick(this.#flush)
+    if (this.#unsent.length > 1) return
+    if (this.#isReader) setImmediate(this.#flush)
+    else process.nextTick(this.#flush)
   }
 
   /** Ends the process at once, whatever it does. No frame comes any more; `onExit` follows. */

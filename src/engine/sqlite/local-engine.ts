@@ -4,10 +4,12 @@
  * ended between any two of them as a process can.
  */
 import { assert } from '../../base/assert.ts'
+import type { RowFormat } from '../../base/result-json.ts'
 import type {
   DigestOutcome,
   DigestRequest,
   Engine,
+  JsonReadOutcome,
   ReadOutcome,
   ReadRequest,
   Writer,
@@ -15,6 +17,7 @@ import type {
   WriterMessage,
   WriterReply,
 } from '../engine.ts'
+import { jsonOutcome } from '../result-codec.ts'
 import { nodeFileSystem } from './file-system.ts'
 import { LocalSnapshots } from './local-snapshots.ts'
 import type { SqliteReaderOptions } from './sqlite-reader.ts'
@@ -60,6 +63,15 @@ export class LocalEngine implements Engine {
   /** The deadline is not kept: in one process, nothing can stop a statement. */
   query(request: ReadRequest, _timeoutMs: number, done: (outcome: ReadOutcome) => void): void {
     this.#ask(() => this.#reader.handle(request), STOPPED, done)
+  }
+
+  queryJson(
+    request: ReadRequest,
+    rows: RowFormat,
+    _timeoutMs: number,
+    done: (outcome: JsonReadOutcome) => void,
+  ): void {
+    this.#ask<JsonReadOutcome>(() => jsonOutcome(this.#reader.handle(request), rows), STOPPED, done)
   }
 
   digest(request: DigestRequest, _timeoutMs: number, done: (outcome: DigestOutcome) => void): void {

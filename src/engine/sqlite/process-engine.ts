@@ -7,10 +7,12 @@ import { availableParallelism } from 'node:os'
 import { assert } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
 import type { Clock, Logger } from '../../base/ports.ts'
+import type { RowFormat } from '../../base/result-json.ts'
 import type {
   DigestOutcome,
   DigestRequest,
   Engine,
+  JsonReadOutcome,
   ReadOutcome,
   ReadRequest,
   RequestError,
@@ -23,6 +25,7 @@ import { ChildRegister, endOrphans } from './orphans.ts'
 import {
   decodeDatabases,
   decodeDigestOutcome,
+  decodeJsonOutcome,
   decodeReadOutcome,
   encodeReaderMessage,
   type ReaderMessage,
@@ -115,6 +118,15 @@ export class ProcessEngine implements Engine {
 
   query(request: ReadRequest, timeoutMs: number, done: (outcome: ReadOutcome) => void): void {
     this.#run({ type: 'query', request }, timeoutMs, decodeReadOutcome, done)
+  }
+
+  queryJson(
+    request: ReadRequest,
+    rows: RowFormat,
+    timeoutMs: number,
+    done: (outcome: JsonReadOutcome) => void,
+  ): void {
+    this.#run({ type: 'query', request, rows }, timeoutMs, decodeJsonOutcome, done)
   }
 
   digest(request: DigestRequest, timeoutMs: number, done: (outcome: DigestOutcome) => void): void {

@@ -27,6 +27,7 @@ export class ReadConnection {
   readonly #state: StatementSync
   /** What the kept statements were prepared against. */
   #schema = -1n
+  #applied = 0
   #rows = 0
   #bytes = 0
 
@@ -50,19 +51,24 @@ export class ReadConnection {
     return this.#authorizer.refusal
   }
 
-  /** Calls `read` in one read transaction with the applied index that it sees. */
-  inTransaction<T>(read: (appliedIndex: number) => T): T {
+  /**
+   * Begins a read transaction, unless one is open. Returns the applied index that is seen in it,
+   * until {@link end}.
+   */
+  open(): number {
+    if (this.database.isTransaction) return this.#applied
     this.#begin.run()
-    try {
-      const row = this.#state.get() as unknown as readonly bigint[] | undefined
-      assert(row !== undefined, 'a database file has its state')
-      const [applied = 0n, schema = 0n] = row
-      if (schema !== this.#schema) this.#statements.clear()
-      this.#schema = schema
-      return read(Number(applied))
-    } finally {
-      if (this.database.isTransaction) this.#end.run()
-    }
+    const row = this.#state.get() as unknown as readonly bigint[] | undefined
+    assert(row !== undefined, 'a database file has its state')
+    const [applied = 0n, schema = 0n] = row
+    if (schema !== this.#schema) this.#statements.clear()
+    this.#schema = schema
+    this.#applied = Number(applied)
+    return this.#applied
+  }
+
+  end(): void {
+    if (this.database.isOpen && this.database.isTransaction) this.#end.run()
   }
 
   /** Sets the moment and chance that the statements see. */

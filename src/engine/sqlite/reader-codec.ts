@@ -5,8 +5,15 @@
 import { unreachable } from '../../base/assert.ts'
 import { ByteReader } from '../../base/bytes.ts'
 import { DbError } from '../../base/errors.ts'
+import { resultsJson, type RowFormat } from '../../base/result-json.ts'
 import type { Statement } from '../../base/sql.ts'
-import type { DigestOutcome, DigestRequest, ReadOutcome, ReadRequest } from '../engine.ts'
+import type {
+  DigestOutcome,
+  DigestRequest,
+  JsonReadOutcome,
+  ReadOutcome,
+  ReadRequest,
+} from '../engine.ts'
 import {
   decodeRequestError,
   decodeStatementResults,
@@ -20,13 +27,17 @@ import { buildMessage } from './scratch.ts'
 
 /** What a reader process is asked. It answers each message with one reply, in order. */
 export type ReaderMessage =
-  | { readonly type: 'query'; readonly request: ReadRequest }
+  /** `rows`: the results are wanted as JSON with such rows. */
+  | { readonly type: 'query'; readonly request: ReadRequest; readonly rows?: RowFormat }
   | { readonly type: 'digest'; readonly request: DigestRequest }
   | { readonly type: 'databases' }
 
 const QUERY = 1
 const DIGEST = 2
 const DATABASES = 3
+
+/** Forms in which the results of a query may be wanted, by their place here. */
+const FORMS = [undefined, 'arrays', 'objects'] as const
 
 const OK = 0
 const FAILED = 1
@@ -38,6 +49,7 @@ export function encodeReaderMessage(message: ReaderMessage): Uint8Array {
       case 'query': {
         const { database, statements, maxRows, maxBytes } = message.request
         writer.u8(QUERY)
+        writer.u8(FORMS.indexOf(message.rows))
         writer.utf8(database)
         writer.varint(maxRows)
         writer.varint(maxBytes)
@@ -68,6 +80,7 @@ export function decodeReaderMessage(bytes: Uint8Array): ReaderMessage {
   const tag = reader.u8()
   switch (tag) {
     case QUERY: {
+      const rows = FORMS[reader.u8()]
       const database = reader.utf8()
       const maxRows = reader.varint()
       const maxBytes = reader.varint()
@@ -76,7 +89,8 @@ export function decodeReaderMessage(bytes: Uint8Array): ReaderMessage {
         const sql = reader.utf8()
         statements.push({ sql, params: decodeParams(reader) })
       }
-      return { type: 'query', request: { database, statements, maxRows, maxBytes } }
+      const request = { database, statements, maxRows, maxBytes }
+      return { type: 'query', request, ...(rows !== undefined && { rows }) }
     }
     case DIGEST: {
       const database = reader.utf8()
@@ -105,6 +119,23 @@ export function decodeReadOutcome(bytes: Uint8Array): ReadOutcome {
   if (reader.u8() !== OK) return { type: 'failed', error: decodeRequestError(reader) }
   const appliedIndex = reader.varint()
   return { type: 'ok', appliedIndex, results: decodeStatementResults(reader) }
+}
+
+/** The same as the JSON of its results. */
+export function encodeJsonOutcome(outcome: ReadOutcome, rows: RowFormat): Uint8Array {
+  return buildMessage(writer => {
+    writer.u8(outcome.type === 'ok' ? OK : FAILED)
+    if (outcome.type === 'failed') return encodeRequestError(writer, outcome.error)
+    writer.varint(outcome.appliedIndex)
+    writer.utf8(resultsJson(outcome.results, rows))
+  })
+}
+
+/** The JSON is a view of `bytes`. */
+export function decodeJsonOutcome(bytes: Uint8Array): JsonReadOutcome {
+  const reader = new ByteReader(bytes)
+  if (reader.u8() !== OK) return { type: 'failed', error: decodeRequestError(reader) }
+  return { type: 'ok', appliedIndex: reader.varint(), json: reader.bytes() }
 }
 
 export function encodeDigestOutcome(outcome: DigestOutcome): Uint8Array {

@@ -51,7 +51,7 @@ export interface ReaderHandler {
 }
 
 export type ReadResult =
-  /** The bytes may be overwritten when the callback returns. */
+  /** The bytes stay as they are. */
   | { readonly type: 'reply'; readonly body: Uint8Array }
   | { readonly type: 'failed'; readonly error: RequestError }
 

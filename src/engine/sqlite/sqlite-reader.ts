@@ -51,45 +51,65 @@ export class SqliteReader {
   #opened: Opened | undefined
   /** What the catalogue said when it was last seen to change. */
   #databases: ReadonlyMap<string, number> | undefined
+  /** What it says, as far as it was looked at since the last batch. */
+  #databasesNow: ReadonlyMap<string, number> | undefined
+  /** Whose read transactions are open. */
+  readonly #reading = new Set<ReadConnection>()
 
   constructor(options: SqliteReaderOptions) {
     this.#options = options
   }
 
-  /** Runs all statements of a request in one read transaction. */
-  handle(request: ReadRequest): ReadOutcome {
+  /**
+   * Runs all statements of a request in one read transaction. Those that come before
+   * {@link endBatch} share it: all of them were asked before its state was fixed.
+   */
+  read(request: ReadRequest): ReadOutcome {
     let connection: ReadConnection | undefined
     let ordinal = 0
     try {
       connection = this.#connect(request.database)
-      const reading = connection
-      return reading.inTransaction(appliedIndex => {
-        const { nowMs = Date.now, seed = randomSeed } = this.#options
-        reading.begin(nowMs(), seed)
-        const results: StatementResult[] = []
-        for (const statement of request.statements) {
-          results.push(...reading.query(statement, ordinal, request))
-          ordinal++
-        }
-        return { type: 'ok', appliedIndex, results }
-      })
+      const appliedIndex = this.#begin(connection)
+      const { nowMs = Date.now, seed = randomSeed } = this.#options
+      connection.begin(nowMs(), seed)
+      const results: StatementResult[] = []
+      for (const statement of request.statements) {
+        results.push(...connection.query(statement, ordinal, request))
+        ordinal++
+      }
+      return { type: 'ok', appliedIndex, results }
     } catch (thrown) {
       const error = readError(thrown, connection?.refusal)
+      // Some errors end the transaction, and after others nobody should build on it.
+      this.endBatch()
       return { type: 'failed', error: withDetails(error, { statement: ordinal }) }
     }
+  }
+
+  /** Ends what the reads before have begun. Nothing may be waited for without it. */
+  endBatch(): void {
+    for (const connection of this.#reading) connection.end()
+    this.#reading.clear()
+    this.#databasesNow = undefined
+  }
+
+  /** Runs all statements of a request in one read transaction. */
+  handle(request: ReadRequest): ReadOutcome {
+    const outcome = this.read(request)
+    this.endBatch()
+    return outcome
   }
 
   /** Digests a table or a database in one read transaction. */
   digest(request: DigestRequest): DigestOutcome {
     try {
       const connection = this.#connect(request.database)
-      return connection.inTransaction(appliedIndex => ({
-        type: 'ok',
-        appliedIndex,
-        ...digestDatabase(connection.database, request.table),
-      }))
+      const appliedIndex = this.#begin(connection)
+      return { type: 'ok', appliedIndex, ...digestDatabase(connection.database, request.table) }
     } catch (thrown) {
       return { type: 'failed', error: readError(thrown, undefined) }
+    } finally {
+      this.endBatch()
     }
   }
 
@@ -105,9 +125,15 @@ export class SqliteReader {
   }
 
   close(): void {
+    this.endBatch()
     this.#closeDownTo(0)
     this.#opened?.catalogue.close()
     this.#opened = undefined
+  }
+
+  #begin(connection: ReadConnection): number {
+    this.#reading.add(connection)
+    return connection.open()
   }
 
   #connect(database: string): ReadConnection {
@@ -115,7 +141,8 @@ export class SqliteReader {
     if (opened === undefined) {
       throw new DbError('NOT_READY', 'the databases of this node are not open yet')
     }
-    const databases = opened.catalogue.databases()
+    this.#databasesNow ??= opened.catalogue.databases()
+    const databases = this.#databasesNow
     if (databases !== this.#databases) this.#closeDropped(databases)
     const madeBy = databases.get(database)
     if (madeBy === undefined) {

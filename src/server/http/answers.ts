@@ -3,6 +3,7 @@ import type { z } from 'zod'
 import { DbError } from '../../base/errors.ts'
 import { parseShape } from '../../protocol/parse-shape.ts'
 import { encodeToken, tokenPrefix } from '../../protocol/token.ts'
+import type { JsonReadAnswer } from '../../replica/types.ts'
 import type { NodeIdentity, Service } from '../service.ts'
 import type { Asker, Exchange } from './exchange.ts'
 import type { Metrics } from './metrics.ts'
@@ -115,6 +116,22 @@ export function sendResults(
 ): void {
   asker.sendJson(`{"results":${results},${proof(asker, identity, index)}${more}}`)
 }
+
+/** Up to here one text of head and body costs less than pieces. */
+const SHORT_JSON_BYTES = 16 * 1024
+
+/** Answers with the results of a read. Many rows are passed through as the bytes that they are. */
+export function sendRows(
+  asker: Asker,
+  identity: NodeIdentity,
+  { json, index }: JsonReadAnswer,
+): void {
+  const bytes = Buffer.from(json.buffer, json.byteOffset, json.length)
+  if (bytes.length <= SHORT_JSON_BYTES) sendResults(asker, identity, bytes.toString(), index)
+  else asker.sendJson([RESULTS, bytes, Buffer.from(`,${proof(asker, identity, index)}}`)])
+}
+
+const RESULTS = Buffer.from('{"results":')
 
 /** What every answer about data ends with: token, index, node, durationMs. */
 export function proof(asker: Asker, identity: NodeIdentity, index: number): string {

@@ -1,10 +1,8 @@
-/** Results as JSON text. Built by hand: rows are the bulk of all answers. */
+/** Results as JSON text, one for each item of a request, whatever it took to carry that out. */
 import { must } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
-import type { SqlValue, StatementResult } from '../../base/sql.ts'
-import { uniqueNames } from '../../protocol/column-names.ts'
-import type { RowFormat } from '../../protocol/parse-request.ts'
-import { encodeValue } from '../../protocol/values.ts'
+import { resultsJson, type RowFormat } from '../../base/result-json.ts'
+import type { StatementResult } from '../../base/sql.ts'
 
 /** The results of a request as a JSON array, one per item of the request. */
 export function encodeResults(
@@ -13,7 +11,7 @@ export function encodeResults(
   format: RowFormat,
 ): string {
   const merged = statementCounts === undefined ? results : mergeResults(results, statementCounts)
-  return `[${merged.map(result => encodeResult(result, format)).join()}]`
+  return resultsJson(merged, format)
 }
 
 /**
@@ -55,26 +53,4 @@ function mergeResults(
       ...(first.rows === undefined ? {} : { rows: parts.flatMap(part => part.rows ?? []) }),
     }
   })
-}
-
-function encodeResult(result: StatementResult, format: RowFormat): string {
-  const { rowsAffected, lastInsertId, columns, rows } = result
-  let text = `{"rowsAffected":${rowsAffected}`
-  if (lastInsertId !== undefined) text += `,"lastInsertId":${encodeValue(lastInsertId)}`
-  if (columns !== undefined) {
-    text += `,"columns":${JSON.stringify(columns)},"rows":`
-    text += format === 'arrays' ? encodeArrays(rows ?? []) : encodeObjects(columns, rows ?? [])
-  }
-  return `${text}}`
-}
-
-function encodeArrays(rows: readonly (readonly SqlValue[])[]): string {
-  return `[${rows.map(row => `[${row.map(encodeValue).join()}]`).join()}]`
-}
-
-function encodeObjects(columns: readonly string[], rows: readonly (readonly SqlValue[])[]): string {
-  const keys = uniqueNames(columns).map(name => `${JSON.stringify(name)}:`)
-  const encodeRow = (row: readonly SqlValue[]): string =>
-    row.map((value, at) => keys[at] + encodeValue(value)).join()
-  return `[${rows.map(row => `{${encodeRow(row)}}`).join()}]`
 }

@@ -11,7 +11,8 @@ export interface Asker {
   readonly route: RouteName | undefined
   /** Milliseconds since it asked. */
   readonly durationMs: number
-  sendJson(text: string): void
+  /** JSON as text, or as pieces of UTF-8 that stay as they are. */
+  sendJson(json: string | readonly Buffer[]): void
   /** `headers`, where the answer has its own: name, value, name, value. */
   sendError(error: DbError, headers?: readonly string[]): void
 }
@@ -31,7 +32,7 @@ export interface ExchangeSettings {
 /** Seconds, for clients that know nothing of the error's own words. */
 const RETRY_AFTER = ['retry-after', '1']
 /** What the system takes off our hands at once; only a longer answer can be held up. */
-const SHORT_ANSWER_CHARACTERS = 64 * 1024
+const SHORT_ANSWER_BYTES = 64 * 1024
 
 export class Exchange implements Asker {
   readonly request: IncomingMessage
@@ -67,8 +68,8 @@ export class Exchange implements Asker {
     return performance.now() - this.startedMs
   }
 
-  sendJson(text: string, status = 200): void {
-    this.send(status, 'application/json', text)
+  sendJson(json: string | readonly Buffer[]): void {
+    this.send(200, 'application/json', json)
   }
 
   /** The error's row of the table decides the status. */
@@ -77,21 +78,29 @@ export class Exchange implements Asker {
     this.send(ERRORS[error.code].http, 'application/json', errorText(error), all)
   }
 
-  send(status: number, contentType: string, text: string, headers: readonly string[] = []): void {
+  send(
+    status: number,
+    contentType: string,
+    body: string | readonly Buffer[],
+    headers: readonly string[] = [],
+  ): void {
     if (this.#isEnded) return
+    const sizeBytes =
+      typeof body === 'string'
+        ? Buffer.byteLength(body)
+        : body.reduce((sum, piece) => sum + piece.length, 0)
     const head = [
       'content-type',
       contentType,
       'content-length',
-      String(Buffer.byteLength(text)),
+      String(sizeBytes),
       ...headers,
       ...this.#settings.headers,
     ]
-    if (text.length > SHORT_ANSWER_CHARACTERS) {
+    if (sizeBytes > SHORT_ANSWER_BYTES) {
       this.request.socket.setTimeout(this.#settings.sendTimeoutMs)
     }
-    // Head and body leave in one write: the body is given before the head was flushed.
-    if (!this.#response.destroyed) this.#response.writeHead(status, head).end(text)
+    if (!this.#response.destroyed) this.#write(this.#response.writeHead(status, head), body)
     this.#end(status)
   }
 
@@ -136,6 +145,16 @@ export class Exchange implements Asker {
   /** The client has gone before its request was complete: nobody is left to answer. */
   abandon(): void {
     if (!this.#isEnded) this.#end(0)
+  }
+
+  /** All of it leaves in one write with the head, which was not flushed yet. */
+  #write(response: ServerResponse, body: string | readonly Buffer[]): void {
+    if (typeof body === 'string') {
+      response.end(body)
+      return
+    }
+    for (const piece of body) response.write(piece)
+    response.end()
   }
 
   #end(status: number): void {

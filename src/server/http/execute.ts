@@ -2,9 +2,15 @@
 import { DbError } from '../../base/errors.ts'
 import type { ExecuteRequest, QueryRequest } from '../../protocol/parse-request.ts'
 import type { RequestId } from '../../protocol/request-id.ts'
-import type { Outcome, ReadAnswer, ReadOptions, WriteOutcome } from '../../replica/types.ts'
+import type { JsonReadAnswer, Outcome, ReadOptions, WriteOutcome } from '../../replica/types.ts'
 import type { NodeIdentity } from '../service.ts'
-import { founded, type HandlerContext, type HandlerOptions, sendResults } from './answers.ts'
+import {
+  founded,
+  type HandlerContext,
+  type HandlerOptions,
+  sendResults,
+  sendRows,
+} from './answers.ts'
 import { encodeResults, toItemError } from './encode-results.ts'
 import type { Asker } from './exchange.ts'
 
@@ -59,15 +65,11 @@ export function query(asker: Asker, context: HandlerContext, request: QueryReque
   const { database, statements, rows } = request
   const identity = founded(service)
   const { maxResultRows: maxRows, maxResultBytes: maxBytes } = options
-  const done = (outcome: Outcome<ReadAnswer>): void => {
-    if (outcome.type === 'failed') {
-      asker.sendError(outcome.error)
-      return
-    }
-    const results = encodeResults(outcome.value.results, undefined, rows)
-    sendResults(asker, identity, results, outcome.value.index)
+  const done = (outcome: Outcome<JsonReadAnswer>): void => {
+    if (outcome.type === 'failed') asker.sendError(outcome.error)
+    else sendRows(asker, identity, outcome.value)
   }
-  const read = { database, statements, maxRows, maxBytes }
+  const read = { database, statements, maxRows, maxBytes, rows }
   service.query(read, toReadOptions(request, identity, options), done)
 }
 

@@ -78,8 +78,8 @@ class LineAsker implements Asker {
     return performance.now() - this.#startedMs
   }
 
-  sendJson(json: string | Buffer): void {
-    this.#answer(String(json), 200)
+  sendJson(json: string | readonly Buffer[]): void {
+    this.#answer(typeof json === 'string' ? json : json.join(''), 200)
   }
 
   sendError(error: DbError): void {

@@ -1,8 +1,9 @@
 /** The routes of interactive transactions: begin one, run statements in it, and end it. */
 import { DbError } from '../../base/errors.ts'
+import type { RowFormat } from '../../base/result-json.ts'
 import { beginSchema, endSchema } from '../../protocol/http-api.ts'
 import type { TransactionResponse } from '../../protocol/http-api.ts'
-import { parseExecute, parseQuery, type RowFormat } from '../../protocol/parse-request.ts'
+import { parseExecute, parseQuery } from '../../protocol/parse-request.ts'
 import { parseShape } from '../../protocol/parse-shape.ts'
 import { KEY_HEADER, REQUEST_HEADER } from '../../protocol/request-id.ts'
 import { type RouteName, transactionIn } from '../../protocol/routes.ts'

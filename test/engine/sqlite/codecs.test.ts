@@ -6,10 +6,12 @@ import type { WriterMessage, WriterReply } from '../../../src/engine/engine.ts'
 import {
   decodeDatabases,
   decodeDigestOutcome,
+  decodeJsonOutcome,
   decodeReaderMessage,
   decodeReadOutcome,
   encodeDatabases,
   encodeDigestOutcome,
+  encodeJsonOutcome,
   encodeReaderMessage,
   encodeReadOutcome,
   type ReaderMessage,
@@ -160,15 +162,19 @@ const statement = fc.record({
 })
 
 const readerMessageArbitrary: fc.Arbitrary<ReaderMessage> = fc.oneof(
-  fc.record({
-    type: fc.constant('query' as const),
-    request: fc.record({
-      database: text,
-      statements: fc.array(statement),
-      maxRows: number,
-      maxBytes: number,
-    }),
-  }),
+  fc.record(
+    {
+      type: fc.constant('query' as const),
+      request: fc.record({
+        database: text,
+        statements: fc.array(statement),
+        maxRows: number,
+        maxBytes: number,
+      }),
+      rows: fc.constantFrom('arrays' as const, 'objects' as const),
+    },
+    { requiredKeys: ['type', 'request'] },
+  ),
   fc.record({
     type: fc.constant('digest' as const),
     request: fc.record({ database: text, table: text }, { requiredKeys: ['database'] }),
@@ -206,7 +212,8 @@ test('every message to a reader is the same on the other side', () => {
 
 test('the replies of a reader are the same on the other side', () => {
   const rows = [[1n, 'a', null]]
-  const read = { type: 'ok' as const, appliedIndex: 9, results: [{ rowsAffected: 0, rows }] }
+  const results = [{ rowsAffected: 0, columns: ['é'], rows }]
+  const read = { type: 'ok' as const, appliedIndex: 9, results }
   const digest = { type: 'ok' as const, appliedIndex: 9, rows: 3, digest: 'ab12' }
   const failed = {
     type: 'failed' as const,
@@ -215,6 +222,11 @@ test('the replies of a reader are the same on the other side', () => {
 
   assert.deepEqual(decodeReadOutcome(encodeReadOutcome(read)), read)
   assert.deepEqual(decodeReadOutcome(encodeReadOutcome(failed)), failed)
+  const json = decodeJsonOutcome(encodeJsonOutcome(read, 'arrays'))
+  assert(json.type === 'ok')
+  const text = '[{"rowsAffected":0,"columns":["é"],"rows":[[1,"a",null]]}]'
+  assert.deepEqual([json.appliedIndex, Buffer.from(json.json).toString()], [9, text])
+  assert.deepEqual(decodeJsonOutcome(encodeJsonOutcome(failed, 'objects')), failed)
   assert.deepEqual(decodeDigestOutcome(encodeDigestOutcome(digest)), digest)
   assert.deepEqual(decodeDigestOutcome(encodeDigestOutcome(failed)), failed)
   assert.deepEqual(decodeDatabases(encodeDatabases(['a', 'ä'])), ['a', 'ä'])

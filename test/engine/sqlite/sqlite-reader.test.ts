@@ -56,6 +56,43 @@ test('all statements of a query see one moment, also a script', () => {
   })
 })
 
+test('reads of one batch see one state of each database, whatever is written meanwhile', () => {
+  using replica = Replica.withDatabase()
+  replica.write(createDatabase('e'))
+  replica.run(TABLE)
+  replica.write(on('e', 'CREATE TABLE t (a)'))
+  replica.withReader(reader => {
+    const count = (database: string, sql = 'SELECT count(*) FROM t'): unknown => {
+      const limits = { maxRows: 10, maxBytes: 1000 }
+      const outcome = reader.read({ database, statements: [{ sql, params: [] }], ...limits })
+      if (outcome.type === 'failed') return outcome.error.code
+      return [outcome.appliedIndex, outcome.results[0]?.rows?.[0]?.[0]]
+    }
+    const [first] = count('d') as readonly [number]
+    replica.run('INSERT INTO t (a) VALUES (1)')
+    replica.write(on('e', 'INSERT INTO t (a) VALUES (1)'))
+    assert.deepEqual(count('d'), [first, 0n])
+    // Nothing of this one was seen before.
+    assert.deepEqual(count('e'), [replica.index, 1n])
+
+    reader.endBatch()
+    const second = replica.index - 1
+    assert.deepEqual(count('d'), [second, 1n])
+    replica.run('INSERT INTO t (a) VALUES (2)', 'ALTER TABLE t RENAME COLUMN a TO b')
+    assert.deepEqual(count('d', 'SELECT count(a) FROM t'), [second, 1n])
+    // After a failure nothing is shared.
+    assert.equal(count('d', 'SELECT b FROM t'), 'SQL_ERROR')
+    assert.deepEqual(count('d', 'SELECT count(b) FROM t'), [replica.index, 2n])
+    replica.write(on('e', 'INSERT INTO t (a) VALUES (2)'))
+    assert.deepEqual(count('f'), 'UNKNOWN_DATABASE')
+    replica.write(createDatabase('f'))
+    assert.deepEqual(count('f', 'SELECT 7'), [replica.index, 7n])
+
+    reader.endBatch()
+    assert.equal(replica.checkpoint(), replica.index)
+  })
+})
+
 test('a query is not held up by a writer in the middle of a batch', () => {
   using replica = Replica.withDatabase()
   replica.run(TABLE)

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import { DbError, type ErrorCode } from '../../../src/base/errors.ts'
 import { Histogram } from '../../../src/base/histogram.ts'
 import type { Logger } from '../../../src/base/ports.ts'
+import { resultsJson } from '../../../src/base/result-json.ts'
 import type { StatementResult } from '../../../src/base/sql.ts'
 import type { MembersRequest, MembersResponse } from '../../../src/protocol/http-api.ts'
 import type { WriteOperation } from '../../../src/protocol/parse-request.ts'
@@ -14,6 +15,7 @@ import type {
 } from '../../../src/replica/transaction-call.ts'
 import type {
   DigestAnswer,
+  JsonReadAnswer,
   Outcome,
   ReadAnswer,
   ReadOptions,
@@ -261,10 +263,15 @@ export class FakeService implements Service {
   query(
     request: ReadOperation,
     options: ReadOptions,
-    done: (outcome: Outcome<ReadAnswer>) => void,
+    done: (outcome: Outcome<JsonReadAnswer>) => void,
   ): void {
     this.queried.push({ request, options })
-    give(this.readAnswer, done)
+    give(this.readAnswer, outcome => {
+      if (outcome.type === 'failed') return done(outcome)
+      const { index, results } = outcome.value
+      const json = Buffer.from(resultsJson(results, request.rows))
+      done({ type: 'ok', value: { index, json } })
+    })
   }
 
   digest(

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { uniqueNames } from '../../src/protocol/column-names.ts'
+import { uniqueNames } from '../../src/base/column-names.ts'
 
 test('columns of one name are numbered, and no other name is taken from its column', () => {
   assert.deepEqual(uniqueNames(['id', 'name']), ['id', 'name'])

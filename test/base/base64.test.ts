@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { fromBase64, toBase64 } from '../../src/protocol/base64.ts'
+import { fromBase64, toBase64 } from '../../src/base/base64.ts'
 
 test('bytes survive the way through text, with the built-in methods and without', () => {
   const check = (): void =>
