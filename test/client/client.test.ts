@@ -20,7 +20,7 @@ test('a statement goes out with its values and comes back as objects', async () 
   assert.deepEqual(result.rows, [{ a: 1, b: 9007199254740993n, a_2: new Uint8Array([1, 2]) }])
   assert.deepEqual([result.index, result.node, result.columns], [5, 'n', ['a', 'b', 'a_2']])
   const { timeoutMs, ...json } = node.seen[0]?.json ?? {}
-  assert.ok(Number(timeoutMs) > 9000)
+  assert.ok(Number(timeoutMs) > 1000)
   assert.deepEqual(json, {
     sql: 'SELECT ?, ?',
     params: [{ $integer: String(2n ** 60n) }, { $blob: 'AQ==' }],
@@ -38,7 +38,7 @@ test('a batch, a Command and sql text are sent as what they are', async () => {
   await db.command({ action: 'select', database: 'main', table: 't' })
 
   const sent = node.seen.map(({ path, json: { timeoutMs, ...json } }) => {
-    assert.ok(Number(timeoutMs) > 9000)
+    assert.ok(Number(timeoutMs) > 1000)
     return [path, json]
   })
   assert.deepEqual(sent, [
@@ -183,10 +183,10 @@ test('a request ends at its deadline with the last error', async () => {
   node.script = [errorAnswer('OVERLOADED')]
   const db = createClient({ nodes: [node.address], database: 'main' })
   const started = performance.now()
-  const error = await failure(db.execute('A', [], { timeoutMs: 150 }))
+  const error = await failure(db.execute('A', [], { timeoutMs: 1000 }))
 
   assert.equal(error.code, 'OVERLOADED')
-  assert.ok(performance.now() - started < 1000)
+  assert.ok(performance.now() - started < 5000)
   assert.ok(node.seen.length > 1)
 })
 

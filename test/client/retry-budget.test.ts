@@ -38,8 +38,9 @@ test('a client whose requests are all refused for want of room does not send the
   )
   const codes = ended.map(one => (one.status === 'rejected' ? (one.reason as Error).name : 'ok'))
   assert.deepEqual(new Set(codes), new Set(['DbError']))
-  // Each once, ten more, and one a second; without a limit it would be about 300.
-  assert(node.seen.length >= 50 && node.seen.length <= 53, `${node.seen.length} requests`)
+  // Each once, ten more, and one a second (on a busy machine the time may be over before); without
+  // a limit it would be about 300.
+  assert(node.seen.length > 40 && node.seen.length <= 53, `${node.seen.length} requests`)
 })
 
 test('a request that was refused for want of room is sent again when there is some', async () => {

@@ -109,9 +109,9 @@ test('conflicts without an end are told at the deadline', async () => {
   await using node = await ScriptedNode.start()
   node.script = [errorAnswer('TRANSACTION_CONFLICT')]
   const startedMs = performance.now()
-  const error = await failure(clientOf(node, 200).transaction(tx => tx.execute('A')))
+  const error = await failure(clientOf(node, 1000).transaction(tx => tx.execute('A')))
   assert.deepEqual([error.code, error.fate], ['TRANSACTION_CONFLICT', 'not-applied'])
-  assert.ok(performance.now() - startedMs < 2000)
+  assert.ok(performance.now() - startedMs < 5000)
   assert.ok(node.seen.length > 2)
 })
 

@@ -82,21 +82,25 @@ test('a repeated answer says so', async () => {
 
 test('at its deadline a write is cancelled, and then it is surely not applied', async () => {
   await using node = await ScriptedNode.start()
-  node.script = [errorAnswer('COMMIT_TIMEOUT')]
-  const error = await failure(clientOf([node]).execute('A', [], { timeoutMs: 100 }))
+  node.script = [okAnswer(), errorAnswer('COMMIT_TIMEOUT')]
+  const db = clientOf([node])
+  await db.execute('Z')
+  const error = await failure(db.execute('A', [], { timeoutMs: 100 }))
 
   assert.deepEqual([error.code, error.fate], ['REQUEST_CANCELLED', 'not-applied'])
   assert.match(error.message, /it is COMMIT_TIMEOUT; the write was cancelled/)
-  assert.deepEqual(new Set(ids(node)), new Set(['h-1-1/1']))
+  assert.deepEqual(new Set(ids(node).slice(1)), new Set(['h-1-1/2']))
   const [asked, ...more] = node.cancelled
-  assert.deepEqual([asked?.id, asked?.json['database'], more], ['h-1-1/1', 'main', []])
+  assert.deepEqual([asked?.id, asked?.json['database'], more], ['h-1-1/2', 'main', []])
 })
 
 test('a write that turns out to be applied at its deadline is answered as if nothing was', async () => {
   await using node = await ScriptedNode.start()
-  node.script = [errorAnswer('COMMIT_TIMEOUT')]
+  node.script = [okAnswer(), errorAnswer('COMMIT_TIMEOUT')]
   node.fates = [applied(7)]
   const db = clientOf([node])
+  // The session is open by then, so that the next one is sent at least once.
+  await db.execute('Z')
   const slow = await db.execute('A', [], { timeoutMs: 60 })
   assert.deepEqual([slow.index, slow.rowsAffected, db.token !== undefined], [7, 1, true])
 
