@@ -1,4 +1,4 @@
-/** Histograms that the replica keeps as plain numbers, and what a scrape makes of them. */
+/** Histograms that are kept as plain numbers, and what a scrape makes of them. */
 import { Histogram as PrometheusHistogram, type Registry } from 'prom-client'
 import { BUCKET_BOUNDS_MS, type Histogram } from '../../base/histogram.ts'
 import type { ReplicaStatus } from '../../replica/types.ts'
@@ -32,31 +32,29 @@ interface Sample {
   readonly value: number
 }
 
-/** One row of the table in a registry. */
-export class StatusHistogram extends PrometheusHistogram {
+/** A histogram in a registry, or one for each value of a label, read at each scrape. */
+export class PlainHistogram extends PrometheusHistogram {
   readonly #name: string
-  readonly #row: HistogramMetric
-  readonly #status: () => ReplicaStatus | undefined
+  readonly #row: Pick<HistogramMetric, 'about' | 'label'>
+  readonly #read: () => Readonly<Record<string, Histogram>>
 
   constructor(
-    name: keyof typeof HISTOGRAM_METRICS,
+    name: string,
+    row: Pick<HistogramMetric, 'about' | 'label'>,
     registry: Registry,
-    status: () => ReplicaStatus | undefined,
+    read: () => Readonly<Record<string, Histogram>>,
   ) {
-    const row: HistogramMetric = HISTOGRAM_METRICS[name]
     super({ name, help: row.about, registers: [registry] })
     this.#name = name
     this.#row = row
-    this.#status = status
+    this.#read = read
   }
 
   /** What the registry asks a metric at each scrape. */
   getForPromString(): Promise<object> {
-    const { about, label, read } = this.#row
-    const status = this.#status()
-    const values = Object.entries(status === undefined ? {} : read(status)).flatMap(
-      ([value, histogram]) =>
-        samples(this.#name, label === undefined ? {} : { [label]: value }, histogram),
+    const { about, label } = this.#row
+    const values = Object.entries(this.#read()).flatMap(([value, histogram]) =>
+      samples(this.#name, label === undefined ? {} : { [label]: value }, histogram),
     )
     return Promise.resolve({ name: this.#name, help: about, type: 'histogram', values })
   }

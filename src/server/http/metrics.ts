@@ -1,10 +1,11 @@
 /** The one table of metrics, and the registry that answers `GET /metrics` from it. */
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
 import type { MemberStatus } from '../../protocol/http-api.ts'
 import type { RouteName } from '../../protocol/routes.ts'
 import type { ReplicaStatus } from '../../replica/types.ts'
 import type { Service } from '../service.ts'
-import { HISTOGRAM_METRICS, StatusHistogram } from './histograms.ts'
+import { HISTOGRAM_METRICS, PlainHistogram } from './histograms.ts'
+import { RequestCounts } from './request-counts.ts'
 import { nodesJson, nodeState } from './status-json.ts'
 
 interface StatusMetric {
@@ -330,16 +331,11 @@ export const SERVER_METRICS = {
 
 const HISTOGRAMS = Object.keys(HISTOGRAM_METRICS) as (keyof typeof HISTOGRAM_METRICS)[]
 
-const DURATION_BUCKETS = [
-  0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10,
-]
-
 /** Counts what the server does, and gives all metrics as text. */
 export class Metrics {
   readonly contentType: string
   readonly #registry = new Registry()
-  readonly #requests: Counter
-  readonly #durations: Histogram
+  readonly #requests = new RequestCounts()
   readonly #refused: Counter
   readonly #repeated: Counter
   readonly #cancelled: Counter
@@ -361,7 +357,11 @@ export class Metrics {
       this.#addPeerMetric(name, row, service)
     }
     for (const name of HISTOGRAMS) {
-      void new StatusHistogram(name, this.#registry, () => service.status())
+      const row = HISTOGRAM_METRICS[name]
+      void new PlainHistogram(name, row, this.#registry, () => {
+        const status = service.status()
+        return status === undefined ? {} : row.read(status)
+      })
     }
     this.#addGauge('lockstep_is_ready', () => Number(nodeState(service) === 'ready'))
     this.#addGauge('lockstep_http_connections', count.connections)
@@ -377,15 +377,26 @@ export class Metrics {
     this.#cancelled = new Counter(options('lockstep_cancelled_total'))
     this.#sentBytes = new Counter(options('lockstep_snapshot_sent_bytes_total'))
     this.#backups = new Counter(options('lockstep_backups_total'))
-    this.#requests = new Counter(options('lockstep_http_requests_total'))
-    const histogram = options('lockstep_http_request_duration_seconds')
-    this.#durations = new Histogram({ ...histogram, buckets: DURATION_BUCKETS })
+    const requests: Counter = new Counter({
+      ...options('lockstep_http_requests_total'),
+      collect: () => {
+        requests.reset()
+        for (const [route, status, count] of this.#requests.entries()) {
+          requests.inc({ route, status }, count)
+        }
+      },
+    })
+    const { name, help: about } = options('lockstep_http_request_duration_seconds')
+    void new PlainHistogram(
+      name,
+      { about, label: 'route' },
+      this.#registry,
+      () => this.#requests.durations,
+    )
   }
 
   countRequest(route: RouteName | undefined, status: number, durationMs: number): void {
-    const name = route ?? 'none'
-    this.#requests.inc({ route: name, status })
-    this.#durations.observe({ route: name }, durationMs / 1000)
+    this.#requests.add(route ?? 'none', status, durationMs)
   }
 
   countRefusedConnection(): void {
