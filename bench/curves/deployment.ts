@@ -67,7 +67,11 @@ export class CurveCluster {
       const places = network === undefined ? undefined : await placesOf(network, settings)
       const cluster = await LocalCluster.start({ nodes: voters, directory, ...places })
       made = new CurveCluster(settings, cluster, network)
-      for (let at = 1; at <= learners; at += 1) await cluster.join(`l${at}`, { isLearner: true })
+      for (let at = 1; at <= learners; at += 1) {
+        await cluster.join(`l${at}`, { isLearner: true })
+        // One after the other: ten programs that start at once take each other's time to get ready.
+        await cluster.ready()
+      }
       await made.#load()
       return made
     } catch (error) {
