@@ -38,6 +38,8 @@ const LEADER_TIMEOUTS_MAX = 20
 const REFUSED_MS = 10
 /** How often the operator looks whether the nodes need a word. */
 const OPERATOR_MS = 2000
+/** In that time every member has told every other what it knows of wrong entries, several times. */
+const HEARING_MS = 1000
 
 /** How long a scripted read may take. */
 const QUERY_TIMEOUT_MS = 5000
@@ -241,6 +243,11 @@ export class Cluster implements NodeSurroundings {
     this.#decideTies()
     this.#writeOnce()
     this.runUntil('the same state on all nodes', () => this.#hasConverged())
+    // Who was wrong and is only just back has not heard yet what the others agreed on meanwhile.
+    if (this.nodes.some(node => node.isWrong)) {
+      this.runFor(HEARING_MS)
+      this.runUntil('the same state after the verdicts', () => this.#hasConverged())
+    }
     this.#compareAll()
   }
 
