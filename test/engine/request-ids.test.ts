@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import type { RequestId, RequestResult, WriteRequest } from '../../src/engine/engine.ts'
 import {
@@ -565,39 +564,3 @@ test('a follower that knows an id does not believe a leader that executed it aga
   const { divergence } = follower.follow(forgetful)
   assert.match(divergence?.actual ?? '', /known already/)
 })
-
-test('what is forgotten gives its room back, also beside what stays', () => {
-  using leader = withTable()
-  const touch = request('DELETE FROM t')
-  for (let number = 1; number <= 500; number++) leader.write(as(sequence(number), touch))
-  const room = bookBytes(leader)
-  assert(room < 64 * 40 + 1024, `${room} bytes for 64 ids`)
-
-  // A slow session keeps its part of large rows, and not its neighbours'.
-  for (let slow = 1; slow <= 20; slow++) {
-    const neighbours = Array.from({ length: 64 }, (_, at) =>
-      as(sequence(500 + slow * 64 + at), touch),
-    )
-    leader.write(...neighbours, as(sequence(slow, 8), touch))
-  }
-  const room20 = bookBytes(leader)
-  assert(room20 < (64 + 20 * 16) * 40 + 1024, `${room20} bytes for 84 ids`)
-  for (let slow = 1; slow <= 20; slow++) {
-    const known = one(leader, as(sequence(slow, 8), touch))
-    assert(known.type === 'ok' && known.isRepeat)
-  }
-})
-
-/** Bytes that the ids of `d` take in its file. */
-function bookBytes(replica: Replica): number {
-  const database = new DatabaseSync(`${replica.directory}/gen-1/db-1.sqlite`, { readOnly: true })
-  try {
-    const sums = database.prepare(
-      'SELECT (SELECT sum(length(ids)) FROM lockstep_request) + length(request_ids) AS bytes ' +
-        'FROM lockstep_meta',
-    )
-    return Number(sums.get()?.['bytes'])
-  } finally {
-    database.close()
-  }
-}
