@@ -198,6 +198,8 @@ export type WriterReply =
       /** Undefined when no request changed anything that others must repeat. */
       readonly entry: Uint8Array | undefined
       readonly results: readonly RequestResult[]
+      /** Nothing was run yet, since it can't be undone: what it gave is told by `committed`. */
+      readonly isProvisional?: boolean
     }
   | {
       readonly type: 'stepped'
@@ -217,7 +219,7 @@ export type WriterReply =
       readonly batch: number
       readonly index: number
       readonly durableIndex: number
-      /** In place of those that were told before: what can't be undone runs only now. */
+      /** In place of provisional ones. */
       readonly results?: readonly RequestResult[]
     }
   | { readonly type: 'rolled-back'; readonly batch: number }

@@ -8,7 +8,14 @@ import { must } from '../base/assert.ts'
 import { DbError } from '../base/errors.ts'
 import type { Clock } from '../base/ports.ts'
 import type { OwnEntry, ProposalNumber } from '../log/log.ts'
-import { type Batch, endOverdue, endUnconfirmed, fail, failBatch } from './batch.ts'
+import {
+  MAY_TAKE_EFFECT,
+  type Batch,
+  endOverdue,
+  endUnconfirmed,
+  fail,
+  failBatch,
+} from './batch.ts'
 import type { ReplicaCounters } from './types.ts'
 import type { WriteStages } from './write-stages.ts'
 
@@ -87,6 +94,10 @@ export class Answers {
       const batch = must(this.#settling.shift())
       const settledMs = this.#clock.monotonicMs()
       this.#stages.committed(batch, settledMs)
+      if (batch.isProvisional) {
+        failBatch(batch, outcomeLost())
+        continue
+      }
       const { answer } = this.#stages.histograms
       this.#answer(batch, batch.index, () => answer.observe(this.#clock.monotonicMs() - settledMs))
     }
@@ -137,4 +148,12 @@ export class Answers {
       onAnswered?.()
     }
   }
+}
+
+/** Its entry is committed; what it gave is known to others, or to a later look at the schema. */
+function outcomeLost(): DbError {
+  const message =
+    'the change of the schema is in the log of a majority, but the server of this node was lost ' +
+    `before it told what came of it; ${MAY_TAKE_EFFECT}`
+  return new DbError('COMMIT_TIMEOUT', message)
 }

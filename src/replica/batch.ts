@@ -24,6 +24,8 @@ export interface Batch extends BatchTimes {
   readonly term: number
   requests: Pending[]
   results: readonly RequestResult[]
+  /** What the requests gave is known only when the engine has committed them. */
+  isProvisional: boolean
   state: 'executing' | 'replicating' | 'settling'
   proposal: ProposalNumber
   index: number

@@ -360,7 +360,10 @@ export class Executor {
         const batch = must(this.#answers.nextToSettle, 'the batch that was committed')
         assert(batch.index === reply.index, `engine committed ${reply.index}, not ${batch.index}`)
         this.#durable = reply.durableIndex
-        if (reply.results !== undefined) batch.results = reply.results
+        if (reply.results !== undefined) {
+          batch.results = reply.results
+          batch.isProvisional = false
+        }
         this.#applier.ownCommitted(reply.index)
         this.#leading.answered(batch)
         this.#pump()

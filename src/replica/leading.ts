@@ -295,6 +295,7 @@ export class Leading {
       return
     }
     batch.state = 'replicating'
+    batch.isProvisional = reply.isProvisional === true
     batch.sizeBytes = reply.entry.byteLength
     batch.executedMs = this.#parts.clock.monotonicMs()
     // Appending may commit at once (a group of one), and that must find the batch ready.
@@ -419,6 +420,7 @@ export class Leading {
       startedMs: this.#parts.clock.monotonicMs(),
       requests,
       results: [],
+      isProvisional: false,
       state: 'executing',
       proposal: 0,
       index: 0,

@@ -38,6 +38,7 @@ function batchOf(asked: readonly Asked[]): Batch {
     startedMs: 0,
     requests: asked.map(({ pending }) => pending),
     results: [],
+    isProvisional: false,
     state: 'replicating',
     proposal: 1,
     index: 0,

@@ -38,6 +38,21 @@ test('a fault while a follower applies is no divergence; it applies the entry ag
   }
 })
 
+test('a change that runs only at its commit is called done by nobody before it was run', () => {
+  for (const code of ['DISK_FULL', 'NODE_FAULT', 'SERVER_DOWN'] as const) {
+    const bench = Bench.leader()
+    bench.submit(1)
+    const entry = new Uint8Array([1])
+    const [batch, taken, isProvisional] = [1, 1, true]
+    bench.engine.reply({ type: 'executed', batch, taken, entry, results: [OK], isProvisional })
+    bench.log.commitProposal()
+    bench.engine.reply({ type: 'fault', error: { code, message: 'the server' } })
+    bench.engine.die()
+    assert.equal(bench.code(1), 'COMMIT_TIMEOUT')
+    assert.equal(ERRORS.COMMIT_TIMEOUT.fate, 'unknown')
+  }
+})
+
 test('a write that is committed is answered although the disk is full at its commit here', () => {
   for (const code of ['DISK_FULL', 'NODE_FAULT'] as const) {
     for (const isFaultFirst of [false, true]) {

@@ -97,6 +97,11 @@ export class MysqlBatch {
     return this.#builder.finish()
   }
 
+  /** A change of the schema runs at its commit, and may fail there. */
+  get isProvisional(): boolean {
+    return this.#solo !== undefined
+  }
+
   /** Ends it as entry `index`; what a schema change came to is known only now. */
   async commit(index: number): Promise<readonly RequestResult[] | undefined> {
     const { tables } = this.#session

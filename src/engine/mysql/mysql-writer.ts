@@ -206,7 +206,7 @@ export class MysqlWriter implements Writer {
     const { taken, results } = await open.run()
     const entry = open.entry()
     if (entry === undefined) await this.#rollback()
-    return { type: 'executed', batch, taken, entry, results }
+    return { type: 'executed', batch, taken, entry, results, isProvisional: open.isProvisional }
   }
 
   async #rollback(): Promise<void> {
