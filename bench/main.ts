@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: three nodes of three processes each and one load generator, all on this machine,
  * flush at commit on. One HTTP request is one insert; nothing is batched in the client. Figures are
- * of this run on this machine; compare ratios, not absolutes. With `--peers` it is
+ * of this run on this machine; compare ratios, not absolutes. With `--peers` and `--engines` it is
  * bench/peers/main.ts that runs, with `--curves` bench/curves/main.ts, with `--overload` and `--soak`
  * bench/overload/main.ts.
  */
@@ -16,7 +16,7 @@ import type { Measured, Plan } from './generator.ts'
 import { generate } from './generators.ts'
 import { machine } from './machine.ts'
 import { overload, soakBench } from './overload/main.ts'
-import { comparePeers } from './peers/main.ts'
+import { compareEngines, comparePeers } from './peers/main.ts'
 import { usageOf } from './processes.ts'
 
 interface BenchOptions {
@@ -48,6 +48,7 @@ async function main(): Promise<void> {
     .option('--only <text>', 'only workloads whose name holds this text')
     .option('--json', 'print JSON instead of a table')
     .option('--peers', 'compare with other databases; has options of its own: --peers --help')
+    .option('--engines', 'compare both engines with MariaDB; has options of its own')
     .option('--curves', 'cost as work grows; has options of its own: --curves --help')
     .option('--overload', 'more than a cluster can take; has options of its own')
     .option('--soak', 'a steady load for minutes; has options of its own')
@@ -202,6 +203,7 @@ function print(rows: readonly Row[]): void {
 }
 
 if (process.argv.includes('--peers')) await comparePeers()
+else if (process.argv.includes('--engines')) await compareEngines()
 else if (process.argv.some(word => /^--curves(?:=|$)/.test(word))) await measureCurves()
 else if (process.argv.includes('--overload')) await overload()
 else if (process.argv.includes('--soak')) await soakBench()

@@ -3,7 +3,7 @@
  * asks the process of the node, and each of its engine, one after the other, to open its inspector,
  * profiles it for a while, and closes it again. Nothing needs to be restarted.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import Table from 'cli-table3'
@@ -60,7 +60,11 @@ async function main(): Promise<void> {
 function processesOf(directory: string): Profiled[] {
   const node = basename(resolve(directory))
   const { pid } = readJson(join(directory, 'lock.holder')) as { pid: number }
-  const { children } = readJson(join(directory, 'engine.pids')) as { children: { pid: number }[] }
+  const path = join(directory, 'engine.pids')
+  // An engine over a server has no processes of its own.
+  const { children } = existsSync(path)
+    ? (readJson(path) as { children: { pid: number }[] })
+    : { children: [] }
   const kinds = children.map(child => ({ pid: child.pid, kind: kindOf(child.pid) }))
   return [
     { name: `${node}-main`, pid },

@@ -12,6 +12,7 @@ import { type Distribution, MetricsText } from '../src/cli/metrics-text.ts'
 import { WRITE_STAGES } from '../src/replica/write-stages.ts'
 import { Children } from './peers/children.ts'
 import type { Measured, Plan } from './peers/generator.ts'
+import { LOCKSTEP_MARIADB } from './peers/systems/lockstep-mariadb.ts'
 import { LOCKSTEP, LOCKSTEP_STREAM } from './peers/systems/lockstep.ts'
 
 const WARM_UP_MS = 4000
@@ -30,13 +31,15 @@ async function main(): Promise<void> {
     .option('--connections <counts>', 'how many writes on their way', '1,16,64')
     .option('--seconds <count>', 'how long each is measured', '10')
     .option('--streamed', 'lines of streams in place of a request each')
+    .option('--mariadb', 'with a MariaDB server for each node')
     .parse()
-    .opts<{ connections: string; seconds: string; streamed?: true }>()
+    .opts<{ connections: string; seconds: string; streamed?: true; mariadb?: true }>()
   mkdirSync('.lockstep', { recursive: true })
   const directory = mkdtempSync(join(resolve('.lockstep'), 'stages-'))
   const children = new Children()
   try {
-    const system = options.streamed === true ? LOCKSTEP_STREAM : LOCKSTEP
+    const own = options.streamed === true ? LOCKSTEP_STREAM : LOCKSTEP
+    const system = options.mariadb === true ? LOCKSTEP_MARIADB : own
     const target = (await system.start({ directory, children })).target('')
     const budgets: Budget[] = []
     let firstId = 1

@@ -1,4 +1,4 @@
-/** Makes the comparison's section of docs/performance.md from the JSON of a run. */
+/** Makes a comparison's section of docs/performance.md from the JSON of a run. */
 import type { Picture } from '../drawing.ts'
 import { describeMachine } from '../machine.ts'
 import { pictureLine, tableLines, writeSection } from '../pages.ts'
@@ -6,15 +6,13 @@ import { pictures } from './charts.ts'
 import { COLUMNS, sections, verdictLines } from './report.ts'
 import type { Comparison } from './results.ts'
 
-const SECTION = 'peers'
-
-/** Replaces the section and its pictures. */
-export function writeDocument(comparison: Comparison): void {
+/** Replaces the section of this name and its pictures. */
+export function writeDocument(comparison: Comparison, name: string): void {
   const made = pictures(comparison)
   writeSection({
-    name: SECTION,
-    command: 'npm run bench -- --peers --docs',
-    lines: sectionLines(comparison, made),
+    name,
+    command: `npm run bench -- --${name} --docs`,
+    lines: sectionLines(comparison, name, made),
     pictures: made,
   })
 }
@@ -22,6 +20,7 @@ export function writeDocument(comparison: Comparison): void {
 /** The section as Markdown. */
 export function sectionLines(
   comparison: Comparison,
+  name: string,
   made: readonly Omit<Picture, 'svg'>[],
 ): string[] {
   const { machine, seconds, warmUpSeconds, repetitions, date, systems, missing } = comparison
@@ -46,7 +45,7 @@ export function sectionLines(
     '',
     ...missing.map(({ system, reason }) => `Left out: ${system}: ${reason.replaceAll('|', '/')}.`),
     ...(missing.length > 0 ? [''] : []),
-    ...made.flatMap(picture => [pictureLine(SECTION, picture), '']),
+    ...made.flatMap(picture => [pictureLine(name, picture), '']),
     '### Figures',
     '',
     'Server CPU is that of all processes of all nodes together, with what replicas do later; disk is what the',

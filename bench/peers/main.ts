@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- --peers`: Lockstep beside other databases, each started, loaded, checked and ended
  * on this machine, in rounds. What is not installed is installed if it can be, or named and left out.
+ * `npm run bench -- --engines` is the same for inserts with both engines, beside MariaDB.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { Command } from 'commander'
@@ -13,6 +14,8 @@ import type { System } from './system.ts'
 import { ETCD } from './systems/etcd.ts'
 import { GALERA } from './systems/galera.ts'
 import { LOCKSTEP, LOCKSTEP_STREAM } from './systems/lockstep.ts'
+import { LOCKSTEP_MARIADB } from './systems/lockstep-mariadb.ts'
+import { MARIADB } from './systems/mariadb-alone.ts'
 import { RQLITE } from './systems/rqlite.ts'
 import { SEMISYNC, SEMISYNC_FLUSHED } from './systems/semisync.ts'
 import { SQLITE } from './systems/sqlite.ts'
@@ -22,6 +25,8 @@ import type { Choice } from './workloads.ts'
 const SYSTEMS: readonly System[] = [
   LOCKSTEP,
   LOCKSTEP_STREAM,
+  LOCKSTEP_MARIADB,
+  MARIADB,
   RQLITE,
   SEMISYNC,
   SEMISYNC_FLUSHED,
@@ -31,8 +36,8 @@ const SYSTEMS: readonly System[] = [
 ]
 
 interface Options {
-  readonly systems?: string
-  readonly workloads?: string
+  readonly systems: string
+  readonly workloads: string
   readonly connections?: string
   readonly seconds: string
   readonly warmUp: string
@@ -43,9 +48,45 @@ interface Options {
   readonly from?: string
 }
 
-/** Ends with exit code 1 if a database has lost a write, or none could be measured. */
+/** What is compared if nothing else is asked for. */
+interface Subject {
+  /** Of the option that asks for it, of its file and of its section of the page. */
+  readonly name: 'peers' | 'engines'
+  readonly about: string
+  readonly systems: readonly System[]
+  readonly workloads: string
+  /** Those of each workload if absent. */
+  readonly connections?: string
+}
+
+const PEERS: Subject = {
+  name: 'peers',
+  about: 'compare with other databases',
+  systems: SYSTEMS.filter(system => system !== LOCKSTEP_MARIADB && system !== MARIADB),
+  workloads: WORKLOADS.map(({ name }) => name).join(),
+}
+
+const ENGINES: Subject = {
+  name: 'engines',
+  about: 'compare both engines, and MariaDB alone and with a replica that has received',
+  systems: [LOCKSTEP, LOCKSTEP_MARIADB, MARIADB, SEMISYNC],
+  workloads: 'insert',
+  connections: '1,16,64',
+}
+
+/** Lockstep beside other databases. */
 export async function comparePeers(): Promise<void> {
-  const options = parse()
+  await compare(PEERS)
+}
+
+/** Both engines beside the server that one of them stands on. */
+export async function compareEngines(): Promise<void> {
+  await compare(ENGINES)
+}
+
+/** Ends with exit code 1 if a database has lost a write, or none could be measured. */
+async function compare(subject: Subject): Promise<void> {
+  const options = parse(subject)
   const comparison =
     options.from === undefined
       ? await measure(options)
@@ -58,40 +99,39 @@ export async function comparePeers(): Promise<void> {
   if (options.docs === true) {
     // Takes a library for charts with it, which nothing else needs.
     const { writeDocument } = await import('./document.ts')
-    writeDocument(comparison)
+    writeDocument(comparison, subject.name)
   }
   const isRight = comparison.verdicts.every(verdict => verdict.isRight)
   if (!isRight || comparison.results.length === 0) process.exitCode = 1
 }
 
-function parse(): Options {
-  const names = (all: readonly { name: string }[]): string => all.map(({ name }) => name).join()
-  return new Command('npm run bench --')
-    .requiredOption('--peers', 'compare with other databases')
-    .option('--systems <names>', `of ${names(SYSTEMS)}; all if absent`)
-    .option('--workloads <names>', `of ${names(WORKLOADS)}; all if absent`)
-    .option('--connections <counts>', 'instead of those of each workload, such as 1,64')
+function parse({ name, about, systems, workloads, connections }: Subject): Options {
+  const names = (all: readonly { name: string }[]): string => all.map(each => each.name).join()
+  const command = new Command('npm run bench --')
+    .requiredOption(`--${name}`, about)
+    .option('--systems <names>', `of ${names(SYSTEMS)}`, names(systems))
+    .option('--workloads <names>', `of ${names(WORKLOADS)}`, workloads)
     .option('--seconds <count>', 'how long each case is measured', '3')
     .option('--warm-up <seconds>', 'how long each case runs before that', '0.5')
     .option('--repetitions <count>', 'rounds over all systems', '3')
-    .option('--out <file>', 'for the results, as JSON', '.lockstep/peers.json')
+    .option('--out <file>', 'for the results, as JSON', `.lockstep/${name}.json`)
     .option('--no-install', 'install nothing: what is missing is left out')
     .option('--docs', 'write docs/performance.md and its pictures')
     .option('--from <file>', 'measure nothing, take the results of a file')
-    .parse()
-    .opts<Options>()
+  const counts = 'how many; those of each workload if absent'
+  return command.option('--connections <counts>', counts, connections).parse().opts<Options>()
 }
 
 async function measure(options: Options): Promise<Comparison> {
   const names = list(options.systems)
   const unknown = [
-    ...(names ?? []).filter(name => SYSTEMS.every(system => system.name !== name)),
-    ...(list(options.workloads) ?? []).filter(name => WORKLOADS.every(one => one.name !== name)),
+    ...names.filter(name => SYSTEMS.every(system => system.name !== name)),
+    ...list(options.workloads).filter(name => WORKLOADS.every(one => one.name !== name)),
   ]
   if (unknown.length > 0) throw new Error(`unknown: ${unknown.join(', ')}`)
   const missing: Comparison['missing'][number][] = []
   const found: System[] = []
-  for (const system of SYSTEMS.filter(({ name }) => names?.includes(name) ?? true)) {
+  for (const system of SYSTEMS.filter(({ name }) => names.includes(name))) {
     const reason = await system.find(options.install)
     if (reason === undefined) found.push(system)
     else missing.push({ system: system.title, reason })
@@ -123,7 +163,8 @@ async function runAll(
 ): Promise<Pick<Comparison, 'systems' | 'missing' | 'results' | 'verdicts'>> {
   const choice: Choice = {
     workloads: list(options.workloads),
-    connections: list(options.connections)?.map(Number),
+    connections:
+      options.connections === undefined ? undefined : list(options.connections).map(Number),
   }
   const facts = new Map<string, SystemFacts>()
   const results: Result[] = []
@@ -165,6 +206,6 @@ function progress(result: Result): void {
   )
 }
 
-function list(text: string | undefined): string[] | undefined {
-  return text?.split(',').map(name => name.trim())
+function list(text: string): string[] {
+  return text.split(',').map(name => name.trim())
 }

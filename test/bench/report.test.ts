@@ -115,7 +115,7 @@ test('the section has every figure, what was left out, and its pictures', () => 
     ['inserts', 'latencies', 'cpu', 'reads'],
   )
   for (const { svg } of made) assert.match(svg, /^<svg [^]*The one[^]*<\/svg>$/)
-  const text = sectionLines(comparison, made).join('\n')
+  const text = sectionLines(comparison, 'peers', made).join('\n')
   assert.match(text, /Left out: three: it is not here\./)
   assert.match(text, /\| 16 \| The one \| 1,235 \|/)
   assert.match(text, /!\[.*\]\(performance\/peers\.inserts\.svg\)/)
