@@ -4,18 +4,17 @@
  * otherwise.
  */
 import { spawnSync } from 'node:child_process'
-import { accessSync, constants, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { delimiter, join, resolve } from 'node:path'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { findProgram as findOnMachine } from '../../src/platform/programs.ts'
 
 const OWN_PROGRAMS = resolve('.lockstep', 'peers', 'bin')
 const POLICY = '/usr/sbin/policy-rc.d'
 const REASON_CHARACTERS = 300
 
-/** The path of a program, from PATH or where servers are installed; undefined if it isn't there. */
+/** The path of a program that is compared; undefined if it isn't there. */
 export function findProgram(name: string): string | undefined {
-  const path = (process.env['PATH'] ?? '').split(delimiter)
-  const folders = [OWN_PROGRAMS, ...path, '/usr/sbin', '/usr/local/sbin', '/usr/local/go/bin']
-  return folders.map(folder => join(folder, name)).find(isExecutable)
+  return findOnMachine(name, [OWN_PROGRAMS, '/usr/local/go/bin'])
 }
 
 /** Why `programs` or `files` are missing; undefined if all are there. Installs if it may. */
@@ -54,8 +53,11 @@ export function needGo(mayInstall: boolean, name: string, source: string): strin
   return `${advice} failed: ${lastOf(run.stderr)}`
 }
 
-/** Why it failed. Packages start their servers at once, unless this file says that they may not. */
-function installDebian(packages: readonly string[]): string | undefined {
+/**
+ * Installs packages as root; why that failed, undefined if it did not. Packages start their servers
+ * at once, unless a file says that they may not.
+ */
+export function installDebian(packages: readonly string[]): string | undefined {
   const isOurs = !existsSync(POLICY)
   if (isOurs) writeFileSync(POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
   try {
@@ -72,13 +74,4 @@ function installDebian(packages: readonly string[]): string | undefined {
 
 function lastOf(text: string): string {
   return text.trim().replaceAll(/\s+/g, ' ').slice(-REASON_CHARACTERS)
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
 }

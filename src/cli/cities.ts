@@ -14,7 +14,8 @@ const REQUESTS_AT_ONCE = 16
 const REQUEST_TIMEOUT_MS = 30_000
 const COLUMNS = ['id', 'name', 'lat', 'lng', 'country', 'admin1', 'admin2'] as const
 
-interface City {
+/** One row of the load. */
+export interface City {
   readonly name: string
   readonly lat: string
   readonly lng: string

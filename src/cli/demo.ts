@@ -1,7 +1,8 @@
 /**
  * `npm start`: three nodes on this machine, the world's cities loaded into them, and what came of
  * it. With --kill-leader the leader is killed in the middle of the load; with --exit the nodes are
- * stopped when all is shown, otherwise they run until Ctrl-C.
+ * stopped when all is shown, otherwise they run until Ctrl-C. With --engine the data are on MySQL
+ * servers.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -14,13 +15,23 @@ import { createClient } from '../client/client.ts'
 import type { Client } from '../client/client.ts'
 import type { DigestResponse } from '../protocol/http-api.ts'
 import { createTable, DATABASE, loadCities, readCities, TABLE } from './cities.ts'
-import type { LoadReport } from './cities.ts'
+import type { City, LoadReport } from './cities.ts'
+import { type DemoEngine, DemoServers, parseDemoEngine } from './demo-servers.ts'
 import { LocalCluster, parseNodeCount } from './local-cluster.ts'
 
 interface DemoOptions {
+  readonly central?: boolean
+  readonly engine: string
   readonly exit?: boolean
   readonly killLeader?: boolean
   readonly nodes: string
+  readonly rows?: string
+}
+
+/** The nodes and what holds their data. */
+interface Stage {
+  readonly cluster: LocalCluster
+  readonly servers: DemoServers
 }
 
 /** Where in the load the leader is killed. */
@@ -29,6 +40,8 @@ const KILL_AT = 0.4
 const PROGRESS_STEPS = 10
 const CATCH_UP_MS_MAX = 60_000
 const IDS_PER_PAGE = 5000
+/** A terminal sends one to all, and npm may pass on another. */
+const IGNORED_SIGNALS = 2
 
 async function main(): Promise<void> {
   const options = new Command('npm start --')
@@ -36,42 +49,77 @@ async function main(): Promise<void> {
     .option('--exit', 'stop the nodes when done')
     .option('--kill-leader', 'kill the leader with SIGKILL in the middle of the load')
     .option('--nodes <count>', 'how many nodes', '3')
+    .option('--rows <count>', 'load only the first so many cities')
+    .option(
+      '--engine <engine>',
+      'sqlite; mysql, private MariaDB servers; or mysql://USER:PASSWORD@HOST:PORT',
+      'sqlite',
+    )
+    .option('--central', 'with --engine mysql: one MariaDB server for all nodes')
     .parse()
     .opts<DemoOptions>()
   const nodes = parseNodeCount(options.nodes)
+  const engine = parseDemoEngine(options.engine, options.central === true)
+  const cities = citiesToLoad(options.rows)
   mkdirSync('.lockstep', { recursive: true })
   const directory = mkdtempSync(join('.lockstep', 'demo-'))
   // Listened for from the start: Ctrl-C stops the demonstration wherever it is.
   const interrupted = untilInterrupted()
-  const starting = LocalCluster.start({ nodes, directory })
+  const starting = setStage(engine, nodes, directory)
   try {
-    const isSound = await Promise.race([show(starting, options, interrupted), interrupted])
+    const isSound = await Promise.race([show(starting, cities, options, interrupted), interrupted])
     if (isSound === false) process.exitCode = 1
     if (isSound !== undefined && options.exit !== true) {
       await printInvitation(await starting)
       await interrupted
     }
   } finally {
-    // Also what was still being started; a start that failed has stopped its nodes itself.
-    await starting.then(
-      cluster => cluster.stop(),
-      () => undefined,
-    )
+    // Also what was still being started; a start that failed has stopped all of it itself.
+    const stage = await starting.catch(() => undefined)
+    if (stage !== undefined) await strike(stage)
     rmSync(directory, { recursive: true, force: true })
   }
 }
 
+/** The rows of the load. Throws INVALID_REQUEST. */
+function citiesToLoad(count: string | undefined): readonly City[] {
+  const cities = readCities()
+  if (count === undefined) return cities
+  if (/^[1-9]\d{0,6}$/.test(count)) return cities.slice(0, Number(count))
+  throw new DbError('INVALID_REQUEST', `--rows must be a whole number from 1, not ${count}`)
+}
+
+async function setStage(engine: DemoEngine, nodes: number, directory: string): Promise<Stage> {
+  const nodeIds = Array.from({ length: nodes }, (_, at) => `n${at + 1}`)
+  const servers = await DemoServers.start(engine, nodeIds, DATABASE)
+  try {
+    const nodeEnvironment = (nodeId: string): Readonly<Record<string, string>> =>
+      servers.environment(nodeId)
+    return { servers, cluster: await LocalCluster.start({ nodes, directory, nodeEnvironment }) }
+  } catch (error) {
+    await servers.stop()
+    throw error
+  }
+}
+
+/** The nodes first: one whose server goes away would take it for a fault. */
+async function strike({ cluster, servers }: Stage): Promise<void> {
+  await cluster.stop()
+  await servers.stop()
+}
+
 /** Loads and checks; false if anything that was acknowledged is not as it should be. */
 async function show(
-  starting: Promise<LocalCluster>,
+  starting: Promise<Stage>,
+  cities: readonly City[],
   options: DemoOptions,
   interrupted: Promise<void>,
 ): Promise<boolean> {
-  const cluster = await starting
+  const { cluster, servers } = await starting
   console.log(`${cluster.nodes.length} nodes run: ${cluster.addresses.join(', ')}`)
+  if (servers.about !== '') console.log(servers.about)
   const client = createClient({ nodes: cluster.addresses })
   await createTable(client)
-  const cities = readCities()
   const progress = createProgress(cities.length)
   const kill = options.killLeader === true ? killOnce(cluster, cities.length * KILL_AT) : undefined
   const abort = new AbortController()
@@ -94,6 +142,7 @@ async function show(
   )
   const isWhole = await checkRows(client, report)
   const isEqual = await printNodes(cluster, client)
+  for (const line of await servers.countRows(TABLE)) console.log(line)
   return isWhole && isEqual
 }
 
@@ -150,7 +199,7 @@ async function digestOf(address: string, token: string): Promise<string> {
   return ((await answer.json()) as DigestResponse).digest
 }
 
-async function printInvitation(cluster: LocalCluster): Promise<void> {
+async function printInvitation({ cluster, servers }: Stage): Promise<void> {
   const address = must(cluster.addresses[0])
   const query = {
     database: DATABASE,
@@ -161,6 +210,7 @@ async function printInvitation(cluster: LocalCluster): Promise<void> {
   console.log(`
 Query it:         curl -s http://${address}/query ${json} -d ${body}
 Look at it:       npm run lockstep -- status --nodes ${address}`)
+  if (servers.clientLine !== undefined) console.log(`As plain MySQL:   ${servers.clientLine}`)
   const leader = await cluster.leader()
   const pid = leader === undefined ? undefined : cluster.pid(leader)
   if (pid !== undefined) console.log(`Kill the leader:  kill -9 ${pid}     # ${leader ?? ''}`)
@@ -210,7 +260,15 @@ function createProgress(total: number): { update: (rows: number) => void; stop: 
 
 function untilInterrupted(): Promise<void> {
   return new Promise(resolve => {
-    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => resolve())
+    let signals = 0
+    for (const signal of ['SIGINT', 'SIGTERM']) {
+      process.on(signal, () => {
+        signals += 1
+        // Who asks again does not want to wait for a clean end.
+        if (signals > IGNORED_SIGNALS) process.exit(1)
+        resolve()
+      })
+    }
   })
 }
 

@@ -28,6 +28,8 @@ export interface LocalClusterOptions {
   readonly options?: readonly string[]
   /** The same for one of them. */
   readonly nodeOptions?: (nodeId: string) => readonly string[]
+  /** Variables of the environment of one of them. */
+  readonly nodeEnvironment?: (nodeId: string) => Readonly<Record<string, string>>
   /** What the data begin with; such a cluster begins with one node. */
   readonly backup?: string
   /** Ports, one a node; free ones are chosen if they are not given. */
@@ -233,11 +235,11 @@ export class LocalCluster {
       node.joining === undefined
         ? ['start', ...own, ...(isFollowing ? ['--join', others.join(',')] : [])]
         : ['join', ...(node.through ?? others), ...own, ...node.joining]
-    const { options = [], nodeOptions } = this.#options
+    const { options = [], nodeOptions, nodeEnvironment } = this.#options
     args.push(...options, ...(nodeOptions?.(node.nodeId) ?? []))
     const child = spawn(process.execPath, [programPath('main'), ...args], {
       stdio: ['ignore', 'ignore', 'pipe'],
-      env: { ...process.env, LOCKSTEP_SECRET: this.#secret },
+      env: { ...process.env, LOCKSTEP_SECRET: this.#secret, ...nodeEnvironment?.(node.nodeId) },
     })
     const output = createWriteStream(join(this.#options.directory, `${node.nodeId}.log`), {
       flags: 'a',
