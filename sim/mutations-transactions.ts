@@ -6,15 +6,15 @@ export const TRANSACTION_MUTATIONS: readonly Mutation[] = [
     name: 'a repeated transaction is not compared with what its client was told',
     mode: 'whole',
     file: 'src/engine/sqlite/interactive.ts',
-    find: 'if (!again.isOver && isSame(again.proof, proof)) continue',
+    find: 'if (!again.isOver && isSameProof(again.proof, proof)) continue',
     replace: 'if (!again.isOver) continue',
   },
   {
     name: 'only what a transaction wrote is compared, not what it read',
     mode: 'whole',
     file: 'src/engine/sqlite/interactive.ts',
-    find: 'if (!again.isOver && isSame(again.proof, proof)) continue',
-    replace: 'if (!again.isOver && (isQuery || isSame(again.proof, proof))) continue',
+    find: 'if (!again.isOver && isSameProof(again.proof, proof)) continue',
+    replace: 'if (!again.isOver && (isQuery || isSameProof(again.proof, proof))) continue',
   },
   {
     name: 'a transaction that only read commits without a proof of leadership',
@@ -29,9 +29,9 @@ export const TRANSACTION_MUTATIONS: readonly Mutation[] = [
   {
     name: 'what was rolled back to a savepoint goes into the entry',
     mode: 'whole',
-    file: 'src/engine/sqlite/savepoints.ts',
-    find: 'return found.loggedCount',
-    replace: 'return loggedCount',
+    file: 'src/engine/savepoints.ts',
+    find: 'loggedCount: found.loggedCount }',
+    replace: 'loggedCount }',
   },
   {
     name: 'steps that only read shift the chance of those that are logged',

@@ -136,14 +136,15 @@ export function decodeEntry(bytes: Uint8Array): Entry {
     const request = decodeRequest(requestBytes)
     const outcomeCount = reader.varint()
     const outcomes: StatementOutcome[] = []
-    for (let k = 0; k < outcomeCount; k++) outcomes.push(decodeOutcome(reader))
+    for (let k = 0; k < outcomeCount; k++) outcomes.push(decodeStatementOutcome(reader))
     requests.push({ request, bytes: requestBytes, outcomes })
   }
   reader.expectEnd()
   return { nowMs, seed, requests }
 }
 
-function decodeOutcome(reader: ByteReader): StatementOutcome {
+/** Reads what {@link encodeStatementOutcome} wrote. Throws `DbError` CORRUPT. */
+export function decodeStatementOutcome(reader: ByteReader): StatementOutcome {
   const flags = reader.u8()
   if (flags > (HAS_LAST_INSERT_ID | HAS_ROWS)) {
     throw new DbError('CORRUPT', `${flags} are no flags of an outcome`)

@@ -1,54 +1,15 @@
 /** What every engine must do, whatever it is made of. The tests of each engine call it. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { SqlValue } from '../../src/base/sql.ts'
 import { resultsJson, type RowFormat } from '../../src/base/result-json.ts'
 import type { WriteRequest } from '../../src/engine/engine.ts'
+import { type Dialect, SQLITE } from './dialect.ts'
 import { codeOf, EngineHarness, statements, type OpenEngine } from './harness.ts'
 import { testSnapshots } from './snapshot-suite.ts'
 import { temporaryDirectory } from './sqlite/support.ts'
+import { testTransactions } from './transaction-suite.ts'
 
 const CREATE_A: WriteRequest = { type: 'create-database', database: 'a' }
-
-/** What the same thing is called in the SQL of an engine. */
-export interface Dialect {
-  readonly table: string
-  /** An insert tells an id that the client gave. */
-  readonly tellsGivenId: boolean
-  /** A table v of a number n and values, and in which of its columns a value belongs. */
-  readonly valueTable: string
-  readonly valueColumn: (value: SqlValue) => string
-  /** Counts from 1 to `count`. */
-  readonly numbers: (count: number) => string
-  /** Numbers with a text and a fraction. */
-  readonly wideRows: (count: number) => string
-  readonly largeValue: (size: number) => string
-  /** Fills t with ids and names from a JSON list. */
-  readonly insertFromJson: string
-  readonly timeAndChance: readonly [create: string, insert: string]
-  readonly appendIdToName: string
-}
-
-/** SQLite's. */
-export const SQLITE: Dialect = {
-  table: 'CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE)',
-  tellsGivenId: true,
-  valueTable: 'CREATE TABLE v (n INTEGER PRIMARY KEY, x)',
-  valueColumn: () => 'x',
-  numbers: count =>
-    'WITH RECURSIVE n(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n WHERE x < ' +
-    `${count}) SELECT x FROM n`,
-  wideRows: count =>
-    `WITH RECURSIVE n(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM n WHERE x < ${count}) ` +
-    "SELECT x, 'row number ' || x, x / 2.0 FROM n",
-  largeValue: size => `SELECT zeroblob(${size})`,
-  insertFromJson: 'INSERT INTO t SELECT value, value FROM json_each(?)',
-  timeAndChance: [
-    'CREATE TABLE r (x, y DEFAULT CURRENT_TIMESTAMP)',
-    'INSERT INTO r (x) VALUES (random()), (randomblob(8))',
-  ],
-  appendIdToName: 'UPDATE t SET name = name || id',
-}
 
 /** An engine with one database `a` and one table `t`. */
 async function withTable(
@@ -78,6 +39,7 @@ export function testStatements(kind: string, open: OpenEngine, dialect: Dialect)
   testWriterEnds(kind, open, dialect)
   testReads(kind, open, dialect)
   testReplicas(kind, open, dialect)
+  testTransactions(kind, open, dialect)
 }
 
 function testWrites(kind: string, open: OpenEngine, dialect: Dialect): void {

@@ -40,7 +40,8 @@ interface Planned extends Waiting {
   readonly end: number
 }
 
-const LIMITS = { maxRows: WRITE_ROWS_MAX, maxBytes: WRITE_ROWS_BYTES_MAX }
+/** How many rows the statements of a request may give back. */
+export const LIMITS = { maxRows: WRITE_ROWS_MAX, maxBytes: WRITE_ROWS_BYTES_MAX }
 /** What is told if nobody could tell what became of a schema change. */
 const SCHEMA_UNKNOWN: RequestResult = {
   type: 'failed',
@@ -352,7 +353,8 @@ export class MysqlBatch {
   }
 }
 
-const UNDO: readonly Command[] = [{ sql: `ROLLBACK TO SAVEPOINT ${REQUEST_SAVEPOINT}` }]
+/** Undoes what the request has done that ran last. */
+export const UNDO: readonly Command[] = [{ sql: `ROLLBACK TO SAVEPOINT ${REQUEST_SAVEPOINT}` }]
 
 /** Rows are not in the same order on every node, so that they are not remembered. */
 export function withoutDigests(outcomes: readonly StatementOutcome[]): StatementOutcome[] {

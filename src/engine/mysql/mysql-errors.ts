@@ -33,8 +33,19 @@ const DISK_FULL = new Set([1021, 1114])
 const LOCAL = new Set([
   1004, 1016, 1023, 1024, 1026, 1030, 1033, 1034, 1035, 1036, 1037, 1038, 1040, 1041, 1053, 1077,
   1079, 1080, 1135, 1152, 1158, 1159, 1160, 1161, 1194, 1195, 1202, 1205, 1206, 1213, 1290, 1317,
-  1412, 1420, 1548, 1792, 1836, 1877, 1969, 3024, 4031,
+  1412, 1420, 1548, 1792, 1836, 1877, 1927, 1969, 3024, 3169, 4031,
 ])
+
+/** Locks of others, and statements that were stopped. */
+const UNDOES_TRANSACTION = new Set([1020, 1205, 1206, 1213, 1317, 1614, 1969, 3024])
+
+/**
+ * Whether an interactive transaction is over with this error: the server has undone all of it, or
+ * may have, by its settings; and what fails by chance fails not again when it is repeated.
+ */
+export function undoesTransaction({ number }: ServerError): boolean {
+  return UNDOES_TRANSACTION.has(number)
+}
 
 /** Sorts what the server answered to a statement of a client. */
 export function classifyServerError(thrown: ServerError, serverDatabase = ''): SqlFailure {

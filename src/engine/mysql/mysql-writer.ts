@@ -10,15 +10,18 @@ import type {
   Divergence,
   RequestError,
   RequestResult,
+  TransactionStart,
   Writer,
   WriterHandler,
   WriterMessage,
   WriterReply,
 } from '../engine.ts'
-import { LocalFault, toRequestError } from '../request-errors.ts'
+import { LocalFault, toRequestError, withDetails } from '../request-errors.ts'
+import type { TransactionEnd } from '../transaction-steps.ts'
 import { applyEntries } from './apply-entries.ts'
 import { Connection } from './connection.ts'
 import { MysqlBatch } from './execute-batch.ts'
+import { InteractiveTransaction } from './interactive.ts'
 import { NodeTables, type Owner, refuseStrangers } from './node-tables.ts'
 import { checkServer } from './server-check.ts'
 import type { ServerAddress } from './server-address.ts'
@@ -43,7 +46,7 @@ export class MysqlWriter implements Writer {
   /** Undefined until `open` came. */
   #session: Session | undefined
   #connection: Connection | undefined
-  #batch: MysqlBatch | undefined
+  #batch: MysqlBatch | InteractiveTransaction | undefined
   #divergence: Divergence | undefined
   #durableIndex = 0
   #flushesAtCommit = false
@@ -115,18 +118,10 @@ export class MysqlWriter implements Writer {
         return this.#open()
       case 'execute':
         return this.#execute(message)
-      case 'step': {
-        const { batch } = message
-        const result: RequestResult = { type: 'failed', error: NO_TRANSACTIONS }
-        const proof = new Uint8Array()
-        const { nowMs } = this.#opened().tables
-        return { type: 'stepped', batch, nowMs, result, proof, isReadOnly: true, isOver: true }
-      }
-      case 'finish': {
-        const { batch } = message
-        const results: RequestResult[] = [{ type: 'failed', error: NO_TRANSACTIONS }]
-        return { type: 'executed', batch, taken: 1, entry: undefined, results }
-      }
+      case 'step':
+        return this.#step(message)
+      case 'finish':
+        return this.#finish(message)
       case 'commit':
         return this.#commit(message.batch, message.index)
       case 'rollback':
@@ -209,6 +204,65 @@ export class MysqlWriter implements Writer {
     return { type: 'executed', batch, taken, entry, results, isProvisional: open.isProvisional }
   }
 
+  async #step({
+    batch,
+    start,
+    request,
+    isQuery,
+  }: WriterMessage & { type: 'step' }): Promise<WriterReply> {
+    const open = await this.#transaction(batch, start)
+    if (!(open instanceof InteractiveTransaction)) {
+      const result = { type: 'failed', error: withDetails(open, { transaction: 'over' }) } as const
+      const proof = new Uint8Array()
+      const { nowMs } = this.#opened().tables
+      return { type: 'stepped', batch, nowMs, result, proof, isReadOnly: true, isOver: true }
+    }
+    const { nowMs } = open
+    const { result, proof, isOver } = await open.step(request, isQuery)
+    const { isReadOnly } = open
+    if (isOver) await this.#rollback()
+    return { type: 'stepped', batch, nowMs, result, proof, isReadOnly, isOver }
+  }
+
+  async #finish(message: WriterMessage & { type: 'finish' }): Promise<WriterReply> {
+    const { batch, start, commitIndex } = message
+    const open = await this.#transaction(batch, start)
+    const { entry, result }: TransactionEnd =
+      open instanceof InteractiveTransaction
+        ? await open.finish(message, commitIndex)
+        : { entry: undefined, result: { type: 'failed', error: open } }
+    if (entry === undefined) await this.#rollback()
+    return { type: 'executed', batch, taken: 1, entry, results: [result] }
+  }
+
+  /** The transaction of a turn, brought to where it was; or why it can't be. */
+  async #transaction(
+    batch: number,
+    start: TransactionStart | undefined,
+  ): Promise<InteractiveTransaction | RequestError> {
+    const session = this.#opened()
+    const open = this.#batch
+    if (start === undefined) {
+      assert(open instanceof InteractiveTransaction && open.number === batch, `no turn ${batch}`)
+      return open
+    }
+    assert(open === undefined, `turn ${batch} came while a batch is open`)
+    if (this.#divergence !== undefined) return divergedError(this.#divergence)
+    // Once its client has seen a moment, it keeps it.
+    const isNew = start.earlier.length === 0
+    const nowMs = isNew ? Math.max(start.nowMs, session.tables.nowMs) : start.nowMs
+    if (session.tables.madeBy(start.database) === undefined) {
+      return toRequestError(unknownDatabase(start.database))
+    }
+    const begun = new InteractiveTransaction(session, batch, { ...start, nowMs })
+    this.#batch = begun
+    await begun.begin()
+    const conflict = await begun.repeat(start.earlier)
+    if (conflict === undefined) return begun
+    await this.#rollback()
+    return conflict
+  }
+
   async #rollback(): Promise<void> {
     const open = this.#batch
     this.#batch = undefined
@@ -261,11 +315,8 @@ export class MysqlWriter implements Writer {
   }
 }
 
-const NO_TRANSACTIONS: RequestError = {
-  code: 'UNSUPPORTED',
-  message:
-    'interactive transactions are not there yet with --engine mysql; send all statements as one ' +
-    'request, which takes effect as a whole',
+function unknownDatabase(database: string): DbError {
+  return new DbError('UNKNOWN_DATABASE', `there is no database ${database}; create it first`)
 }
 
 function divergedError({ index, database, sql }: Divergence): RequestError {

@@ -37,7 +37,8 @@ export function planRepeat(session: Session, repeat: Repeat): PlannedRequest {
       ordinal: 0,
       chance,
       isMariaDb,
-      expected: outcomes.slice(from),
+      before: outcomes.slice(from),
+      leavesOutReads: true,
       // What the leader let pass is not judged by names that only this server has.
       isForeign: () => false,
     })

@@ -22,8 +22,10 @@ export interface PlanOptions {
   readonly chance: Chance
   /** Whether settings can be given for one statement. */
   readonly isMariaDb: boolean
-  /** What the entry says, on a follower: ids are taken from there, and reads are left out. */
-  readonly expected?: readonly StatementOutcome[]
+  /** What its statements gave before: those that were given ids get them again. */
+  readonly before?: readonly StatementOutcome[]
+  /** Nobody wants what it reads: on a follower. */
+  readonly leavesOutReads?: true
   readonly isForeign: IsForeign
 }
 
@@ -98,9 +100,9 @@ export class RequestPlan {
   }
 
   #step({ statement, params, text }: Step, number: number): void {
-    const { chance, expected, isMariaDb, position, ordinal } = this.#options
+    const { chance, before, leavesOutReads, isMariaDb, position, ordinal } = this.#options
     this.texts.push(text)
-    if (statement.kind === 'read' && expected !== undefined) {
+    if (statement.kind === 'read' && leavesOutReads === true) {
       // It changed nothing. What it gave was for the client, and is remembered nowhere.
       this.#record(number, NOTHING, { rowsAffected: 0, columns: [], rows: [] })
       return
@@ -111,7 +113,7 @@ export class RequestPlan {
     if (statement.usesChance) {
       settings.push(`rand_seed1 = ${seed(chance)}`, `rand_seed2 = ${seed(chance)}`)
     }
-    const id = expected?.[number]?.lastInsertId ?? 0n
+    const id = before?.[number]?.lastInsertId ?? 0n
     if (id > 0n) settings.push(`insert_id = ${id}`)
     const sql = render(statement, params, () => uuidExpression(chance))
     if (sql.length > STATEMENT_LENGTH_MAX) {

@@ -10,7 +10,6 @@ import type { Statement, StatementResult } from '../../base/sql.ts'
 import type {
   EarlierStep,
   RequestError,
-  RequestId,
   RequestResult,
   TransactionStart,
   WriteRequest,
@@ -21,33 +20,24 @@ import { decodeRequest, encodeRequest } from '../request.ts'
 import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
 import { identitiesOf, RequestIds } from '../request-ids.ts'
-import { LocalFault, toRequestError, withDetails } from '../request-errors.ts'
+import { LocalFault, toRequestError } from '../request-errors.ts'
 import type { RequestRunner } from './request-runner.ts'
-import { readSavepointCommand, type SavepointCommand, Savepoints } from './savepoints.ts'
+import type { SavepointCommand } from '../savepoints.ts'
+import {
+  conflictAt,
+  failedStep,
+  isSameProof,
+  isTransactionWord,
+  PROOF_OK,
+  refusedWords,
+  type StepOutcome,
+  type TransactionEnd,
+  type TransactionIds,
+} from '../transaction-steps.ts'
+import { readSavepointCommand, Savepoints } from './savepoints.ts'
 import { isSolo } from './solo.ts'
 import type { SqlFailure } from './sql-errors.ts'
 import { nextToken, skipToStatement } from './tokens.ts'
-
-/** What became of one step. */
-export interface StepOutcome {
-  readonly result: RequestResult
-  /** All that its client could learn from it, as bytes to compare. */
-  readonly proof: Uint8Array
-  /** The transaction is rolled back: its state is not what its client thinks, or it is lost. */
-  readonly isOver: boolean
-}
-
-/** What became of the whole transaction. */
-export interface TransactionEnd {
-  readonly entry: Uint8Array | undefined
-  readonly result: RequestResult
-}
-
-/** By what its commit is to be known. */
-interface TransactionIds {
-  readonly id?: RequestId
-  readonly ownId?: RequestId
-}
 
 /** A step that is to be in the entry. */
 interface Logged {
@@ -56,8 +46,6 @@ interface Logged {
 }
 
 const DONE: RequestResult = { type: 'ok', results: [] }
-const PROOF_OK = 0
-const PROOF_FAILED = 1
 
 const builder = new EntryBuilder()
 const proofs = new ByteWriter(1024)
@@ -113,13 +101,8 @@ export class InteractiveTransaction {
   repeat(earlier: readonly EarlierStep[]): RequestError | undefined {
     for (const [at, { request, isQuery, proof }] of earlier.entries()) {
       const again = this.step(request, isQuery)
-      if (!again.isOver && isSame(again.proof, proof)) continue
-      const message =
-        `step ${at + 1} gives something else than before, because others changed its data; the ` +
-        'transaction is rolled back: run it again from its beginning'
-      return toRequestError(
-        new DbError('TRANSACTION_CONFLICT', message, { details: { step: at + 1 } }),
-      )
+      if (!again.isOver && isSameProof(again.proof, proof)) continue
+      return conflictAt(at + 1)
     }
     return undefined
   }
@@ -135,7 +118,7 @@ export class InteractiveTransaction {
       if (command !== undefined) return this.#runSavepoint(command)
     } catch (error) {
       if (!(error instanceof DbError)) throw error
-      return failed(toRequestError(error), false)
+      return failedStep(toRequestError(error), false)
     }
     const outcome = this.#runner.run(this.#file, statements, {
       position: this.#logged.length,
@@ -219,42 +202,27 @@ export class InteractiveTransaction {
       failure.type === 'full'
         ? { ...failure.error, code: 'SQL_ERROR', message: FULL }
         : failure.error
-    return failed(error, isOver)
+    return failedStep(error, isOver)
   }
 }
 
 const REBUILD =
   'a table rebuild with foreign keys off can not be part of a transaction; send all of it as one ' +
   'request'
-const TRANSACTION_WORDS =
-  'a transaction is begun, committed and rolled back by calls of its own; in it there are ' +
-  'SAVEPOINT, RELEASE and ROLLBACK TO, each sent alone'
 const FULL = 'the table has used its last rowid, or the disk was full for a moment'
-const WORDS = new Set(['BEGIN', 'COMMIT', 'END', 'ROLLBACK', 'SAVEPOINT', 'RELEASE'])
 
 /** The savepoint command that a step is, if it is one. Throws for one that can't be run. */
 function savepointCommand(statements: readonly Statement[]): SavepointCommand | undefined {
   const sql = statements[0]?.sql ?? ''
-  if (!WORDS.has(firstWord(sql))) return undefined
+  if (!isTransactionWord(firstWord(sql))) return undefined
   const command = statements.length === 1 ? readSavepointCommand(sql) : undefined
-  if (command === undefined) throw new DbError('UNSUPPORTED', TRANSACTION_WORDS)
+  if (command === undefined) throw refusedWords()
   return command
 }
 
 function firstWord(sql: string): string {
   const token = nextToken(sql, skipToStatement(sql, 0))
   return token?.type === 'word' ? sql.slice(token.start, token.end).toUpperCase() : ''
-}
-
-function failed(error: RequestError, isOver: boolean): StepOutcome {
-  proofs.reset()
-  proofs.u8(PROOF_FAILED)
-  proofs.utf8(error.code)
-  proofs.utf8(error.message)
-  // They tell which statement of the step failed, and so what the ones before it have met.
-  proofs.utf8(JSON.stringify(error.details ?? {}))
-  const told = isOver ? withDetails(error, { transaction: 'over' }) : error
-  return { result: { type: 'failed', error: told }, proof: proofs.finish(), isOver }
 }
 
 /** Names of columns, because they tell of the schema; rows only by the digest in the outcome. */
@@ -267,8 +235,4 @@ function proofOf(
   for (const { columns = [] } of results) for (const column of columns) proofs.utf8(column)
   for (const outcome of outcomes) encodeStatementOutcome(proofs, outcome)
   return proofs.finish()
-}
-
-function isSame(left: Uint8Array, right: Uint8Array): boolean {
-  return left.length === right.length && left.every((byte, at) => byte === right[at])
 }

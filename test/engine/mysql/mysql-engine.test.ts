@@ -5,7 +5,8 @@ import { MysqlEngine } from '../../../src/engine/mysql/mysql-engine.ts'
 import { parseServerAddress } from '../../../src/engine/mysql/server-address.ts'
 import { SystemClock } from '../../../src/platform/clock.ts'
 import { MariaDbServer, whyNoMariaDb } from '../../fixtures/mariadb-server.ts'
-import { type Dialect, testStatements } from '../engine-suite.ts'
+import type { Dialect } from '../dialect.ts'
+import { testStatements } from '../engine-suite.ts'
 
 const MARIADB: Dialect = {
   table: 'CREATE TABLE t (id BIGINT PRIMARY KEY, name VARCHAR(100) UNIQUE)',
@@ -30,6 +31,9 @@ const MARIADB: Dialect = {
     'INSERT INTO r (x) VALUES (RAND()), (UUID()), (UUID())',
   ],
   appendIdToName: 'UPDATE t SET name = CONCAT(name, id)',
+  idTable: 'CREATE TABLE n (id BIGINT AUTO_INCREMENT PRIMARY KEY, a VARCHAR(50) UNIQUE, b BIGINT)',
+  chance: 'FLOOR(RAND() * 1e15)',
+  moment: 'UNIX_TIMESTAMP()',
 }
 
 const missing = whyNoMariaDb()
