@@ -20,8 +20,9 @@ import { MysqlReader } from './mysql-reader.ts'
 import { MysqlWriter, type MysqlWriterOptions } from './mysql-writer.ts'
 import { NoSnapshots } from './no-snapshots.ts'
 import { ReadPool } from './read-pool.ts'
+import { TableRenames } from './table-renames.ts'
 
-export interface MysqlEngineOptions extends MysqlWriterOptions {
+export interface MysqlEngineOptions extends Omit<MysqlWriterOptions, 'renames'> {
   readonly clock: Clock
   /** Connections that read. */
   readonly readersMax: number
@@ -40,13 +41,15 @@ export class MysqlEngine implements Engine {
   readonly #options: MysqlEngineOptions
   readonly #pool: ReadPool
   readonly #reader: MysqlReader
-  readonly snapshots = new NoSnapshots()
+  readonly #renames = new TableRenames()
+  readonly snapshots: NoSnapshots
   #writer: MysqlWriter | undefined
   #isStopped = false
 
   constructor(options: MysqlEngineOptions) {
     const { address, clock, readersMax } = options
     this.#options = options
+    this.snapshots = new NoSnapshots({ address, clock, renames: this.#renames })
     this.#pool = new ReadPool({ address, clock, connectionsMax: readersMax })
     this.#reader = new MysqlReader(address.prefix, () => clock.monotonicMs())
   }
@@ -57,7 +60,7 @@ export class MysqlEngine implements Engine {
       return { send: () => {}, kill: () => {} }
     }
     assert(this.#writer === undefined || this.#writer.isGone, 'the last writer is not gone yet')
-    this.#writer = new MysqlWriter(this.#options, handler)
+    this.#writer = new MysqlWriter({ ...this.#options, renames: this.#renames }, handler)
     return this.#writer
   }
 

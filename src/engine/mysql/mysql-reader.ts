@@ -68,7 +68,7 @@ export class MysqlReader {
     if (began instanceof DbError) return failed(toRequestError(began))
     try {
       const server = `${this.#prefix}${database}`
-      const digest = await digestTables(connection, server, table)
+      const digest = await digestTables(sql => connection.rows(sql), server, table)
       await connection.expect('COMMIT')
       return { type: 'ok', appliedIndex: began, ...digest }
     } catch (thrown) {

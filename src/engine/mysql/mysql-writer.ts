@@ -26,11 +26,13 @@ import { NodeTables, type Owner, refuseStrangers } from './node-tables.ts'
 import { checkServer } from './server-check.ts'
 import type { ServerAddress } from './server-address.ts'
 import { Session } from './session.ts'
+import type { TableRenames } from './table-renames.ts'
 import { takeWriterLock } from './writer-lock.ts'
 
 export interface MysqlWriterOptions {
   readonly address: ServerAddress
   readonly owner: Owner
+  readonly renames: TableRenames
 }
 
 /** Entries that a power cut may take before they are made to survive it. */
@@ -157,7 +159,7 @@ export class MysqlWriter implements Writer {
 
   async #open(): Promise<WriterReply> {
     assert(this.#session === undefined, 'open came twice')
-    const { address, owner } = this.#options
+    const { address, owner, renames } = this.#options
     const connection = await Connection.open(address)
     this.#connection = connection
     if (this.#isEnded) connection.close()
@@ -169,7 +171,7 @@ export class MysqlWriter implements Writer {
     await refuseStrangers(connection, address.prefix, owner)
     await takeWriterLock(connection, address.prefix)
     const tables = await NodeTables.open(connection, address.prefix, owner)
-    this.#session = new Session(connection, tables, facts.isMariaDb)
+    this.#session = new Session(connection, tables, facts.isMariaDb, renames)
     this.#flushesAtCommit = facts.flushesAtCommit
     await this.#flush()
     const { past, applied, nowMs } = tables

@@ -1,6 +1,6 @@
 /**
- * Snapshots of this engine: there are none yet. A node that would need one says so, and changes
- * nothing.
+ * Snapshots of this engine: there are none yet, only digests. A node that would need one says so,
+ * and changes nothing.
  */
 import { DbError } from '../../base/errors.ts'
 import type {
@@ -12,18 +12,26 @@ import type {
   SnapshotStore,
   SnapshotTask,
 } from '../snapshot.ts'
+import { startDigest } from './data-digest.ts'
+import type { ReadViewOptions } from './read-view.ts'
 
 const MESSAGE =
   'snapshots are not there yet with --engine mysql: a node that is further behind than the log ' +
   'reaches, or whose data are wrong, has to be removed; and dump the server for a backup'
 
 export class NoSnapshots implements SnapshotStore {
+  readonly #options: ReadViewOptions
+
+  constructor(options: ReadViewOptions) {
+    this.#options = options
+  }
+
   take(_id: string, handler: SnapshotHandler): SnapshotTask {
     return { begin: () => {}, cancel: refuseLater(error => handler.onDone(error)) }
   }
 
   digest(handler: DigestHandler): DigestTask {
-    return { begin: () => {}, cancel: refuseLater(error => handler.onDone(error)) }
+    return startDigest(this.#options, handler)
   }
 
   drop(): void {}

@@ -7,6 +7,7 @@ import type { Clock, Timer } from '../../base/ports.ts'
 import type { RequestError } from '../engine.ts'
 import { toRequestError } from '../request-errors.ts'
 import { Connection } from './connection.ts'
+import { killOnServer } from './kill-on-server.ts'
 import type { ServerAddress } from './server-address.ts'
 
 /** What a read does with a connection. */
@@ -27,8 +28,6 @@ interface Job {
 }
 
 const WAITING_MAX = 10_000
-/** A connection is tried again so soon after the server was found away. */
-const KILL_MS_MAX = 5000
 
 export interface ReadPoolOptions {
   readonly address: ServerAddress
@@ -131,20 +130,8 @@ export class ReadPool {
     const { connection } = job
     if (connection === undefined) return
     connection.close()
-    void this.#killOnServer(connection.id)
-  }
-
-  /** The server goes on with a statement whose client is gone, unless it is told. */
-  async #killOnServer(id: number): Promise<void> {
-    try {
-      const connection = await Connection.open(this.#options.address)
-      const timer = this.#options.clock.setTimer(KILL_MS_MAX, () => connection.close())
-      await connection.run(`KILL ${id}`)
-      timer.cancel()
-      connection.close()
-    } catch {
-      // The server is away, and with it what it ran.
-    }
+    const { address, clock } = this.#options
+    void killOnServer(address, clock, connection.id)
   }
 
   #end(job: Job, result: unknown): void {

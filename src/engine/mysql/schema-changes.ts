@@ -10,8 +10,10 @@ import { formatDigest, RowHash } from '../hash.ts'
 import { LocalFault } from '../request-errors.ts'
 import type { RecordsBuilder } from '../request-records.ts'
 import { classifyServerError } from './mysql-errors.ts'
+import { parseText } from './parsed-text.ts'
 import { quoteName, quoteText } from './render.ts'
 import { RequestPlan } from './request-plan.ts'
+import { digestSchema } from './schema-digest.ts'
 import { momentCommand, type Session } from './session.ts'
 
 export type SchemaRequest = WriteRequest & {
@@ -29,10 +31,6 @@ export interface SoloEntry {
 }
 
 const COLLATION = 'CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci'
-/** Counters are not part of what a table looks like: rolled back inserts move them. */
-const COUNTER = / AUTO_INCREMENT=\d+/g
-/** Whose view it is: the account of this node. */
-const DEFINER = /DEFINER=`[^`]*`@`[^`]*` /g
 
 /** Runs such an entry, or finishes what was begun; the answer that its client gets. */
 export async function runSolo(session: Session, entry: SoloEntry): Promise<RequestResult> {
@@ -76,17 +74,26 @@ async function change(session: Session, entry: SoloEntry): Promise<RequestResult
   const { tables, connection } = session
   const { index, request } = entry
   const server = tables.serverName(request.database)
-  const before = await digestSchema(session, server)
+  const before = await digestSchema(connection, server)
   const intent = await tables.intentOf(index)
   if (intent === undefined) await tables.intend(index, before)
-  const isDone = intent !== undefined && intent !== before
+  const isDone = intent !== undefined && intent !== before && !isReplacement(request)
   const error = isDone ? undefined : await runChange(session, entry)
-  const digest = error === undefined ? await digestSchema(session, server) : digestFailure(error)
+  const digest = error === undefined ? await digestSchema(connection, server) : digestFailure(error)
   await finish(session, entry, tables.outcomeSql({ index, digest }), error === undefined)
   await connection.expect('SET timestamp = DEFAULT')
   return error === undefined
     ? { type: 'ok', results: [{ rowsAffected: 0 }] }
     : { type: 'failed', error }
+}
+
+/** A server that was killed may have dropped the old table and not made the new one. */
+function isReplacement(request: SchemaRequest): boolean {
+  const [statement] = request.type === 'statements' ? request.statements : []
+  if (statement === undefined) return false
+  // Without comments, which may stand between any two words.
+  const [first] = parseText(statement.sql)[0]?.pieces ?? []
+  return typeof first === 'string' && /^CREATE\s+OR\s+REPLACE\b/i.test(first)
 }
 
 /** What the server says against it; nothing has changed then. */
@@ -106,6 +113,7 @@ async function runChange(session: Session, entry: SoloEntry): Promise<RequestErr
     if (!(thrown instanceof DbError)) throw thrown
     return { code: thrown.code, message: thrown.message }
   }
+  for (const { sql } of statements) session.renames.note(sql)
   const begin = [momentCommand(nowMs), ...session.use(request.database)]
   const failure = await session.run([...begin, ...plan.commands])
   if (failure === undefined) return undefined
@@ -137,45 +145,9 @@ async function isThere(session: Session, server: string): Promise<boolean> {
   return rows.length > 0
 }
 
-/** A digest of what a database looks like, equal on nodes whose tables are. */
-export async function digestSchema(session: Session, server: string): Promise<string> {
-  const { connection } = session
-  const name = quoteName(server)
-  const hash = new RowHash()
-  hash.reset()
-  const { answers, error } = await connection.run(`SHOW FULL TABLES FROM ${name}`)
-  // Without its database it looks like nothing.
-  if (error !== undefined) return formatDigest(hash.digest())
-  const tables = (answers[0]?.rows ?? []).toSorted(byName)
-  const commands = tables.map(([table, type]) => {
-    const kind = type === 'VIEW' ? 'VIEW' : 'TABLE'
-    const take = ({ rows }: { readonly rows: readonly (readonly unknown[])[] }): void => {
-      hash.row([String(table), normalize(String(rows[0]?.[1]), server)])
-    }
-    return { sql: `SHOW CREATE ${kind} ${name}.${quoteName(String(table))}`, take }
-  })
-  const failure = await session.run(commands)
-  if (failure !== undefined) {
-    throw new LocalFault({ code: 'NODE_FAULT', message: failure.error.message })
-  }
-  return formatDigest(hash.digest())
-}
-
-/** Without what is this node's own: its names, its account, its counters. */
-function normalize(definition: string, server: string): string {
-  return definition
-    .replaceAll(`${quoteName(server)}.`, '')
-    .replaceAll(COUNTER, '')
-    .replaceAll(DEFINER, '')
-}
-
 function digestFailure({ code, details }: RequestError): string {
   const hash = new RowHash()
   hash.reset()
   hash.row(['failed', code, Number(details?.['mysqlCode'] ?? 0)])
   return formatDigest(hash.digest())
-}
-
-function byName([a]: readonly unknown[], [b]: readonly unknown[]): number {
-  return String(a) < String(b) ? -1 : 1
 }

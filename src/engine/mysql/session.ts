@@ -10,18 +10,26 @@ import type { Connection, RowLimits } from './connection.ts'
 import { classifyServerError } from './mysql-errors.ts'
 import type { NodeTables } from './node-tables.ts'
 import { quoteName } from './render.ts'
+import type { TableRenames } from './table-renames.ts'
 
 export class Session {
   readonly connection: Connection
   readonly tables: NodeTables
   readonly isMariaDb: boolean
+  readonly renames: TableRenames
   readonly chance = new Chance()
   #database = ''
 
-  constructor(connection: Connection, tables: NodeTables, isMariaDb: boolean) {
+  constructor(
+    connection: Connection,
+    tables: NodeTables,
+    isMariaDb: boolean,
+    renames: TableRenames,
+  ) {
     this.connection = connection
     this.tables = tables
     this.isMariaDb = isMariaDb
+    this.renames = renames
   }
 
   /** Begins the transaction of an entry: its moment, and its chance. */

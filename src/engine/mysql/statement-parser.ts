@@ -244,6 +244,9 @@ export class StatementParser {
       const reason = REFUSED_SCHEMA_WORDS.get(word)
       if (reason !== undefined) return `${word}: ${reason}; ${IN_BACKTICKS}`
     }
+    if (this.#follows('EXCHANGE', ['PARTITION'])) {
+      return 'EXCHANGE PARTITION moves rows, and a second time moves them back; insert and delete'
+    }
     if (this.#hasOtherEngine()) {
       return 'ENGINE: only InnoDB can roll back what it did; leave out ENGINE, or name InnoDB'
     }

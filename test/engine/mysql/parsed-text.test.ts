@@ -49,6 +49,7 @@ test('what a statement does is known by its verb, behind brackets and WITH too',
 
 test('what differs between nodes, or outlives a request, is refused with a reason', () => {
   for (const sql of [
+    'ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u',
     'BEGIN',
     'SET autocommit = 0',
     'USE other',
