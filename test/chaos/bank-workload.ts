@@ -22,13 +22,12 @@ export class BankWorkload implements Workload {
   async prepare(): Promise<void> {
     await this.#admin.command({ action: 'create_db', database: DATABASE })
     const values = Array.from({ length: ACCOUNTS }, (_, at) => `(${at + 1}, ${BALANCE})`)
-    await this.#admin.batch(
-      [
-        'CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER CHECK (balance >= 0))',
-        `INSERT INTO accounts VALUES ${values.join(', ')}`,
-      ],
-      { database: DATABASE },
-    )
+    for (const sql of [
+      'CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER CHECK (balance >= 0))',
+      `INSERT INTO accounts VALUES ${values.join(', ')}`,
+    ]) {
+      await this.#admin.execute(sql, [], { database: DATABASE })
+    }
   }
 
   async step({ random, client, pinned }: Worker): Promise<void> {

@@ -13,6 +13,7 @@ const SHORT: Omit<ChaosOptions, 'log' | 'kinds'> = {
   seed: 5,
   minutes: 0.2,
   nodes: 3,
+  engine: 'sqlite',
   network: 'proxies',
   clients: 2,
   pauseMs: 25,

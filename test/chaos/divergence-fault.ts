@@ -7,7 +7,8 @@ import { DbError } from '../../src/base/errors.ts'
 import { createClient } from '../../src/client/client.ts'
 import type { Client } from '../../src/client/client.ts'
 import type { StatusResponse } from '../../src/protocol/http-api.ts'
-import { always, victimOf } from './fault.ts'
+import { ABILITIES } from '../cluster/dialects.ts'
+import { victimOf } from './fault.ts'
 import type { FaultKind, Scene } from './fault.ts'
 import { isWhole, seeMembers } from './member-changes.ts'
 import type { ChaosNodes } from './nodes.ts'
@@ -53,9 +54,9 @@ const ODDITIES: readonly ((id: number) => Oddity)[] = [
   }),
   id => ({
     what: 'touches no row',
-    sql: `INSERT INTO odd SELECT ${id}, ${id} WHERE ${id} > 0`,
-    find: `${id} > 0`,
-    replace: `${id} < 0`,
+    sql: `INSERT INTO odd SELECT id, id FROM (SELECT ${id} AS id) AS one WHERE id <= ${id}`,
+    find: `id <= ${id}`,
+    replace: `id < ${id}`,
   }),
   id => ({
     what: 'fails',
@@ -78,7 +79,8 @@ const HEARD = ODDITIES.filter(oddity => oddity(0).isSilent !== true)
 export const DIVERGENCE: FaultKind = {
   name: 'divergence',
   weight: 3,
-  whyNot: always,
+  whyNot: ({ engine }) =>
+    ABILITIES[engine].snapshots ? undefined : 'who was found wrong needs a snapshot to heal',
   async begin(scene, random) {
     const { nodes, claims, note } = scene
     const release = claims.alone()

@@ -1,5 +1,6 @@
 /** What every kind of fault has, and what faults share. */
 import type { SimRandom } from '../../sim/sim-random.ts'
+import type { EngineName } from '../cluster/dialects.ts'
 import type { ChaosNodes } from './nodes.ts'
 import type { Verdict } from './workload.ts'
 
@@ -15,6 +16,8 @@ export interface FaultKind {
   readonly name: string
   /** How often it is drawn, relative to the others. */
   readonly weight: number
+  /** The only engine that it is for; absent for all. */
+  readonly engine?: EngineName
   /** Why this machine or this build can't have it, or undefined. */
   whyNot(nodes: ChaosNodes): string | undefined
   /** Undefined if there is nothing to do it to right now. */

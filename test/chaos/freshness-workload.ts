@@ -27,13 +27,12 @@ export class FreshnessWorkload implements Workload {
   async prepare(): Promise<void> {
     await this.#admin.command({ action: 'create_db', database: DATABASE })
     const values = Array.from({ length: this.#clients }, (_, key) => `(${key}, 0)`)
-    await this.#admin.batch(
-      [
-        'CREATE TABLE marks (key INTEGER PRIMARY KEY, value INTEGER NOT NULL)',
-        `INSERT INTO marks VALUES ${values.join(', ')}`,
-      ],
-      { database: DATABASE },
-    )
+    for (const sql of [
+      'CREATE TABLE marks (id INTEGER PRIMARY KEY, value INTEGER NOT NULL)',
+      `INSERT INTO marks VALUES ${values.join(', ')}`,
+    ]) {
+      await this.#admin.execute(sql, [], { database: DATABASE })
+    }
   }
 
   async step(worker: Worker): Promise<void> {
@@ -58,11 +57,10 @@ export class FreshnessWorkload implements Workload {
     const value = (this.#lastOf.get(number) ?? 0) + 1
     this.#lastOf.set(number, value)
     const line = { workload: DATABASE, type: 'write', key: number, wrote: value }
+    // A write of unknown fate may still take effect behind a later one.
+    const sql = 'UPDATE marks SET value = ? WHERE id = ? AND value < ?'
     const { fate, endMs } = await this.#history.write(line, () =>
-      // A write of unknown fate may still take effect behind a later one.
-      client.execute('UPDATE marks SET value = max(value, ?) WHERE key = ?', [value, number], {
-        database: DATABASE,
-      }),
+      client.execute(sql, [value, number, value], { database: DATABASE }),
     )
     if (fate !== 'ok') return
     this.#writes.push({ key: number, value, endMs })
@@ -102,7 +100,7 @@ export class FreshnessWorkload implements Workload {
 }
 
 async function readMark(client: Client, key: number, options: QueryOptions): Promise<number> {
-  const sql = 'SELECT value FROM marks WHERE key = ?'
+  const sql = 'SELECT value FROM marks WHERE id = ?'
   const { rows } = await client.query(sql, [key], { database: DATABASE, ...options })
   return Number(rows[0]?.['value'] ?? 0)
 }

@@ -1,10 +1,11 @@
 /**
- * Rows that nobody may lose or write twice, and a counter that each of them raises. The table has
- * no key: a row that was written twice is there twice.
+ * Rows that nobody may lose or write twice, and a counter that each of them raises. Their values
+ * are no key: a row that was written twice is there twice.
  */
 import { must } from '../../src/base/assert.ts'
 import type { Client, WriteOptions } from '../../src/client/client.ts'
 import type { WriteReference } from '../../src/client/writes.ts'
+import type { Dialect } from '../cluster/dialects.ts'
 import { checkCounter, checkExactlyOnce } from './exactly-once.ts'
 import type { ToldFate } from './exactly-once.ts'
 import { checkOrder } from './sights.ts'
@@ -22,22 +23,24 @@ export class LedgerWorkload implements Workload {
   readonly #contradictions: string[] = []
   /** Of values with an unknown fate: by what it can be asked for. */
   readonly #unsettled = new Map<number, WriteReference>()
+  readonly #dialect: Dialect
 
-  constructor(history: History, admin: Client) {
+  constructor(history: History, admin: Client, dialect: Dialect) {
     this.#history = history
     this.#admin = admin
+    this.#dialect = dialect
   }
 
   async prepare(): Promise<void> {
     await this.#admin.command({ action: 'create_db', database: DATABASE })
-    await this.#admin.batch(
-      [
-        'CREATE TABLE entries (writer INTEGER NOT NULL, value INTEGER NOT NULL, note TEXT)',
-        'CREATE TABLE counter (n INTEGER NOT NULL)',
-        'INSERT INTO counter VALUES (0)',
-      ],
-      { database: DATABASE },
-    )
+    const columns = 'writer INTEGER NOT NULL, value INTEGER NOT NULL, note TEXT'
+    for (const sql of [
+      `CREATE TABLE entries (position ${this.#dialect.key}, ${columns})`,
+      'CREATE TABLE counter (n INTEGER NOT NULL)',
+      'INSERT INTO counter VALUES (0)',
+    ]) {
+      await this.#admin.execute(sql, [], { database: DATABASE })
+    }
   }
 
   async step({ number, random, client, pinned }: Worker): Promise<void> {
@@ -66,7 +69,8 @@ export class LedgerWorkload implements Workload {
   ): Promise<Noted<void>> {
     const line = { workload: DATABASE, type: 'insert', writer, wrote: value, ...options }
     // Chance and time in the statement: every node must come to the same.
-    const insert = "INSERT INTO entries VALUES (?, ?, hex(randomblob(4)) || datetime('now'))"
+    const values = `VALUES (?, ?, ${this.#dialect.chance})`
+    const insert = `INSERT INTO entries (writer, value, note) ${values}`
     return this.#history.write(line, async () => {
       const items = [
         { sql: insert, params: [writer, value] },
@@ -104,13 +108,13 @@ export class LedgerWorkload implements Workload {
     const rows: { writer: number; value: number }[] = []
     const options = { database: DATABASE }
     for (let from = 0; ;) {
-      const sql = `SELECT rowid, writer, value FROM entries WHERE rowid > ? ORDER BY rowid LIMIT ?`
+      const sql = `SELECT position, writer, value FROM entries WHERE position > ? ORDER BY position LIMIT ?`
       const page = await reader.query(sql, [from, ROWS_PER_PAGE], options)
       for (const { writer, value } of page.rows) {
         rows.push({ writer: Number(writer), value: Number(value) })
       }
       if (page.rows.length < ROWS_PER_PAGE) break
-      from = Number(must(page.rows.at(-1))['rowid'])
+      from = Number(must(page.rows.at(-1))['position'])
     }
     const counter = await reader.query('SELECT n FROM counter', [], options)
     const values = rows.map(({ value }) => value)

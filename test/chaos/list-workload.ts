@@ -4,6 +4,7 @@ import { must } from '../../src/base/assert.ts'
 import type { Client } from '../../src/client/client.ts'
 import type { BatchItem } from '../../src/client/requests.ts'
 import type { SimRandom } from '../../sim/sim-random.ts'
+import { ABILITIES, DIALECTS, type EngineName } from '../cluster/dialects.ts'
 import { checkListAppend } from './list-append.ts'
 import type { ListAction, ListTransaction } from './list-append.ts'
 import type { History, Noted, Verdict, Worker, Workload } from './workload.ts'
@@ -13,9 +14,7 @@ const DATABASE = 'lists'
 const LISTS = 5
 const APPENDS_PER_LIST = 60
 
-const APPEND =
-  "INSERT INTO lists VALUES (?, ?) ON CONFLICT DO UPDATE SET v = v || ',' || excluded.v"
-const READ = 'SELECT v FROM lists WHERE key = ?'
+const READ = 'SELECT v FROM lists WHERE id = ?'
 
 /** What is going to be done: a read has no values yet. */
 type Intent = { readonly key: number; readonly append: number | undefined }
@@ -28,15 +27,21 @@ export class ListWorkload implements Workload {
   readonly #appends = new Map<number, number>()
   #lastKey = LISTS
   #lastValue = 0
+  readonly #append: string
+  readonly #hasTransactions: boolean
 
-  constructor(history: History, admin: Client) {
+  constructor(history: History, admin: Client, engine: EngineName) {
+    const { upsert, concat } = DIALECTS[engine]
     this.#history = history
     this.#admin = admin
+    this.#hasTransactions = ABILITIES[engine].transactions
+    const longer = upsert('v', (old, given) => concat(old, "','", given))
+    this.#append = `INSERT INTO lists VALUES (?, ?) ${longer}`
   }
 
   async prepare(): Promise<void> {
     await this.#admin.command({ action: 'create_db', database: DATABASE })
-    await this.#admin.execute('CREATE TABLE lists (key INTEGER PRIMARY KEY, v TEXT NOT NULL)', [], {
+    await this.#admin.execute('CREATE TABLE lists (id INTEGER PRIMARY KEY, v TEXT NOT NULL)', [], {
       database: DATABASE,
     })
   }
@@ -49,7 +54,7 @@ export class ListWorkload implements Workload {
       return isReader || random.chance(0.4) ? this.#intendRead(slot) : this.#intendAppend(slot)
     })
     const isRead = intents.every(({ append }) => append === undefined)
-    if (random.chance(0.4)) await this.#transact(sender, intents, random)
+    if (random.chance(0.4) && this.#hasTransactions) await this.#transact(sender, intents, random)
     else if (isRead) await this.#query(sender, intents)
     else await this.#execute(sender, intents)
   }
@@ -84,9 +89,9 @@ export class ListWorkload implements Workload {
     const keys = [...new Set(intents.map(({ key }) => key))]
     const line = { workload: DATABASE, type: 'query', keys }
     const { fate, value, startMs, endMs } = await this.#history.read(line, async () => {
-      const sql = `SELECT key, v FROM lists WHERE key IN (${keys.map(() => '?').join(', ')})`
+      const sql = `SELECT id, v FROM lists WHERE id IN (${keys.map(() => '?').join(', ')})`
       const { rows } = await client.query(sql, keys, { database: DATABASE })
-      return new Map(rows.map(({ key, v }) => [Number(key), numbersIn(v)]))
+      return new Map(rows.map(({ id, v }) => [Number(id), numbersIn(v)]))
     })
     if (fate !== 'ok' || value === undefined) return
     const actions = keys.map((key): ListAction => {
@@ -99,12 +104,15 @@ export class ListWorkload implements Workload {
     const items = intents.map(({ key, append }): BatchItem =>
       append === undefined
         ? { sql: READ, params: [key] }
-        : { sql: APPEND, params: [key, String(append)] },
+        : { sql: this.#append, params: [key, String(append)] },
     )
     const line = { workload: DATABASE, type: 'batch', intents }
     const { fate, value, startMs, endMs } = await this.#history.write(line, async () => {
-      const { results } = await client.batch(items, { database: DATABASE })
-      return results.map(({ rows }) => numbersIn(rows[0]?.['v']))
+      const { results, rowsDropped } = await client.batch(items, { database: DATABASE })
+      // Of an answer to a request that was sent again nobody may know any more what it read.
+      return results.map(({ rows }) =>
+        rowsDropped !== true ? numbersIn(rows[0]?.['v']) : undefined,
+      )
     })
     this.#note(intents, value, { fate, startMs, endMs })
   }
@@ -123,7 +131,7 @@ export class ListWorkload implements Workload {
               const { rows } = await transaction.query(READ, [key])
               seen.push(numbersIn(rows[0]?.['v']))
             } else {
-              await transaction.execute(APPEND, [key, String(append)])
+              await transaction.execute(this.#append, [key, String(append)])
               seen.push(undefined)
             }
           }
@@ -143,7 +151,8 @@ export class ListWorkload implements Workload {
   ): void {
     const actions = intents.flatMap(({ key, append }, at): ListAction[] => {
       if (append !== undefined) return [{ type: 'append', key, value: append }]
-      return seen === undefined ? [] : [{ type: 'read', key, values: seen[at] ?? [] }]
+      const values = seen?.[at]
+      return values === undefined ? [] : [{ type: 'read', key, values }]
     })
     const { fate, startMs, endMs } = told
     this.#transactions.push({ actions, outcome: fate, startMs, endMs })

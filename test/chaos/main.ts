@@ -3,6 +3,8 @@
  * machine allows while clients work, and says whether a promise was broken.
  */
 import { Command } from 'commander'
+import type { EngineName } from '../cluster/dialects.ts'
+import { whyNoMariaDb } from '../fixtures/mariadb-server.ts'
 import { faultsNamed } from './nemesis.ts'
 import { isSound, runChaos } from './run.ts'
 
@@ -10,6 +12,7 @@ const options = new Command('npm run chaos --')
   .option('--seed <number>', 'what goes wrong, and when, as far as real time repeats', '1')
   .option('--minutes <count>', 'how long', '2')
   .option('--nodes <count>', 'how many nodes', '3')
+  .option('--engine <name>', 'sqlite, or mysql: a MariaDB server under each node', 'sqlite')
   .option('--network <kind>', 'namespaces or proxies; by the seed where both are possible')
   .option('--only <faults>', 'names of faults with commas between them')
   .option('--clients <count>', 'clients of each of the five workloads', '4')
@@ -20,6 +23,7 @@ const options = new Command('npm run chaos --')
     seed: string
     minutes: string
     nodes: string
+    engine: string
     network?: string
     only?: string
     clients: string
@@ -31,6 +35,7 @@ const report = await runChaos({
   seed: Number(options.seed),
   minutes: Number(options.minutes),
   nodes: Number(options.nodes),
+  engine: engineNamed(options.engine),
   network: options.network as 'namespaces' | 'proxies' | undefined,
   kinds: faultsNamed(options.only?.split(',')),
   clients: Number(options.clients),
@@ -54,6 +59,14 @@ for (const { checker, checked, complaints, undecided } of report.verdicts) {
 if (report.kept !== undefined) console.log(`histories and logs are in ${report.kept}`)
 console.log(isSound(report) ? 'sound' : `NOT SOUND; again: --seed ${options.seed}`)
 process.exit(isSound(report) ? 0 : 1)
+
+function engineNamed(name: string): EngineName {
+  if (name === 'sqlite') return name
+  if (name !== 'mysql') throw new Error(`no engine is called ${name}; there are sqlite and mysql`)
+  const reason = whyNoMariaDb()
+  if (reason !== undefined) throw new Error(reason)
+  return 'mariadb'
+}
 
 function seconds(timeMs: number): string {
   return (timeMs / 1000).toFixed(1)

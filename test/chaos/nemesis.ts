@@ -7,10 +7,12 @@ import { MACHINE_FAULTS } from './machine-faults.ts'
 import { MEMBER_FAULTS } from './member-faults.ts'
 import { NETWORK_FAULTS } from './network-faults.ts'
 import { PROCESS_FAULTS } from './process-faults.ts'
+import { SERVER_FAULTS } from './server-faults.ts'
 
 /** Every kind of fault there is. */
 const FAULTS: readonly FaultKind[] = [
   ...PROCESS_FAULTS,
+  ...SERVER_FAULTS,
   ...NETWORK_FAULTS,
   ...MACHINE_FAULTS,
   ...MEMBER_FAULTS,

@@ -22,10 +22,12 @@ import { fileURLToPath } from 'node:url'
 import { must } from '../../src/base/assert.ts'
 import { programPath } from '../../src/cli/program.ts'
 import type { NodesResponse, StatusResponse } from '../../src/protocol/http-api.ts'
+import type { EngineName } from '../cluster/dialects.ts'
 import { lockstep } from '../cluster/kit.ts'
 import { writeFaults } from '../cluster/faulty-nodes.ts'
 import type { Fault } from '../cluster/faulty-nodes.ts'
 import type { ChaosNetwork, Place } from './network.ts'
+import type { ChaosServers } from './servers.ts'
 import type { WallClocks } from './wall-clocks.ts'
 
 export interface ChaosNodesOptions {
@@ -33,6 +35,8 @@ export interface ChaosNodesOptions {
   readonly directory: string
   readonly network: ChaosNetwork
   readonly clocks: WallClocks
+  /** What keeps the data of each node; absent if the nodes do it themselves. */
+  readonly servers: ChaosServers | undefined
   /** For `lockstep start`, all nodes alike. */
   readonly options: readonly string[]
 }
@@ -92,19 +96,23 @@ export class ChaosNodes {
   readonly network: ChaosNetwork
   readonly #options: ChaosNodesOptions
   readonly #nodes: Running[] = []
+  #lastNumber: number
   #secret = ''
   #isStopping = false
 
   private constructor(options: ChaosNodesOptions) {
     this.#options = options
     this.network = options.network
+    this.#lastNumber = options.nodes
   }
 
   /** Founds the cluster; resolves when one leads and all follow. */
   static async start(options: ChaosNodesOptions): Promise<ChaosNodes> {
     const nodes = new ChaosNodes(options)
     try {
-      for (let at = 1; at <= options.nodes; at += 1) await nodes.#place(undefined)
+      const ids = Array.from({ length: options.nodes }, (_, at) => `n${at + 1}`)
+      await Promise.all(ids.map(async nodeId => options.servers?.place(nodeId)))
+      for (const nodeId of ids) await nodes.#place(nodeId, undefined)
       const { directory, nodeId } = must(nodes.#nodes[0])
       const init = ['init', '--data', directory, '--node-id', nodeId]
       const made = await lockstep([...init, '--voters', String(options.nodes)])
@@ -122,6 +130,10 @@ export class ChaosNodes {
   /** Without those that were retired. */
   get nodes(): readonly ChaosNode[] {
     return this.#nodes.filter(({ isRetired }) => !isRetired)
+  }
+
+  get engine(): EngineName {
+    return this.#options.servers === undefined ? 'sqlite' : 'mariadb'
   }
 
   get nodeIds(): string[] {
@@ -143,7 +155,10 @@ export class ChaosNodes {
 
   /** Starts a node with an empty disk that joins the others; tells its id. */
   async join({ isLearner = false } = {}): Promise<string> {
-    const { nodeId } = await this.#place({ through: this.addresses, isLearner })
+    this.#lastNumber += 1
+    const nodeId = `n${this.#lastNumber}`
+    await this.#options.servers?.place(nodeId)
+    await this.#place(nodeId, { through: this.addresses, isLearner })
     this.start(nodeId)
     return nodeId
   }
@@ -156,6 +171,7 @@ export class ChaosNodes {
     const node = this.#node(nodeId)
     await this.kill(nodeId)
     rmSync(node.directory, { recursive: true, force: true, maxRetries: 20 })
+    await this.#options.servers?.place(nodeId)
     const [program = '', ...args] = this.#commandOf(node)
     const child = this.#launch(node, program, args)
     let output = ''
@@ -176,6 +192,7 @@ export class ChaosNodes {
   async retire(nodeId: string): Promise<void> {
     this.#node(nodeId).isRetired = true
     await this.kill(nodeId)
+    await this.#options.servers?.kill(nodeId)
   }
 
   /** Whether the disks of nodes can be filled on this machine. */
@@ -189,6 +206,8 @@ export class ChaosNodes {
 
   /** Processes that run SQL for a node. */
   enginePids(nodeId: string): number[] {
+    const { servers } = this.#options
+    if (servers !== undefined) return [servers.pid(nodeId)].filter(pid => pid !== undefined)
     const pid = this.pid(nodeId)
     if (pid === undefined) return []
     const { stdout } = spawnSync('ps', ['-o', 'pid=', '--ppid', String(pid)], { encoding: 'utf8' })
@@ -216,6 +235,16 @@ export class ChaosNodes {
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
     clearTimeout(timer)
     if (node.process === child) node.process = undefined
+  }
+
+  /** Ends the server under a node; resolves when it is gone. */
+  async killServer(nodeId: string, signal: NodeJS.Signals): Promise<void> {
+    await this.#options.servers?.kill(nodeId, signal)
+  }
+
+  /** Starts it, unless it runs or its node is gone for good; resolves when it answers. */
+  async startServer(nodeId: string): Promise<void> {
+    if (!this.#node(nodeId).isRetired) await this.#options.servers?.start(nodeId)
   }
 
   /** Fills the disk of a node up to so many bytes; needs {@link hasSmallDisks}. */
@@ -284,6 +313,7 @@ export class ChaosNodes {
   async stop(): Promise<void> {
     this.#isStopping = true
     await Promise.all(this.#nodes.map(({ nodeId }) => this.kill(nodeId)))
+    await this.#options.servers?.stop()
     await this.network.close()
   }
 
@@ -306,8 +336,7 @@ export class ChaosNodes {
     return false
   }
 
-  async #place(joining: Joining | undefined): Promise<Running> {
-    const nodeId = `n${this.#nodes.length + 1}`
+  async #place(nodeId: string, joining: Joining | undefined): Promise<void> {
     const root = join(this.#options.directory, nodeId)
     mkdirSync(root, { recursive: true })
     const size = `size=${DISK_BYTES}`
@@ -328,7 +357,6 @@ export class ChaosNodes {
     }
     this.#nodes.push(node)
     this.setClock(nodeId, 0)
-    return node
   }
 
   #commandOf({ place, directory, nodeId, joining }: Running): string[] {
@@ -339,6 +367,7 @@ export class ChaosNodes {
         : ['join', ...joining.through, ...(joining.isLearner ? ['--learner'] : [])]
     const own = ['--data', directory, '--node-id', nodeId, '--listen', place.listen]
     own.push('--advertise', place.address, ...this.#options.options)
+    own.push(...(this.#options.servers?.optionsOf(nodeId) ?? []))
     return [...place.wrapper, process.execPath, programPath('main'), ...how, ...own]
   }
 

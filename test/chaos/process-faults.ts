@@ -1,6 +1,7 @@
 /** Processes that die, stand still or are restarted. */
 import { always, victimOf } from './fault.ts'
 import type { FaultKind } from './fault.ts'
+import { signalTo } from './signals.ts'
 
 const RESTART_MS_MAX = 10_000
 
@@ -53,6 +54,7 @@ const pauseNode: FaultKind = {
 const killEngine: FaultKind = {
   name: 'kill-engine',
   weight: 3,
+  engine: 'sqlite',
   whyNot: always,
   async begin({ nodes }, random) {
     const victim = await victimOf(nodes, random)
@@ -96,11 +98,3 @@ export const PROCESS_FAULTS: readonly FaultKind[] = [
   killEngine,
   rollingRestart,
 ]
-
-function signalTo(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal)
-  } catch {
-    // It has ended meanwhile.
-  }
-}

@@ -1,6 +1,7 @@
 /** Registers that clients write, compare and set, and read with the strongest level at any node. */
 import { must } from '../../src/base/assert.ts'
 import type { Client } from '../../src/client/client.ts'
+import type { Dialect } from '../cluster/dialects.ts'
 import { checkRegister } from './linearizability.ts'
 import type { RegisterOperation } from './linearizability.ts'
 import type { History, Verdict, Worker, Workload } from './workload.ts'
@@ -25,16 +26,18 @@ export class RegisterWorkload implements Workload {
   #lastKey = REGISTERS
   #lastValue = INITIAL
   readonly #admin: Client
+  readonly #insert: string
 
-  constructor(history: History, admin: Client) {
+  constructor(history: History, admin: Client, { upsert }: Dialect) {
     this.#history = history
     this.#admin = admin
+    this.#insert = `INSERT INTO registers VALUES (?, ?) ${upsert('value', (_, given) => given)}`
   }
 
   async prepare(): Promise<void> {
     await this.#admin.command({ action: 'create_db', database: DATABASE })
     await this.#admin.execute(
-      'CREATE TABLE registers (key INTEGER PRIMARY KEY, value INTEGER NOT NULL)',
+      'CREATE TABLE registers (id INTEGER PRIMARY KEY, value INTEGER NOT NULL)',
       [],
       { database: DATABASE },
     )
@@ -76,7 +79,7 @@ export class RegisterWorkload implements Workload {
   async #read(client: Client, key: number): Promise<void> {
     const line = { workload: DATABASE, type: 'read', key }
     const { fate, value, startMs, endMs } = await this.#history.read(line, async () => {
-      const sql = 'SELECT value FROM registers WHERE key = ?'
+      const sql = 'SELECT value FROM registers WHERE id = ?'
       const { rows } = await client.query<Row>(sql, [key], { database: DATABASE })
       return rows[0]?.value ?? INITIAL
     })
@@ -90,9 +93,7 @@ export class RegisterWorkload implements Workload {
     const value = this.#lastValue
     const line = { workload: DATABASE, type: 'write', key, wrote: value }
     const { fate, startMs, endMs } = await this.#history.write(line, async () => {
-      const sql =
-        'INSERT INTO registers VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value'
-      await client.execute(sql, [key, value], { database: DATABASE })
+      await client.execute(this.#insert, [key, value], { database: DATABASE })
     })
     if (fate === 'not-applied') return
     this.#guesses.set(key, value)
@@ -112,7 +113,7 @@ export class RegisterWorkload implements Workload {
       startMs,
       endMs,
     } = await this.#history.write(line, async () => {
-      const sql = 'UPDATE registers SET value = ? WHERE key = ? AND value = ?'
+      const sql = 'UPDATE registers SET value = ? WHERE id = ? AND value = ?'
       const { rowsAffected } = await client.execute(sql, [value, key, expected], {
         database: DATABASE,
       })

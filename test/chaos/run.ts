@@ -19,6 +19,7 @@ import {
   ODD_DATABASE,
   prepareOddities,
 } from './divergence-fault.ts'
+import { ABILITIES, DIALECTS, type EngineName } from '../cluster/dialects.ts'
 import { planFaults } from './nemesis.ts'
 import { sceneOf } from './fault.ts'
 import type { ActiveFault, FaultKind, Scene } from './fault.ts'
@@ -27,6 +28,7 @@ import type { ChaosNetwork } from './network.ts'
 import { expectVoters } from './member-changes.ts'
 import { ChaosNodes } from './nodes.ts'
 import { Observer } from './observer.ts'
+import { ChaosServers } from './servers.ts'
 import { checkProgress } from './sights.ts'
 import type { Disturbance } from './sights.ts'
 import { ProxyNetwork } from './proxy-network.ts'
@@ -40,6 +42,8 @@ export interface ChaosOptions {
   readonly seed: number
   readonly minutes: number
   readonly nodes: number
+  /** Where the nodes keep their data: in files, or in a MariaDB server under each. */
+  readonly engine: EngineName
   /** Absent: namespaces and proxies in turn, by the seed, where both are possible. */
   readonly network: 'namespaces' | 'proxies' | undefined
   /** What may go wrong. */
@@ -87,7 +91,7 @@ const STALL_SLOWNESS_MAX = 2
 const DIGESTS = ['--digest-interval-ms', '5000'] as const
 
 /** Options of all nodes, drawn for each run: whole classes of bugs show only beside the defaults. */
-function drawOptions(random: SimRandom): string[] {
+function drawOptions(random: SimRandom, engine: EngineName): string[] {
   const draw = (option: string, ...values: readonly (number | 'default')[]): string[] => {
     const value = random.pick(values)
     return value === 'default' ? [] : [`--${option}`, String(value)]
@@ -107,7 +111,14 @@ function drawOptions(random: SimRandom): string[] {
     ...draw('max-readers', 1, 'default'),
     ...draw('election-timeout-ms', 400, 'default', 'default'),
   ]
+  // A node that falls behind a log that was cut needs a snapshot.
+  if (!ABILITIES[engine].snapshots) return withoutOption(options, '--max-log-bytes')
   return options.includes('--max-log-bytes') ? options : [...options, ...DIGESTS]
+}
+
+function withoutOption(options: readonly string[], name: string): string[] {
+  const at = options.indexOf(name)
+  return at < 0 ? [...options] : options.toSpliced(at, 2)
 }
 
 /** True if no checker has a complaint. */
@@ -121,8 +132,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   mkdirSync(directory, { recursive: true })
   const random = new SimRandom(options.seed, 'chaos')
   const network = makeNetwork(options, random)
-  const nodeOptions = drawOptions(random.stream('options'))
-  options.log(`seed ${options.seed}, ${options.nodes} nodes, network of ${network.name}`)
+  const nodeOptions = drawOptions(random.stream('options'), options.engine)
+  const { engine } = options
+  options.log(`seed ${options.seed}, ${options.nodes} nodes, ${engine}, network of ${network.name}`)
   options.log(`options: ${nodeOptions.join(' ')}`)
   const [clocks] = findWallClocks()
   options.log(`clocks are moved by ${clocks.name}; delay and loss: ${weatherOf(network)}`)
@@ -131,6 +143,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     directory,
     network,
     clocks,
+    servers: engine === 'mariadb' ? new ChaosServers(directory) : undefined,
     options: nodeOptions,
   })
   let isKept = true
@@ -199,10 +212,10 @@ class Run {
     this.#admin = admin
     this.#scene = sceneOf(nodes, text => this.#note(text), findsSilence)
     this.#workloads = [
-      new RegisterWorkload(this.#history, admin),
-      new ListWorkload(this.#history, admin),
+      new RegisterWorkload(this.#history, admin, DIALECTS[options.engine]),
+      new ListWorkload(this.#history, admin, options.engine),
       new BankWorkload(this.#history, admin),
-      new LedgerWorkload(this.#history, admin),
+      new LedgerWorkload(this.#history, admin, DIALECTS[options.engine]),
       new FreshnessWorkload(this.#history, admin, options.clients),
     ]
   }
@@ -259,7 +272,9 @@ class Run {
 
   /** Goes through the plan; each fault ends after its time, whatever else is going on. */
   async #disturb(durationMs: number): Promise<void> {
-    const kinds = this.#options.kinds.filter(kind => {
+    const { engine } = this.#options
+    const own = this.#options.kinds.filter(kind => (kind.engine ?? engine) === engine)
+    const kinds = own.filter(kind => {
       const reason = kind.whyNot(this.#nodes)
       if (reason !== undefined) this.#notRun.push(`${kind.name}: ${reason}`)
       return reason === undefined
@@ -298,6 +313,7 @@ class Run {
       nodes.setClock(nodeId, 0)
       nodes.setFaults(nodeId, [])
       if (nodes.hasSmallDisks) nodes.freeDisk(nodeId)
+      await nodes.startServer(nodeId)
       nodes.start(nodeId)
     }
     const healedMs = performance.now()

@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { test } from 'node:test'
+import { test, type TestContext } from 'node:test'
 import type { LocalCluster, LocalNode } from '../../src/cli/local-cluster.ts'
 import { startFaultyCluster } from './faulty-nodes.ts'
-import { get, lockstep, post, rolesOf, startCluster, until } from './kit.ts'
+import { type Engine, testEngines } from './engines.ts'
+import { type Answer, get, lockstep, post, rolesOf, startCluster, until } from './kit.ts'
 
 const CREATE = { action: 'create_db', database: 'app' }
 const TABLE = 'CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL)'
@@ -47,7 +48,7 @@ async function digestsOf(cluster: LocalCluster): Promise<unknown[]> {
 }
 
 async function sumOf(address: string): Promise<unknown> {
-  const read = { database: 'app', sql: 'SELECT sum(balance) FROM accounts' }
+  const read = { database: 'app', sql: 'SELECT CAST(sum(balance) AS SIGNED) FROM accounts' }
   const { json } = await post(address, '/query', read)
   const [row] = json.results?.[0]?.rows ?? []
   return (row as readonly unknown[] | undefined)?.[0]
@@ -55,37 +56,58 @@ async function sumOf(address: string): Promise<unknown> {
 
 // A row is taken away behind the back of one follower, as a bad disk or a curious hand might do.
 // Nothing in the log tells of it, so only the comparison of outcomes can.
-test('a follower that computes something else says so, takes the data of another, and returns', async t => {
-  const cluster = await startCluster(t)
+const FOLLOWER = 'a follower that computes something else takes the data of another, and returns'
+const DELETE = 'DELETE FROM accounts WHERE id = 2'
+const UPDATE = 'UPDATE accounts SET balance = balance + 1 WHERE id >= 2'
+
+async function diverge(
+  t: TestContext,
+  engine: Engine,
+): Promise<{ readonly cluster: LocalCluster; readonly odd: LocalNode; readonly written: Answer }> {
+  const { cluster, changeBehind } = await engine.start(t)
   const { leader, leaderId } = await rolesOf(cluster)
   await fill(leader)
   const odd = nodeOf(cluster, ({ nodeId }) => nodeId !== leaderId)
-  await cluster.kill(odd.nodeId, 'SIGTERM')
-  const [file] = globSync(join(odd.directory, 'group-1', 'engine', '**', 'db-*.sqlite'))
-  assert(file !== undefined)
-  const database = new DatabaseSync(file)
-  database.exec('DELETE FROM accounts WHERE id = 2')
-  database.close()
-  cluster.restart(odd.nodeId)
-  await cluster.ready()
-
-  const update = 'UPDATE accounts SET balance = balance + 1 WHERE id >= 2'
-  const written = await post(leader, '/execute', { database: 'app', sql: update })
+  await changeBehind(odd.nodeId, 'app', DELETE)
+  const written = await post(leader, '/execute', { database: 'app', sql: UPDATE })
   assert.equal(written.json.results?.[0]?.rowsAffected, 2)
-  const status = await healed(odd.address)
+  return { cluster, odd, written }
+}
 
-  assert.equal(status['divergence'], null)
-  assert.equal((status['counters'] as Record<string, number>)['divergences'], 1)
-  assert.equal((await statusOf(leader))['divergence'], null)
-  assert.equal(new Set(await digestsOf(cluster)).size, 1)
-  assert.equal(await sumOf(odd.address), 62)
-  // Its logger has told entry, statement and both outcomes.
-  const log = readFileSync(join(odd.directory, '..', `${odd.nodeId}.log`), 'utf8')
-  const line = log.split('\n').find(each => each.includes('computed something else'))
-  for (const fact of [`"index":${written.json.index}`, update, 'expected', 'actual']) {
-    assert(line?.includes(fact), `${fact} is not in ${line}`)
-  }
-})
+testEngines(
+  FOLLOWER,
+  async (t, engine) => {
+    const { cluster, odd, written } = await diverge(t, engine)
+    const status = await healed(odd.address)
+    const { leader } = await rolesOf(cluster)
+
+    assert.equal(status['divergence'], null)
+    assert.equal((status['counters'] as Record<string, number>)['divergences'], 1)
+    assert.equal((await statusOf(leader))['divergence'], null)
+    assert.equal(new Set(await digestsOf(cluster)).size, 1)
+    assert.equal(await sumOf(odd.address), 62)
+    // Its logger has told entry, statement and both outcomes.
+    const log = readFileSync(join(odd.directory, '..', `${odd.nodeId}.log`), 'utf8')
+    const line = log.split('\n').find(each => each.includes('computed something else'))
+    for (const fact of [`"index":${written.json.index}`, UPDATE, 'expected', 'actual']) {
+      assert(line?.includes(fact), `${fact} is not in ${line}`)
+    }
+  },
+  {
+    engine: 'mariadb',
+    // It is found out and serves nothing; to be healed it would need a snapshot.
+    refuses: async (t, engine) => {
+      const { odd } = await diverge(t, engine)
+      const { divergence } = await until(
+        () => statusOf(odd.address),
+        ({ state }) => state === 'diverged',
+      )
+      assert.match(JSON.stringify(divergence), /UPDATE accounts/)
+      const local = { database: 'app', sql: 'SELECT 1', consistency: 'local' }
+      assert.equal((await post(odd.address, '/query', local)).json.error?.code, 'DIVERGED')
+    },
+  },
+)
 
 test('a leader that computes something else is deposed, and what the others computed counts', async t => {
   const { cluster, setFaults } = await startFaultyCluster(t)

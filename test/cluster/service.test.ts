@@ -1,18 +1,20 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
-import { get, post, rolesOf, startCluster, until } from './kit.ts'
+import type { Dialect } from './dialects.ts'
+import { testEngines } from './engines.ts'
+import { get, post, rolesOf, until } from './kit.ts'
 
 const CREATE = { action: 'create_db', database: 'app' }
-const TABLE = {
-  database: 'app',
-  sql: 'CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, age INTEGER)',
+
+function tableOf({ key, name }: Dialect): { readonly database: string; readonly sql: string } {
+  const columns = `id ${key}, name ${name} NOT NULL UNIQUE, age INTEGER`
+  return { database: 'app', sql: `CREATE TABLE users (${columns})` }
 }
 
-test('a cluster serves the whole API from any of its nodes', async t => {
-  const cluster = await startCluster(t)
+testEngines('a cluster serves the whole API from any of its nodes', async (t, engine) => {
+  const { cluster } = await engine.start(t)
   const { leader, follower } = await rolesOf(cluster)
   assert.equal((await post(follower, '/execute', CREATE)).status, 200)
-  assert.equal((await post(follower, '/execute', TABLE)).status, 200)
+  assert.equal((await post(follower, '/execute', tableOf(engine.dialect))).status, 200)
 
   await t.test(
     'a Command and SQL write through a follower, and a read there sees both',
@@ -84,7 +86,7 @@ test('a cluster serves the whole API from any of its nodes', async t => {
     const values = [{ $integer: '9223372036854775807' }, { $blob: 'AP8=' }, null, 1.5, 'ü\u0000']
     const written = await post(leader, '/execute', {
       database: 'app',
-      sql: 'CREATE TABLE vals (a, b, c, d, e)',
+      sql: 'CREATE TABLE vals (a BIGINT, b BLOB, c INTEGER, d DOUBLE, e VARCHAR(9))',
     })
     assert.equal(written.status, 200)
     const sql = 'INSERT INTO vals VALUES (?, ?, ?, ?, ?)'
@@ -96,9 +98,9 @@ test('a cluster serves the whole API from any of its nodes', async t => {
   await t.test('time and chance come from the log: all nodes hold the same', async () => {
     await post(leader, '/execute', {
       database: 'app',
-      sql: 'CREATE TABLE chance (r INTEGER, b BLOB, t TEXT DEFAULT CURRENT_TIMESTAMP)',
+      sql: 'CREATE TABLE chance (c VARCHAR(100), t TIMESTAMP DEFAULT CURRENT_TIMESTAMP)',
     })
-    const sql = 'INSERT INTO chance (r, b) SELECT random(), randomblob(8) FROM users'
+    const sql = `INSERT INTO chance (c) SELECT ${engine.dialect.chance} FROM users ORDER BY id`
     const { json } = await post(leader, '/execute', { database: 'app', sql })
     const digests = await Promise.all(
       cluster.addresses.map(async address => {
@@ -147,83 +149,98 @@ test('a cluster serves the whole API from any of its nodes', async t => {
   })
 })
 
-test('a follower with --forward none refuses every write and names the leader', async t => {
-  const cluster = await startCluster(t, { options: ['--forward', 'none'] })
-  const { leader, follower } = await rolesOf(cluster)
-  assert.equal((await post(leader, '/execute', CREATE)).status, 200)
+testEngines(
+  'a follower with --forward none refuses every write and names the leader',
+  async (t, engine) => {
+    const { cluster } = await engine.start(t, { options: ['--forward', 'none'] })
+    const { leader, follower } = await rolesOf(cluster)
+    assert.equal((await post(leader, '/execute', CREATE)).status, 200)
 
-  const refused = await post(follower, '/execute', TABLE)
+    const refused = await post(follower, '/execute', tableOf(engine.dialect))
 
-  assert.equal(refused.status, 503)
-  assert.equal(refused.json.error?.code, 'NOT_LEADER')
-  assert.equal(refused.json.error?.details['leaderAddress'], leader)
-})
+    assert.equal(refused.status, 503)
+    assert.equal(refused.json.error?.code, 'NOT_LEADER')
+    assert.equal(refused.json.error?.details['leaderAddress'], leader)
+  },
+)
 
-test('a follower with --forward data passes on data and refuses changes of the schema', async t => {
-  const cluster = await startCluster(t, { options: ['--forward', 'data'] })
-  const { leader, follower } = await rolesOf(cluster)
-  assert.equal((await post(follower, '/execute', CREATE)).json.error?.code, 'NOT_LEADER')
-  await post(leader, '/execute', CREATE)
-  assert.equal((await post(follower, '/execute', TABLE)).json.error?.code, 'NOT_LEADER')
-  await post(leader, '/execute', TABLE)
+testEngines(
+  'a follower with --forward data passes on data and refuses changes of the schema',
+  async (t, engine) => {
+    const { cluster } = await engine.start(t, { options: ['--forward', 'data'] })
+    const { leader, follower } = await rolesOf(cluster)
+    assert.equal((await post(follower, '/execute', CREATE)).json.error?.code, 'NOT_LEADER')
+    await post(leader, '/execute', CREATE)
+    assert.equal(
+      (await post(follower, '/execute', tableOf(engine.dialect))).json.error?.code,
+      'NOT_LEADER',
+    )
+    await post(leader, '/execute', tableOf(engine.dialect))
 
-  const insert = { database: 'app', sql: "INSERT INTO users (name) VALUES ('Ada')" }
-  assert.equal((await post(follower, '/execute', insert)).status, 200)
-})
+    const insert = { database: 'app', sql: "INSERT INTO users (name) VALUES ('Ada')" }
+    assert.equal((await post(follower, '/execute', insert)).status, 200)
+  },
+)
 
-test('SIGTERM of the leader hands over at once, and all nodes come back', async t => {
-  const cluster = await startCluster(t)
-  const { leaderId } = await rolesOf(cluster)
-  await post(cluster.addresses[0] ?? '', '/execute', CREATE)
-  const others = cluster.nodes.filter(({ nodeId }) => nodeId !== leaderId)
+testEngines(
+  'SIGTERM of the leader hands over at once, and all nodes come back',
+  async (t, engine) => {
+    const { cluster } = await engine.start(t)
+    const { leaderId } = await rolesOf(cluster)
+    await post(cluster.addresses[0] ?? '', '/execute', CREATE)
+    const others = cluster.nodes.filter(({ nodeId }) => nodeId !== leaderId)
 
-  const startedMs = performance.now()
-  const stopped = cluster.kill(leaderId, 'SIGTERM')
-  const next = await until(
-    async () => (await get(others[0]?.address ?? '', '/nodes')).json['leader'],
-    leader => leader !== null && (leader as { nodeId: string }).nodeId !== leaderId,
-  )
-  const tookMs = performance.now() - startedMs
-  await stopped
+    const startedMs = performance.now()
+    const stopped = cluster.kill(leaderId, 'SIGTERM')
+    const next = await until(
+      async () => (await get(others[0]?.address ?? '', '/nodes')).json['leader'],
+      leader => leader !== null && (leader as { nodeId: string }).nodeId !== leaderId,
+    )
+    const tookMs = performance.now() - startedMs
+    await stopped
 
-  assert(next !== null)
-  // Far below an election timeout and its random part would be luck; waiting for one is a failure.
-  assert(tookMs < 5000, `the hand-over took ${tookMs} ms`)
-  cluster.restart(leaderId)
-  await cluster.ready()
-  const written = await post(others[0]?.address ?? '', '/execute', TABLE)
-  assert.equal(written.status, 200)
-})
+    assert(next !== null)
+    // Far below an election timeout and its random part would be luck; waiting for one is a failure.
+    assert(tookMs < 5000, `the hand-over took ${tookMs} ms`)
+    cluster.restart(leaderId)
+    await cluster.ready()
+    const written = await post(others[0]?.address ?? '', '/execute', tableOf(engine.dialect))
+    assert.equal(written.status, 200)
+  },
+)
 
-test('a statement that runs too long is stopped, alone, and its neighbours are not', async t => {
-  const cluster = await startCluster(t, { options: ['--max-execute-ms', '1500'] })
-  const { leader } = await rolesOf(cluster)
-  await post(leader, '/execute', CREATE)
-  await post(leader, '/execute', TABLE)
-  const endless = {
-    database: 'app',
-    sql: `INSERT INTO users (name) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
-          SELECT 'x' FROM n WHERE i < 0`,
-    timeoutMs: 60_000,
-  }
-  const insert = {
-    database: 'app',
-    sql: "INSERT INTO users (name) VALUES ('Ada')",
-    timeoutMs: 60_000,
-  }
+testEngines(
+  'a statement that runs too long is stopped, alone, and its neighbours are not',
+  async (t, engine) => {
+    const { cluster } = await engine.start(t, { options: ['--max-execute-ms', '1500'] })
+    const { leader } = await rolesOf(cluster)
+    await post(leader, '/execute', CREATE)
+    await post(leader, '/execute', tableOf(engine.dialect))
+    const endless = `(${engine.dialect.numbers(1e12)}) AS numbers WHERE i % 2 = 2`
+    const insertion = {
+      database: 'app',
+      sql: `INSERT INTO users (name) SELECT 'x' FROM ${endless} ORDER BY i`,
+      timeoutMs: 60_000,
+    }
+    const insert = {
+      database: 'app',
+      sql: "INSERT INTO users (name) VALUES ('Ada')",
+      timeoutMs: 60_000,
+    }
 
-  const [stopped, written] = await Promise.all([
-    post(leader, '/execute', endless),
-    post(leader, '/execute', insert),
-  ])
+    const [stopped, written] = await Promise.all([
+      post(leader, '/execute', insertion),
+      post(leader, '/execute', insert),
+    ])
 
-  assert.equal(stopped.json.error?.code, 'STATEMENT_TIMEOUT')
-  assert.equal(stopped.json.error?.fate, 'not-applied')
-  assert.equal(written.status, 200)
-  const slowRead = {
-    database: 'app',
-    sql: 'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n',
-    timeoutMs: 500,
-  }
-  assert.equal((await post(leader, '/query', slowRead)).json.error?.code, 'QUERY_TIMEOUT')
-})
+    assert.equal(stopped.json.error?.code, 'STATEMENT_TIMEOUT')
+    assert.equal(stopped.json.error?.fate, 'not-applied')
+    assert.equal(written.status, 200)
+    const slowRead = {
+      database: 'app',
+      sql: `SELECT count(*) FROM ${endless}`,
+      timeoutMs: 500,
+    }
+    assert.equal((await post(leader, '/query', slowRead)).json.error?.code, 'QUERY_TIMEOUT')
+  },
+)

@@ -1,6 +1,7 @@
 /** What the tests of snapshots between real nodes have in common. */
 import assert from 'node:assert/strict'
 import type { LocalCluster, LocalNode } from '../../src/cli/local-cluster.ts'
+import { type Dialect, DIALECTS } from './dialects.ts'
 import { type Answer, get, post, until } from './kit.ts'
 
 /** A log so small that it forgets soon. */
@@ -28,10 +29,13 @@ export async function fill(address: string, rows: number): Promise<void> {
 }
 
 /** Makes the database and the table of these tests. */
-export async function makeTable(address: string): Promise<void> {
+export async function makeTable(
+  address: string,
+  { key }: Dialect = DIALECTS.sqlite,
+): Promise<void> {
   const database = 'main'
   await post(address, '/execute', { action: 'create_db', database })
-  const sql = 'CREATE TABLE t (id INTEGER PRIMARY KEY, text)'
+  const sql = `CREATE TABLE t (id ${key}, text TEXT)`
   assert.equal((await post(address, '/execute', { database, sql })).status, 200)
 }
 
