@@ -215,7 +215,10 @@ export class Node implements Service {
     return this.#isStopping
   }
 
-  overload: Service['overload'] = () => this.#parts?.replica.overload
+  overload: Service['overload'] = () => this.#parts?.replica.admission.overload
+
+  wantedWrites: Service['wantedWrites'] = () =>
+    this.#parts?.replica.admission.wantedWrites ?? Infinity
 
   execute: Service['execute'] = (request, { timeoutMs, receiveMs }, done) =>
     this.#running().replica.execute(request, timeoutMs, done, receiveMs)

@@ -194,6 +194,11 @@ export class Executor {
     return this.#leading.overload
   }
 
+  /** How many more writes keep the writer busy; 0 while enough of them wait. */
+  get wantedWrites(): number {
+    return this.#leading.wantedWrites
+  }
+
   /** Takes a request of this node's clients or of a follower. Answered exactly once. */
   submit(body: Uint8Array, timeoutMs: number, done: WriteCallback): void {
     this.#leading.submit(body, timeoutMs, done)

@@ -22,7 +22,8 @@ import {
   type TransactionCall,
   type TransactionCallback,
 } from './transaction-call.ts'
-import type { ForwardRule, ReplicaCounters, WriteCallback } from './types.ts'
+import type { ReplicaCounters, ReplicaOptions, WriteCallback } from './types.ts'
+import { enoughWrites } from './waiting.ts'
 import type { WriteStages } from './write-stages.ts'
 
 /** A leader that refused a write, because too many wait there, is spared others for so long. */
@@ -30,13 +31,17 @@ const SPARED_MS = 20
 /** As many as lose a step at once when the connection to the leader breaks. */
 const BROKEN_MAX = 10_000
 
+type LeaderCallsOptions = Pick<
+  ReplicaOptions,
+  'forward' | 'maxForwardedRequests' | 'maxBatchRequests' | 'maxQueuedRequests'
+>
+
 export interface LeaderCallsParts {
   readonly log: ReplicatedLog
   readonly peers: Peers
   readonly clock: Clock
   readonly random: Random
-  readonly forward: ForwardRule
-  readonly maxWaiting: number
+  readonly options: LeaderCallsOptions
   readonly counters: ReplicaCounters
   readonly stages: WriteStages
   /** Carries out on this node, as the leader, what another node passed on. */
@@ -56,12 +61,12 @@ export class LeaderCalls {
 
   constructor(parts: LeaderCallsParts) {
     this.#parts = parts
-    const { peers, clock, random, maxWaiting } = parts
+    const { peers, clock, random, options } = parts
     this.#forwarder = new Forwarder({
       peers,
       clock,
       random,
-      maxWaiting,
+      maxWaiting: options.maxForwardedRequests,
       handlers: {
         write: (body, timeoutMs, done) =>
           parts.submit(body, timeoutMs, outcome => {
@@ -90,7 +95,7 @@ export class LeaderCalls {
 
   /** Whether this node may pass the request on, by its `forward` rule. */
   mayForward(request: WriteRequest): boolean {
-    const { forward } = this.#parts
+    const { forward } = this.#parts.options
     return forward === 'all' || (forward === 'data' && !changesSchema(request))
   }
 
@@ -99,6 +104,13 @@ export class LeaderCalls {
     const { isFull, full } = this.#forwarder
     if (isFull) return full
     return this.#parts.clock.monotonicMs() < this.#sparedUntilMs ? this.#refusal : undefined
+  }
+
+  /** How many more keep the leader's writer busy: it would not take more from one that it leads. */
+  get wantedWrites(): number {
+    const { options } = this.#parts
+    const enough = Math.min(enoughWrites(options), options.maxForwardedRequests / 2)
+    return Math.max(0, enough - this.waitingCount)
   }
 
   /** Sends a write to `leader`, once. */
@@ -192,14 +204,15 @@ export class LeaderCalls {
 
   /** Whether this node may pass the call on, by its `forward` rule. */
   mayForwardCall(call: TransactionCall): boolean {
-    if (isStep(call) && this.#parts.forward === 'data')
+    if (isStep(call) && this.#parts.options.forward === 'data')
       return this.mayForward(decodeRequest(call.request))
-    return this.#parts.forward !== 'none'
+    return this.#parts.options.forward !== 'none'
   }
 
   /** For what this node may not pass on. */
   refusal(): DbError {
-    const { forward, log } = this.#parts
+    const { log, options } = this.#parts
+    const { forward } = options
     const leader = log.status().peers.find(({ raftId }) => raftId === this.#leader)
     const where = leader === undefined ? 'unknown' : `${leader.nodeId} at ${leader.address}`
     const what = forward === 'none' ? 'writes' : 'changes of the schema'

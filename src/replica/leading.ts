@@ -113,6 +113,11 @@ export class Leading {
     return this.#waiting.refusal(this.#parts.clock.monotonicMs())
   }
 
+  /** How many more writes keep the writer busy; 0 while enough of them wait. */
+  get wantedWrites(): number {
+    return this.#waiting.wantedCount
+  }
+
   /** Takes a write. Answered exactly once. */
   submit(body: Uint8Array, timeoutMs: number, done: WriteCallback): void {
     const noRoom = takesRoom(body) ? this.#parts.noRoom() : undefined

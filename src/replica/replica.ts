@@ -28,6 +28,7 @@ import { SnapshotSource } from './snapshot-source.ts'
 import { type HealRequest, Snapshots } from './snapshots.ts'
 import { toCall, type TransactionCallback, type TransactionOperation } from './transaction-call.ts'
 import type {
+  Admission,
   DigestAnswer,
   JsonReadAnswer,
   MemberReport,
@@ -143,8 +144,7 @@ export class Replica {
       peers,
       clock,
       random,
-      forward: options.forward,
-      maxWaiting: options.maxForwardedRequests,
+      options,
       counters: this.#counters,
       stages: this.#stages,
       submit: (body, timeoutMs, done) => this.#executor.submit(body, timeoutMs, done),
@@ -279,9 +279,9 @@ export class Replica {
     this.#router.route(call, timeoutMs)
   }
 
-  /** Why a write would be refused right now because too many wait, if so. */
-  get overload(): DbError | undefined {
-    return this.#isLeader ? this.#executor.overload : this.#leaderCalls.overload
+  /** What a write that is not read yet would meet here, or at the leader. */
+  get admission(): Admission {
+    return this.#isLeader ? this.#executor : this.#leaderCalls
   }
 
   /** One call of an interactive transaction, at any node. `done` is called exactly once. */

@@ -55,6 +55,14 @@ export interface ReplicaOptions {
   readonly digestIntervalMs: number
 }
 
+/** What a write that comes now would meet. */
+export interface Admission {
+  /** Why it would be refused because too many wait, if so. */
+  readonly overload: DbError | undefined
+  /** How many more keep the writer busy; 0 while enough of them wait. */
+  readonly wantedWrites: number
+}
+
 /** What became of a write. */
 export type WriteOutcome =
   | {

@@ -4,6 +4,18 @@ import { DbError } from '../base/errors.ts'
 import { answerOverdue, end, gather, type Pending } from './batch.ts'
 import type { ReplicaOptions } from './types.ts'
 
+/** So many that wait keep the writer busy until more have come, whatever holds these up. */
+const ENOUGH_BATCHES = 4
+/** At most this part of what may wait, so that those who wait for their answers find room. */
+const ENOUGH_PART = 1 / 2
+
+type EnoughOptions = Pick<ReplicaOptions, 'maxBatchRequests' | 'maxQueuedRequests'>
+
+/** From so many on, waiting writes don't make the writer any faster. */
+export function enoughWrites({ maxBatchRequests, maxQueuedRequests }: EnoughOptions): number {
+  return Math.ceil(Math.min(ENOUGH_BATCHES * maxBatchRequests, ENOUGH_PART * maxQueuedRequests))
+}
+
 export class WaitingWrites {
   readonly #options: ReplicaOptions
   readonly #queue: BoundedQueue<Pending>
@@ -31,6 +43,14 @@ export class WaitingWrites {
 
   get sizeBytes(): number {
     return this.#queue.sizeBytes
+  }
+
+  /** How many more keep the writer busy; 0 while enough of them wait. */
+  get wantedCount(): number {
+    const { maxBatchBytes, maxQueuedBytes } = this.#options
+    const enoughBytes = Math.min(ENOUGH_BATCHES * maxBatchBytes, ENOUGH_PART * maxQueuedBytes)
+    if (this.#queue.sizeBytes >= enoughBytes) return 0
+    return Math.max(0, enoughWrites(this.#options) - this.#queue.count)
   }
 
   /**

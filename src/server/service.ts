@@ -103,6 +103,8 @@ export interface Service {
   refusal(): DbError | undefined
   /** Why a write would be refused right now because too many wait, if so; before it is read. */
   overload(): DbError | undefined
+  /** How many more writes keep the writer busy; 0 while enough of them wait. */
+  wantedWrites(): number
   /** `receiveMs`: how long ago its client began to ask. */
   execute(
     request: WriteOperation,

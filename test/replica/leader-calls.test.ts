@@ -8,7 +8,7 @@ import { WriteStages } from '../../src/replica/write-stages.ts'
 import { LeaderCalls } from '../../src/replica/leader-calls.ts'
 import type { TransactionCall, TransactionOutcome } from '../../src/replica/transaction-call.ts'
 import type { WriteCallback } from '../../src/replica/types.ts'
-import { ManualClock, ManualLog, ManualNetwork } from './doubles.ts'
+import { ManualClock, ManualLog, ManualNetwork, OPTIONS } from './doubles.ts'
 
 const NAME = `1.2.3.${'ab'.repeat(16)}.d`
 const STEP = { type: 'execute', transaction: NAME, request: new Uint8Array([1]) } as const
@@ -41,8 +41,7 @@ class Bench {
       peers,
       clock: this.clock,
       random: { below: () => raftId, bytes: count => new Uint8Array(count) },
-      forward: 'all',
-      maxWaiting: 2,
+      options: { ...OPTIONS, maxForwardedRequests: 2 },
       counters: newCounters(),
       stages: new WriteStages(),
       submit: (_body, _timeoutMs, done) => this.submit(done),
@@ -199,4 +198,13 @@ test('a follower that has as many writes on their way as it may says so before i
   bench.deliver()
   assert.equal(bench.overload(), 'none')
   assert.equal(bench.writes, 2)
+})
+
+test('a follower wants no more from who does not wait once half of what it may send is sent', () => {
+  const bench = new Bench()
+  assert.equal(bench.follower.wantedWrites, 1)
+  bench.write()
+  assert.equal(bench.follower.wantedWrites, 0)
+  bench.deliver()
+  assert.equal(bench.follower.wantedWrites, 1)
 })

@@ -56,6 +56,14 @@ test('a burst is taken up to the limits of the queue, whatever came at once', ()
   assert.equal(large.refusal(0)?.code, 'OVERLOADED')
 })
 
+test('more are wanted up to what keeps the writer busy, and not up to what may wait', () => {
+  assert.equal(waiting([0, 0, 0], { maxQueuedRequests: 100 }).wantedCount, 5)
+  assert.equal(waiting(Array.from({ length: 9 }, () => 0)).wantedCount, 0)
+  // Never more than half of those that may wait: others, who wait for their answers, come between.
+  assert.equal(waiting([0, 0, 0]).wantedCount, 2)
+  assert.equal(waiting([0], { maxQueuedBytes: 2 }).wantedCount, 0)
+})
+
 test('what is put back keeps its age', () => {
   const writes = waiting([0, 0, 0])
   const taken = writes.take(10)

@@ -5,6 +5,7 @@ import { parseShape } from '../../protocol/parse-shape.ts'
 import { encodeToken, tokenPrefix } from '../../protocol/token.ts'
 import type { JsonReadAnswer } from '../../replica/types.ts'
 import type { NodeIdentity, Service } from '../service.ts'
+import type { Crowd } from './crowd.ts'
 import type { Asker, Exchange } from './exchange.ts'
 import type { Metrics } from './metrics.ts'
 import { parseBody, readBody, type ReceiveBudget } from './read-body.ts'
@@ -22,6 +23,8 @@ export interface HandlerOptions {
   readonly maxResultBytes: number
   /** Within this time a request must have arrived whole, and a long answer move on. */
   readonly receiveTimeoutMs: number
+  /** Who sends on without waiting is not read for so long at most, while too many writes wait. */
+  readonly maxQueuedMs: number
   /** An unused connection is closed after this time. */
   readonly keepAliveMs: number
   /** What all snapshots that are read from this node may take together. */
@@ -43,10 +46,13 @@ export interface HandlerContext {
   readonly connections: () => number
   readonly snapshotRate: SendRate
   readonly turns: Turns
+  readonly crowd: Crowd
   /** Streams that are open. */
   readonly streams: Set<OpenStream>
   /** No new stream is begun: the clients are to go. */
   readonly isDraining: () => boolean
+  /** Has the connection of a write wait if it must; why the write is refused, if it is. */
+  readonly beginWrite: (exchange: Exchange) => DbError | undefined
   /** Runs `action`; what it throws becomes the error answer. */
   readonly guard: (asker: Asker, action: () => void) => void
 }

@@ -6,6 +6,8 @@
 import type { Duplex } from 'node:stream'
 import type { Socket } from 'node:net'
 
+import type { DbError } from '../../base/errors.ts'
+import type { Comer, Crowd } from './crowd.ts'
 import type { Exchange } from './exchange.ts'
 import type { Turns } from './turns.ts'
 
@@ -14,7 +16,7 @@ const TURN_MS_MAX = 50
 /** For so many turns a client that did not wait for answers is taken for one that doesn't. */
 const PIPELINING_TURNS = 100
 
-interface ConnectionState {
+interface ConnectionState extends Comer {
   readonly socket: Socket
   readonly isOverLimit: boolean
   /** Exchanges without an answer yet: more than one only if the client pipelines. */
@@ -23,13 +25,20 @@ interface ConnectionState {
   /** The last turn in which a request came, and the last in which more than one did. */
   turn: number
   pipelinedTurn: number
+  /** Writes that began since it was last let in. */
+  expectedCount: number
+  /** It is in the crowd, and not read. */
+  isWaiting: boolean
+  /** The answer to what it had sent when it was let in. */
+  refusal: DbError | undefined
 }
 
 export class Connections {
   readonly #limit: number
   readonly #turns: Turns
+  readonly #crowd: Crowd
   readonly #states = new Map<Duplex, ConnectionState>()
-  /** Those that send on, who was served last at the end. */
+  /** Those that send on and are not in the crowd, who was served last at the end. */
   readonly #pipelining = new Set<Socket>()
   /** Those that are not read until the next turn; undefined if it has not come to that. */
   #held: Set<Socket> | undefined
@@ -38,9 +47,10 @@ export class Connections {
   /** Called whenever the last connection within the limit has gone. */
   onEmpty: (() => void) | undefined
 
-  constructor(limit: number, turns: Turns) {
+  constructor(limit: number, turns: Turns, crowd: Crowd) {
     this.#limit = limit
     this.#turns = turns
+    this.#crowd = crowd
   }
 
   /** Connections within the limit. */
@@ -52,13 +62,22 @@ export class Connections {
   add(socket: Socket): boolean {
     const isOverLimit = this.count >= this.#limit
     if (isOverLimit) this.#overLimit += 1
-    this.#states.set(socket, {
+    const state: ConnectionState = {
       socket,
       isOverLimit,
       open: 0,
       latest: undefined,
       turn: -1,
       pipelinedTurn: -Infinity,
+      expectedCount: 0,
+      isWaiting: false,
+      refusal: undefined,
+      letIn: refusal => this.#letIn(state, refusal),
+    }
+    this.#states.set(socket, state)
+    // The HTTP server resumes a connection whenever it has room for more answers.
+    socket.on('resume', () => {
+      if (state.isWaiting || this.#held?.has(socket) === true) socket.pause()
     })
     socket.once('close', () => this.release(socket))
     return !isOverLimit
@@ -70,6 +89,7 @@ export class Connections {
     if (state !== undefined) {
       this.#pipelining.delete(state.socket)
       this.#held?.delete(state.socket)
+      this.#crowd.leave(state)
     }
     if (this.isOverLimit(socket)) this.#overLimit -= 1
     if (this.#states.delete(socket) && this.count === 0) this.onEmpty?.()
@@ -95,9 +115,50 @@ export class Connections {
     if (isSpent) this.#hold(elapsedMs > TURN_MS_MAX)
   }
 
+  /**
+   * A write has come by this exchange. One that came without waiting for the answer to another has
+   * its connection wait if there are too many. Gives why the write is refused, if it is.
+   */
+  beginWrite(exchange: Exchange): DbError | undefined {
+    const state = this.#states.get(exchange.request.socket)
+    if (state === undefined) return undefined
+    state.expectedCount += 1
+    // One that is refused at once has nothing open: it counts, too, that two came in one turn.
+    const sendsOn = state.open > 1 || this.#pipelining.has(state.socket)
+    if (sendsOn && !state.isWaiting && this.#crowd.isFull) {
+      state.isWaiting = true
+      // Not at once: the rest of the piece is read in any case, and would have it read on.
+      queueMicrotask(() => this.#wait(state))
+    }
+    return state.refusal
+  }
+
+  #wait(state: ConnectionState): void {
+    state.refusal = undefined
+    if (!this.#states.has(state.socket)) return
+    this.#pipelining.delete(state.socket)
+    this.#held?.delete(state.socket)
+    state.socket.pause()
+    this.#crowd.join(state)
+  }
+
+  #letIn(state: ConnectionState, refusal: DbError | undefined): void {
+    state.isWaiting = false
+    state.expectedCount = 0
+    state.refusal = refusal
+    // By then all is read that it had sent before, up to what is read at once.
+    if (refusal !== undefined) setImmediate(() => (state.refusal = undefined))
+    // It is known to send on, however little of it comes in one turn.
+    state.pipelinedTurn = this.#turns.number
+    this.#pipelining.add(state.socket)
+    state.socket.resume()
+  }
+
   /** Reads no more of those that send on, or of anybody, until the next turn. */
   #hold(isEverybody: boolean): void {
-    const count = isEverybody ? this.#states.size : this.#pipelining.size
+    // Of those who are read.
+    const readCount = this.#states.size - this.#crowd.count
+    const count = isEverybody ? readCount : this.#pipelining.size
     if (this.#isHolding || count <= (this.#held?.size ?? 0)) return
     if (this.#held === undefined) this.#turns.later(() => this.#release())
     const held = (this.#held ??= new Set())
@@ -109,7 +170,7 @@ export class Connections {
         ? [...this.#states.values()].map(({ socket }) => socket)
         : this.#pipelining
       for (const socket of sockets) {
-        if (held.has(socket)) continue
+        if (held.has(socket) || this.#states.get(socket)?.isWaiting === true) continue
         held.add(socket)
         socket.pause()
       }

@@ -163,9 +163,20 @@ export class Exchange implements Asker {
   }
 }
 
+/** Of errors that many are answered with, while too many ask. */
+const texts = new WeakMap<DbError, string>()
+
 /** The body of every error answer. */
 export function errorText(error: DbError): string {
-  const { code, message, fate, retry, details } = error
+  if (error.code !== 'OVERLOADED') return toText(error)
+  const known = texts.get(error)
+  if (known !== undefined) return known
+  const text = toText(error)
+  texts.set(error, text)
+  return text
+}
+
+function toText({ code, message, fate, retry, details }: DbError): string {
   const answer: ErrorResponse = { error: { code, message, fate, retry, details } }
   return JSON.stringify(answer)
 }

@@ -39,7 +39,7 @@ import { encodeResults } from './encode-results.ts'
 import type { Exchange } from './exchange.ts'
 import { execute, query, repetition, toReadOptions } from './execute.ts'
 import { executeStream, isStream } from './stream.ts'
-import { refuseOverload } from './overload.ts'
+import { refuseWrite } from './overload.ts'
 import { readBody } from './read-body.ts'
 import { requestIdOf } from './request-header.ts'
 import { backup, snapshot } from './snapshot.ts'
@@ -55,8 +55,7 @@ const DATABASES_MS_MAX = 250
 export const HANDLERS: Readonly<Record<RouteName, Handler>> = {
   execute: (exchange, context) => {
     if (isStream(exchange.request)) executeStream(exchange, context)
-    else {
-      refuseOverload(context)
+    else if (!refuseWrite(exchange, context)) {
       withJson(exchange, context, json => executeOne(exchange, context, json))
     }
   },

@@ -42,6 +42,11 @@ export class LineReader {
     return this.#partial.sizeBytes > 0 || this.#isPassingOver
   }
 
+  /** Something is here that was not looked at. */
+  get hasInput(): boolean {
+    return this.#at < this.#chunk.length
+  }
+
   push(chunk: Buffer): void {
     const isDone = this.#at >= this.#chunk.length
     this.#chunk = isDone ? chunk : Buffer.concat([this.#chunk.subarray(this.#at), chunk])

@@ -13,6 +13,7 @@ import { KEY_HEADER, REQUEST_HEADER, SINCE_HEADER } from '../../protocol/request
 import { routeAt, ROUTES, type Route, type RouteName } from '../../protocol/routes.ts'
 import type { Service } from '../service.ts'
 import { Connections } from './connections.ts'
+import { Crowd } from './crowd.ts'
 import { type Asker, errorText, Exchange, type ExchangeSettings } from './exchange.ts'
 import type { HandlerContext, HandlerOptions, OpenStream } from './answers.ts'
 import { HANDLERS } from './handlers.ts'
@@ -57,7 +58,12 @@ export class HttpServer {
     this.#options = options
     this.#service = service
     this.#logger = logger
-    this.#connections = new Connections(options.maxConnections, this.#turns)
+    const { maxQueuedMs, receiveTimeoutMs } = options
+    // A request of which half was read when its connection had to wait must still arrive in time.
+    const maxWaitMs = Math.min(maxQueuedMs, receiveTimeoutMs / 2)
+    const wanted = (): number => service.wantedWrites()
+    const crowd = new Crowd({ turns: this.#turns, wanted, maxWaitMs })
+    this.#connections = new Connections(options.maxConnections, this.#turns, crowd)
     this.#metrics = new Metrics(service, {
       connections: () => this.#connections.count,
       streams: () => this.#streams.size,
@@ -71,6 +77,8 @@ export class HttpServer {
       snapshotRate: new SendRate(options.snapshotBytesPerSecond),
       streams: this.#streams,
       turns: this.#turns,
+      crowd,
+      beginWrite: exchange => this.#connections.beginWrite(exchange),
       isDraining: () => this.#isDraining,
       guard: (asker, action) => this.#guard(asker, action),
     }

@@ -10,6 +10,7 @@ import type { ExecuteRequest } from '../../protocol/parse-request.ts'
 import { KEY_HEADER, REQUEST_HEADER } from '../../protocol/request-id.ts'
 import { entryNow, type HandlerContext, type OpenStream, refuseEncoding } from './answers.ts'
 import { type Asker, errorText, type Exchange } from './exchange.ts'
+import type { Comer } from './crowd.ts'
 import { execute } from './execute.ts'
 import { type Line, LineReader } from './line-reader.ts'
 import { refuseOverload } from './overload.ts'
@@ -100,7 +101,7 @@ interface Read {
   isBegun: boolean
 }
 
-class ExecuteStream implements OpenStream {
+class ExecuteStream implements OpenStream, Comer {
   readonly #exchange: Exchange
   readonly #context: HandlerContext
   readonly #response: ServerResponse
@@ -125,6 +126,12 @@ class ExecuteStream implements OpenStream {
   #isBlocked = false
   /** This turn of the event loop has no time left for more lines. */
   #isOutOfTurn = false
+  /** It waits because too many writes do. */
+  #isInCrowd = false
+  /** The answer to the lines that had come when it was let in. */
+  #crowdRefusal: DbError | undefined
+  /** It takes its lines while it is let in. */
+  readonly expectedCount = 0
   /** When it was last seen to move on, and at which line that was. */
   #movedMs = performance.now()
   #movedCount = 0
@@ -168,14 +175,20 @@ class ExecuteStream implements OpenStream {
 
   #takeLines(): void {
     if (this.#isOver) return
+    let takenCount = 0
     while (!this.#mustWait) {
       if (this.#context.turns.isSpent) {
         this.#waitForTurn()
         break
       }
+      if (this.#mustJoinCrowd(takenCount)) break
       const line = this.#reader.next()
-      if (line === undefined) break
+      if (line === undefined) {
+        this.#crowdRefusal = undefined
+        break
+      }
       this.#take(line)
+      takenCount += 1
     }
     // One who goes on sending must not keep a stream open that is to end.
     if (this.#refusal !== undefined && this.#unanswered === 0) this.#isClosing = true
@@ -192,9 +205,27 @@ class ExecuteStream implements OpenStream {
     })
   }
 
+  /** Who waits for its answers is not in it. */
+  #mustJoinCrowd(takenCount: number): boolean {
+    const { crowd } = this.#context
+    const waits = this.#unanswered === 0 && takenCount === 0
+    const isLetBy = waits || this.#crowdRefusal !== undefined
+    if (isLetBy || !this.#reader.hasInput || !crowd.isFull) return false
+    this.#isInCrowd = true
+    crowd.join(this)
+    return true
+  }
+
+  letIn(refusal: DbError | undefined): void {
+    this.#isInCrowd = false
+    this.#crowdRefusal = refusal
+    this.#takeLines()
+  }
+
   get #mustWait(): boolean {
     return (
       this.#isBlocked ||
+      this.#isInCrowd ||
       this.#isOutOfTurn ||
       this.#isClosing ||
       this.#read !== undefined ||
@@ -215,7 +246,8 @@ class ExecuteStream implements OpenStream {
     this.#context.guard(asker, () => {
       if (this.#refusal !== undefined) throw this.#refusal
       if (line.type === 'refused') throw line.error
-      refuseOverload(this.#context)
+      if (this.#crowdRefusal !== undefined) return asker.sendError(this.#crowdRefusal)
+      if (refuseOverload(asker, this.#context)) return undefined
       const { id, request } = parseLine(
         parseBody(line.bytes, 'line'),
         this.#context.service.dialect,
@@ -332,6 +364,7 @@ class ExecuteStream implements OpenStream {
   #close(): void {
     this.#isOver = true
     clearInterval(this.#watch)
+    this.#context.crowd.leave(this)
     this.#reader.close()
     this.#context.streams.delete(this)
     this.#first = undefined

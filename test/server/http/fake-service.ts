@@ -200,6 +200,7 @@ export class FakeService implements Service {
   isStoppingNow = false
   refusalNow: DbError | undefined
   overloadNow: DbError | undefined
+  wantedNow = Infinity
   transfers = 0
   readonly trusted: string[] = []
   trustError: DbError | undefined
@@ -236,6 +237,10 @@ export class FakeService implements Service {
 
   overload(): DbError | undefined {
     return this.overloadNow
+  }
+
+  wantedWrites(): number {
+    return this.wantedNow
   }
 
   members(): MembersResponse | undefined {
@@ -361,6 +366,7 @@ export const OPTIONS: HttpServerOptions = {
   corsOrigin: '',
   maxBodyBytes: 100_000,
   maxReceivingBytes: 10_000_000,
+  maxQueuedMs: 1000,
   writeTimeoutMs: 1000,
   readTimeoutMs: 2000,
   maxResultRows: 1000,
