@@ -10,7 +10,12 @@ import { isDurable } from '../../test/cluster/flush-notes.ts'
 type Done = (error: NodeJS.ErrnoException | null, written: number) => void
 
 const flushMs = Number(process.env['FLUSH_MS'])
-const real = { openSync: fs.openSync, writev: fs.writev, fdatasync: fs.fdatasync }
+const real = {
+  openSync: fs.openSync,
+  writev: fs.writev,
+  writevSync: fs.writevSync,
+  fdatasync: fs.fdatasync,
+}
 const durable = new Set<number>()
 
 fs.openSync = (...args: Parameters<typeof fs.openSync>) => {
@@ -39,6 +44,20 @@ fs.writev = ((
     later(startedMs, () => done(error, written)),
   )
 }) as typeof fs.writev
+
+fs.writevSync = ((
+  descriptor: number,
+  chunks: readonly NodeJS.ArrayBufferView[],
+  position: number,
+) => {
+  const startedMs = performance.now()
+  const written = real.writevSync(descriptor, chunks, position)
+  const leftMs = startedMs + flushMs - performance.now()
+  if (durable.has(descriptor) && leftMs > 0) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, leftMs)
+  }
+  return written
+}) as typeof fs.writevSync
 
 fs.fdatasync = ((descriptor: number, done: (error: NodeJS.ErrnoException | null) => void) => {
   const startedMs = performance.now()

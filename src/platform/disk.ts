@@ -1,6 +1,7 @@
 /**
- * The real Disk: files under one root directory. Writes and flushes run on the thread pool, one
- * after another per file; what is used only while starting is synchronous.
+ * The real Disk: files under one root directory. Writes and flushes run one after another per file,
+ * on the thread pool or, as far as the disk is fast enough for that, in place (write-place.ts);
+ * what is used only while starting is synchronous.
  */
 import {
   closeSync,
@@ -16,12 +17,14 @@ import {
   statSync,
   unlink,
   writev,
+  writevSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { crc32 as nativeCrc32 } from 'node:zlib'
 import { assert } from '../base/assert.ts'
 import { type Checksum, crc32 } from '../base/crc32.ts'
 import type { Disk, DiskCallback, DiskError, DiskFile } from '../base/ports.ts'
+import { WritePlace } from './write-place.ts'
 
 /** Below this, crossing into native code costs more than it saves (measured). */
 const NATIVE_CHECKSUM_SIZE_BYTES_MIN = 200
@@ -46,6 +49,7 @@ export class RealDisk implements Disk {
   readonly #root: string
   /** Open for reading, the least recently used first. */
   readonly #readFiles = new Map<string, number>()
+  readonly #writePlace = new WritePlace()
 
   constructor(root: string) {
     this.#root = root
@@ -84,9 +88,9 @@ export class RealDisk implements Disk {
     // Not truncated if it is there: what is in it is for the caller to judge.
     const flags = constants.O_RDWR | (options.create ? constants.O_CREAT : 0)
     const descriptor = openSync(this.#resolve(path), flags, 0o600)
-    if (DURABLE_FLAG === undefined) return new RealFile(descriptor, undefined)
+    if (DURABLE_FLAG === undefined) return new RealFile(descriptor, undefined, this.#writePlace)
     const durable = openSync(this.#resolve(path), constants.O_RDWR | DURABLE_FLAG)
-    return new RealFile(descriptor, durable)
+    return new RealFile(descriptor, durable, this.#writePlace)
   }
 
   rename(from: string, to: string, done: DiskCallback): void {
@@ -140,14 +144,16 @@ class RealFile implements DiskFile {
   readonly #descriptor: number
   /** The same file, of which writes are durable. */
   readonly #durable: number | undefined
+  readonly #writePlace: WritePlace
   /** Not yet begun, in the order of the calls. */
   #waiting: (() => void)[] = []
   #isBusy = false
   #isClosed = false
 
-  constructor(descriptor: number, durable: number | undefined) {
+  constructor(descriptor: number, durable: number | undefined, writePlace: WritePlace) {
     this.#descriptor = descriptor
     this.#durable = durable
+    this.#writePlace = writePlace
   }
 
   write(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void {
@@ -163,7 +169,11 @@ class RealFile implements DiskFile {
   writeDurably(offset: number, chunks: readonly Uint8Array[], done: DiskCallback): void {
     const durable = this.#durable
     if (durable !== undefined) {
-      this.#run(done, next => writeAll(durable, offset, chunks, next))
+      this.#run(done, next => {
+        const sizeBytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+        if (this.#writePlace.isHere(sizeBytes)) this.#writeHere(durable, offset, chunks, next)
+        else writeAll(durable, offset, chunks, next)
+      })
       return
     }
     this.#run(done, next => {
@@ -171,6 +181,26 @@ class RealFile implements DiskFile {
         if (error !== undefined) return next(error)
         fdatasync(this.#descriptor, flushError => next(flushError ?? undefined))
       })
+    })
+  }
+
+  /** At the end of this turn of the event loop: what goes to others in it is on its way by then. */
+  #writeHere(
+    durable: number,
+    offset: number,
+    chunks: readonly Uint8Array[],
+    next: DiskCallback,
+  ): void {
+    setImmediate(() => {
+      const startedMs = performance.now()
+      let failure: DiskError | undefined
+      try {
+        writeAllHere(durable, offset, chunks)
+      } catch (error) {
+        failure = error as DiskError
+      }
+      this.#writePlace.took(performance.now() - startedMs)
+      next(failure)
     })
   }
 
@@ -226,6 +256,15 @@ function writeAll(
     if (rest.length === 0) done(undefined)
     else writeAll(descriptor, offset + writtenBytes, rest, done)
   })
+}
+
+function writeAllHere(descriptor: number, offset: number, chunks: readonly Uint8Array[]): void {
+  let at = offset
+  for (let rest = chunks; rest.length > 0;) {
+    const writtenBytes = writevSync(descriptor, rest, at)
+    at += writtenBytes
+    rest = chunksAfter(rest, writtenBytes)
+  }
 }
 
 /** What is left of `chunks` when their first `sizeBytes` are gone. */

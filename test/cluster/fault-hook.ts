@@ -16,6 +16,7 @@ type ErrorCallback = (error: NodeJS.ErrnoException | null) => void
 
 const real = {
   writev: fs.writev,
+  writevSync: fs.writevSync,
   fdatasync: fs.fdatasync,
   openSync: fs.openSync,
   readSync: fs.readSync,
@@ -117,6 +118,25 @@ fs.writev = ((
   }
   return real.writev(descriptor, [first.subarray(0, short.sizeBytes)], offset, done)
 }) as typeof fs.writev
+
+fs.writevSync = ((descriptor: number, chunks: readonly Uint8Array[], offset: number) => {
+  const fault = onFile(faults('write'), descriptor)
+  if (fault !== undefined) throw errorOf(fault.code)
+  const flush = durableDescriptors.has(descriptor) ? onFile(faults('flush'), descriptor) : undefined
+  // The process stands still as long as the disk does.
+  if (flush !== undefined) standStill(flush.delayMs ?? 0)
+  const short = onFile(faults('short-write'), descriptor)
+  const first = chunks.find(({ length }) => length > 0)
+  const isShort = short !== undefined && first !== undefined
+  const taken = isShort ? [first.subarray(0, short.sizeBytes)] : chunks
+  const written = real.writevSync(descriptor, taken, offset)
+  if (flush?.code !== undefined) throw errorOf(flush.code)
+  return written
+}) as typeof fs.writevSync
+
+function standStill(durationMs: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, durationMs)
+}
 
 fs.readSync = ((descriptor: number, ...rest: [Uint8Array, number, number, number]) => {
   const fault = onFile(faults('read'), descriptor)

@@ -28,6 +28,7 @@ const durableDescriptors = new Set<number>()
 
 const real = {
   writev: fs.writev,
+  writevSync: fs.writevSync,
   fdatasync: fs.fdatasync,
   fsync: fs.fsync,
   fsyncSync: fs.fsyncSync,
@@ -51,16 +52,16 @@ fs.writev = ((
   done: (error: NodeJS.ErrnoException | null, written: number) => void,
 ) => {
   real.writev(descriptor, chunks, offset, (error, written) => {
-    const end = offset + written
-    // Zeros that are filled in ahead are no data: losing them loses nothing.
-    const isFill = chunks.every(chunk => chunk.every(byte => byte === 0))
-    if (error === null && !isFill) {
-      writtenEnds.set(descriptor, Math.max(writtenEnds.get(descriptor) ?? 0, end))
-      if (durableDescriptors.has(descriptor) && skipped !== 'fdatasync') noteFile(descriptor, end)
-    }
+    if (error === null) noteWrite(descriptor, chunks, offset + written)
     done(error, written)
   })
 }) as typeof fs.writev
+
+fs.writevSync = ((descriptor: number, chunks: readonly Uint8Array[], offset: number) => {
+  const written = real.writevSync(descriptor, chunks, offset)
+  noteWrite(descriptor, chunks, offset + written)
+  return written
+}) as typeof fs.writevSync
 
 fs.fdatasync = ((descriptor: number, done: ErrorCallback) => {
   const end = writtenEnds.get(descriptor) ?? 0
@@ -115,6 +116,13 @@ childProcess.spawn = ((command: string, args: readonly string[], options: object
 }) as typeof childProcess.spawn
 
 syncBuiltinESMExports()
+
+function noteWrite(descriptor: number, chunks: readonly Uint8Array[], end: number): void {
+  // Zeros that are filled in ahead are no data: losing them loses nothing.
+  if (chunks.every(chunk => chunk.every(byte => byte === 0))) return
+  writtenEnds.set(descriptor, Math.max(writtenEnds.get(descriptor) ?? 0, end))
+  if (durableDescriptors.has(descriptor) && skipped !== 'fdatasync') noteFile(descriptor, end)
+}
 
 function noteFile(descriptor: number, end: number): void {
   const { ino } = fs.fstatSync(descriptor)
