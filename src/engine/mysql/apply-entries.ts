@@ -12,11 +12,18 @@ import { type IdentifiedRequest, identitiesOf, RequestIds } from '../request-ids
 import { type Applied, CarefulEntry, soloOf } from './careful-entry.ts'
 import type { Command } from './commands.ts'
 import { scoped, withoutDigests } from './execute-batch.ts'
+import type { Placed } from './insert-targets.ts'
+import { jointCommands, joinNeighbours, learnTargets } from './joint-inserts.ts'
 import { classifyServerError } from './mysql-errors.ts'
 import type { EntryRecords } from './node-tables.ts'
 import { type PlannedRequest, planRepeat } from './repeat-plan.ts'
 import { readOutcomes } from './schema-outcomes.ts'
 import { momentCommand, type Session } from './session.ts'
+
+/** A request, or a step of a transaction. */
+interface Step extends Placed {
+  readonly database: string
+}
 
 /** Entries that share a transaction at most. */
 const GROUP_MAX = 64
@@ -65,6 +72,9 @@ class Group {
   readonly #session: Session
   readonly #entries: readonly Applied[]
   readonly #planned: PlannedRequest[] = []
+  readonly #steps: { readonly nowMs: number; readonly steps: readonly Step[] }[] = []
+  /** The server does not say what became of each row. */
+  #isOdd = false
   /** Schema changes up to here are compared. */
   #comparedUpTo: number | undefined
 
@@ -76,13 +86,8 @@ class Group {
   /** False if something is not as the entries say; nothing is changed then. */
   async run(): Promise<boolean> {
     const { tables } = this.#session
-    const commands = this.#plan()
-    if (commands === undefined) {
-      // What was to make a database the current one was not run.
-      this.#session.forgetDatabase()
-      return false
-    }
-    const failure = await this.#session.run(commands)
+    if (!this.#plan()) return false
+    const failure = await this.#session.run(await this.#commands())
     if (failure !== undefined) {
       const { type, error } = classifyServerError(failure.error)
       if (type === 'local') throw new LocalFault(error)
@@ -101,12 +106,11 @@ class Group {
     return true
   }
 
-  /** Undefined if an entry asks for what is not there. */
-  #plan(): Command[] | undefined {
+  /** False if an entry asks for what is not there. */
+  #plan(): boolean {
     const { tables } = this.#session
-    const commands: Command[] = [{ sql: 'START TRANSACTION' }]
     for (const { entry } of this.#entries) {
-      commands.push(momentCommand(entry.nowMs))
+      const steps: Step[] = []
       for (const [position, { request, outcomes }] of entry.requests.entries()) {
         const compared = readOutcomes(request)
         if (compared !== undefined) {
@@ -114,14 +118,35 @@ class Group {
             const own = tables.outcomeOf(index)
             return own === undefined || own.digest === digest
           })
-          if (!isSame) return undefined
+          if (!isSame) return false
           this.#comparedUpTo = compared.at(-1)?.index
         } else if (request.type === 'statements' || request.type === 'transaction') {
-          if (tables.madeBy(request.database) === undefined) return undefined
+          const { database } = request
+          if (tables.madeBy(database) === undefined) return false
           const planned = this.#planRequest({ entry, request, outcomes, position })
-          if (planned === undefined) return undefined
-          commands.push(...this.#session.use(request.database), ...planned.commands)
+          if (planned === undefined) return false
+          const server = tables.serverName(database)
+          steps.push(...planned.plans.map(plan => ({ plan, database, server })))
         }
+      }
+      this.#steps.push({ nowMs: entry.nowMs, steps })
+    }
+    return true
+  }
+
+  /** All that runs, in order. Rows of one moment go together. */
+  async #commands(): Promise<readonly Command[]> {
+    const { targets } = this.#session
+    const commands: Command[] = [{ sql: 'START TRANSACTION' }]
+    for (const { nowMs, steps } of this.#steps) {
+      await learnTargets(steps, targets)
+      commands.push(momentCommand(nowMs))
+      for (const group of joinNeighbours(steps, targets)) {
+        const [first] = group
+        if (first === undefined) continue
+        commands.push(...this.#session.use(first.database))
+        if (group.length === 1) commands.push(...first.plan.commands)
+        else commands.push(...jointCommands(group, this.#session, () => (this.#isOdd = true)))
       }
     }
     return commands
@@ -139,6 +164,7 @@ class Group {
   }
 
   #isAsSaid(): boolean {
+    if (this.#isOdd) return false
     return this.#planned.every(({ plans, expected }) => {
       const own = plans.flatMap(({ outcomes }) => outcomes)
       return (

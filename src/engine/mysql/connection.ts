@@ -98,6 +98,8 @@ export class Connection {
       bigNumberStrings: true,
       typeCast: false,
       rowsAsArray: true,
+      // The text holds its values: the driver need not look for places to put some.
+      queryFormat: (sql: string) => sql,
       connectTimeout: CONNECT_MS_MAX,
       flags: ['-IGNORE_SPACE', '-FOUND_ROWS', '-LOCAL_FILES'],
     })

@@ -13,6 +13,8 @@ import { LocalFault, toRequestError, withDetails } from '../request-errors.ts'
 import { decodeRequest } from '../request.ts'
 import { hasId, type IdentifiedRequest, RequestIds } from '../request-ids.ts'
 import type { Command, CommandFailure } from './commands.ts'
+import type { Placed } from './insert-targets.ts'
+import { jointCommands, joinNeighbours, learnTargets } from './joint-inserts.ts'
 import { classifyServerError } from './mysql-errors.ts'
 import { refuseServerName } from './names.ts'
 import { REQUEST_SAVEPOINT, RequestPlan } from './request-plan.ts'
@@ -38,6 +40,8 @@ interface Planned extends Waiting {
   /** Its commands in the packet. */
   readonly from: number
   readonly end: number
+  /** They are those of other requests, too. */
+  readonly isJoint: boolean
 }
 
 /** How many rows the statements of a request may give back. */
@@ -144,7 +148,8 @@ export class MysqlBatch {
         await this.#runWaiting()
         const refusal = refuseServerName(request.database)
         if (refusal !== undefined) return this.#answer(ordinal, failed(refusal))
-        await this.#begin()
+        const failure = await this.#session.run(this.#beginning())
+        if (failure !== undefined) throw ownFault(failure)
         this.#builder.add(bytes, [])
         return this.#answer(ordinal, this.#ids.noteCancelled(request))
       }
@@ -204,13 +209,11 @@ export class MysqlBatch {
     return this.#runWaiting().then(() => true)
   }
 
-  /** Opens the transaction, unless it is open. */
-  async #begin(): Promise<void> {
-    if (this.#hasBegun) return
+  /** What opens the transaction; nothing if it is open. */
+  #beginning(): readonly Command[] {
+    if (this.#hasBegun) return []
     this.#hasBegun = true
-    const { seed } = this.#message
-    const failure = await this.#session.run(this.#session.begin(this.nowMs, seed))
-    assert(failure === undefined, 'a transaction can be begun')
+    return this.#session.begin(this.nowMs, this.#message.seed)
   }
 
   /** What schema changes came to goes last, so that it takes no other request's place. */
@@ -224,10 +227,10 @@ export class MysqlBatch {
   /** Runs what waits, in as few packets as its failures allow. */
   async #runWaiting(): Promise<void> {
     if (this.#waiting.length === 0) return
-    await this.#begin()
+    await learnTargets(this.#placed(this.#waiting), this.#session.targets)
     let undo: readonly Command[] = []
     while (this.#waiting.length > 0) {
-      const commands: Command[] = [...undo]
+      const commands: Command[] = [...this.#beginning(), ...undo]
       undo = []
       const planned = this.#planAll(commands)
       const failure = await this.#session.run(commands, LIMITS)
@@ -240,29 +243,42 @@ export class MysqlBatch {
         if (broken === undefined || failure.at < broken.from) throw ownFault(failure)
         undo = this.#fail(broken, failure)
       }
-      const settled = new Set([...done, ...(broken === undefined ? [] : [broken])].map(ordinalOf))
+      // Those that failed together wait on, to go one by one.
+      const isOver = broken !== undefined && !broken.isJoint
+      const settled = new Set((isOver ? [...done, broken] : done).map(ordinalOf))
       this.#waiting = this.#waiting.filter(({ ordinal }) => !settled.has(ordinal))
     }
     if (undo.length > 0) await this.#session.run(undo)
   }
 
   /** Plans all that waits as if all of it were to succeed. */
-  #planAll(commands: Command[]): readonly Planned[] {
+  #planAll(commands: Command[]): readonly (Planned & Placed)[] {
     let position = this.#builder.count
-    const planned: Planned[] = []
-    for (const one of this.#waiting) {
+    const waiting = this.#waiting.map(one => {
       // Only chance depends on the place in the entry, which is known when all before it are.
       const plan = one.plan.usesChance
         ? this.#plan(one.request.statements, one.ordinal, position)
         : one.plan
       assert(!(plan instanceof DbError), 'it was planned before')
-      commands.push(...this.#session.use(one.request.database))
-      const from = commands.length
-      commands.push(...plan.commands)
-      planned.push({ ...one, plan, from, end: commands.length })
       if (plan.type === 'write') position++
-    }
-    return planned
+      return { ...one, plan }
+    })
+    const { targets } = this.#session
+    return joinNeighbours(this.#placed(waiting), targets).flatMap(group => {
+      const [first] = group
+      commands.push(...this.#session.use(must(first).request.database))
+      const from = commands.length
+      const isJoint = group.length > 1
+      commands.push(
+        ...(isJoint ? jointCommands(group, this.#session, failOdd) : must(first).plan.commands),
+      )
+      return group.map(one => ({ ...one, from, end: commands.length, isJoint }))
+    })
+  }
+
+  #placed(waiting: readonly Waiting[]): readonly (Waiting & Placed)[] {
+    const { tables } = this.#session
+    return waiting.map(one => ({ ...one, server: tables.serverName(one.request.database) }))
   }
 
   #plan(
@@ -295,11 +311,15 @@ export class MysqlBatch {
     return []
   }
 
-  #fail({ plan, request, ordinal, from }: Planned, failure: CommandFailure): readonly Command[] {
+  #fail(broken: Planned & Placed, failure: CommandFailure): readonly Command[] {
+    const { plan, ordinal, from, server, isJoint } = broken
     this.#session.forgetDatabase()
-    const server = this.#session.tables.serverName(request.database)
     const { type, error } = classifyServerError(failure.error, server)
     if (type === 'local') throw new LocalFault(error)
+    if (isJoint) {
+      this.#session.targets.noteFailure(broken)
+      return []
+    }
     const statement = plan.textOf(failure.at - from)
     this.#answer(ordinal, { type: 'failed', error: withDetails(error, { statement }) })
     // A statement that fails undoes itself.
@@ -364,6 +384,12 @@ export function withoutDigests(outcomes: readonly StatementOutcome[]): Statement
 /** The id of a request as the book has it. */
 export function scoped({ id, database }: IdentifiedRequest): IdentifiedRequest['id'] {
   return id.type === 'session' ? id : { ...id, key: `${database}/${id.key}` }
+}
+
+/** What each row got is not known, and must not be guessed. */
+function failOdd(): never {
+  const message = 'the server does not say what became of rows that were inserted together'
+  throw new LocalFault({ code: 'NODE_FAULT', message })
 }
 
 function ordinalOf({ ordinal }: Waiting): number {

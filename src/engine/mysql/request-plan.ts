@@ -9,6 +9,7 @@ import type { RowsDigest, StatementOutcome } from '../entry.ts'
 import { RowHash } from '../hash.ts'
 import type { Command } from './commands.ts'
 import type { Answer } from './connection.ts'
+import type { InsertForm } from './insert-form.ts'
 import { render } from './render.ts'
 import { atStatement, type IsForeign, readSteps, type Step } from './request-steps.ts'
 import type { ParsedStatement } from './statement-parser.ts'
@@ -27,6 +28,16 @@ export interface PlanOptions {
   /** Nobody wants what it reads: on a follower. */
   readonly leavesOutReads?: true
   readonly isForeign: IsForeign
+}
+
+/** A row that a request inserts, if that is all it does. */
+export interface InsertedRow {
+  /** All that stands before the row. */
+  readonly head: string
+  readonly row: string
+  readonly form: InsertForm
+  /** The id that it must get; 0 if the server chooses. */
+  readonly id: bigint
 }
 
 /** Positions from here on belong to requests that only read, so that they never share chance. */
@@ -57,7 +68,9 @@ export class RequestPlan {
   /** It draws chance, so that its place in the entry matters. */
   readonly usesChance: boolean
   readonly #options: PlanOptions
+  readonly #isAlone: boolean
   #refusal: DbError | undefined
+  #row: InsertedRow | undefined
   /** The text of each command, by its number. */
   readonly #textOf: number[] = []
 
@@ -65,6 +78,7 @@ export class RequestPlan {
   constructor(statements: readonly Statement[], options: PlanOptions) {
     this.#options = options
     const { steps, type } = readSteps(statements, options.isForeign)
+    this.#isAlone = steps.length === 1
     this.type = type
     const gives = steps.some(({ statement }) => statement.returnsRows || statement.kind === 'read')
     this.needsLook =
@@ -87,6 +101,16 @@ export class RequestPlan {
   /** Why it must be undone although the server ran it. */
   get refusal(): DbError | undefined {
     return this.#refusal
+  }
+
+  /** Undefined unless the request does nothing but insert one row of plain values. */
+  get row(): InsertedRow | undefined {
+    return this.#row
+  }
+
+  /** Takes what became of its row, if that went with others. */
+  take(answer: Answer): void {
+    this.commands.at(-1)?.take?.(answer)
   }
 
   /** Which of the request's texts a command belongs to. */
@@ -120,6 +144,10 @@ export class RequestPlan {
       throw new DbError('TOO_LARGE', `a statement has at most ${STATEMENT_LENGTH_MAX} characters`, {
         details: { limit: STATEMENT_LENGTH_MAX },
       })
+    }
+    if (this.#isAlone && statement.insert !== undefined) {
+      const { form, rowAt } = statement.insert
+      this.#row = { head: sql.slice(0, rowAt), row: sql.slice(rowAt), form, id }
     }
     if (statement.returnsRows) this.#add('SET last_insert_id = 0', text)
     const isSetFor = settings.length > 0 && isMariaDb

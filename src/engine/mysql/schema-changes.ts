@@ -41,6 +41,7 @@ export async function runSolo(session: Session, entry: SoloEntry): Promise<Reque
     return await change(session, entry)
   } finally {
     session.forgetDatabase()
+    session.targets.forget()
     await session.tables.lookAround()
   }
 }

@@ -7,6 +7,7 @@ import { Chance } from '../chance.ts'
 import { LocalFault } from '../request-errors.ts'
 import { type Command, type CommandFailure, runCommands } from './commands.ts'
 import type { Connection, RowLimits } from './connection.ts'
+import { InsertTargets } from './insert-targets.ts'
 import { classifyServerError } from './mysql-errors.ts'
 import type { NodeTables } from './node-tables.ts'
 import { quoteName } from './render.ts'
@@ -18,6 +19,7 @@ export class Session {
   readonly isMariaDb: boolean
   readonly renames: TableRenames
   readonly chance = new Chance()
+  readonly targets: InsertTargets
   #database = ''
 
   constructor(
@@ -30,6 +32,7 @@ export class Session {
     this.tables = tables
     this.isMariaDb = isMariaDb
     this.renames = renames
+    this.targets = new InsertTargets(connection)
   }
 
   /** Begins the transaction of an entry: its moment, and its chance. */

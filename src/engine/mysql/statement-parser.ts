@@ -12,6 +12,7 @@ import {
   REFUSED_VERBS,
   SCHEMA_OBJECTS,
 } from './refusals.ts'
+import { type InsertForm, readInsertForm } from './insert-form.ts'
 import { nameOf, type Token } from './tokens.ts'
 
 /** What a statement does to the database. */
@@ -44,6 +45,8 @@ export interface ParsedStatement {
   readonly locksRows: boolean
   /** Names that stand before a dot, in small letters: tables, aliases, or databases. */
   readonly qualifiers: ReadonlySet<string>
+  /** What an INSERT of one row of plain values says before the row, and where the row begins. */
+  readonly insert: { readonly form: InsertForm; readonly rowAt: number } | undefined
   /** Why it is refused, undefined if it isn't. */
   readonly refusal: string | undefined
 }
@@ -69,12 +72,16 @@ export class StatementParser {
   readonly #calls = new Set<string>()
   readonly #qualifiers = new Set<string>()
   #hasVariable = false
+  readonly #insertForm: InsertForm | undefined
+  /** Where the row of an INSERT begins in the text that is put together. */
+  #rowAt = 0
 
   /** `tokens`: of one statement, without its semicolon; at least one. */
   constructor(sql: string, tokens: readonly Token[]) {
     this.#sql = sql
     this.#tokens = tokens
     this.#words = tokens.map(token => this.#wordOf(token))
+    this.#insertForm = readInsertForm(sql, tokens, this.#words)
   }
 
   parse(): ParsedStatement {
@@ -93,6 +100,7 @@ export class StatementParser {
       returnsRows: kind === 'write' && this.#has('RETURNING'),
       locksRows: this.#follows('FOR', ['UPDATE', 'SHARE']) || this.#follows('LOCK', ['IN']),
       qualifiers: this.#qualifiers,
+      insert: this.#insertForm && { form: this.#insertForm, rowAt: this.#rowAt },
       refusal: this.#refusal(verb, kind),
     }
   }
@@ -132,6 +140,8 @@ export class StatementParser {
       if (token === undefined) break
       if (token.start > end) this.#text += this.#gap(end, token.start)
       end = token.end
+      // No parameter stands before a row, so that this is all the text up to there.
+      if (at === this.#insertForm?.rowToken) this.#rowAt = this.#text.length
       switch (token.type) {
         case 'parameter':
           this.#parameter(token)
