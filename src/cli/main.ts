@@ -44,6 +44,7 @@ function createProgram(setExitCode: SetExitCode): Command {
   addClientCommands(program)
   addMemberCommands(program)
   addBackupCommands(program)
+  addImportCommand(program, setExitCode)
   return program
 }
 
@@ -181,6 +182,23 @@ function addBackupCommands(program: Command): void {
     .action(async (source: string, given: { data: string; nodeId: string; database?: string }) => {
       const { restore } = await import('./restore.ts')
       restore({ source, data: given.data, nodeId: given.nodeId, database: given.database })
+    })
+}
+
+function addImportCommand(program: Command, setExitCode: SetExitCode): void {
+  program
+    .command('import')
+    .description(
+      'Fill a new database of a cluster on MySQL servers from a dump of one server. Run again it ' +
+        'goes on where it was. Read docs/operations/from-mysql.md.',
+    )
+    .argument('<file>', 'What mariadb-dump or mysqldump made of one database.')
+    .requiredOption('--database <name>', 'Name of the database; not there yet, or empty.')
+    .option('--nodes <addresses>', 'Some nodes of the cluster.', '127.0.0.1:7070')
+    .action(async (file: string, given: { nodes: string; database: string }) => {
+      const { importDump } = await import('./import.ts')
+      const isWhole = await importDump({ file, nodes: given.nodes, database: given.database })
+      if (!isWhole) setExitCode(EXIT_FAILED)
     })
 }
 
