@@ -12,18 +12,21 @@
 const SIZE_BYTES_MAX = 256 * 1024
 /** A write that takes longer had better be a thread's. */
 const FAST_MS_MAX = 0.5
-/** So many more slow than fast ones, and the disk is slow: now and then a fast one is, too. */
-const SLOW_MAX = 8
+/**
+ * At this score the disk is slow. A fast write counts for two slow ones: where processes wait for
+ * processors, many writes on the fastest disk take long, and those of a thread still longer.
+ */
+const SLOW_MAX = 16
+const FAST_COUNTS = 2
 /** As long as that nothing may stand still if it can be helped. */
 const STALL_MS = 50
 /** So many writes are left to threads before the next trial; four times as many after each. */
 const REST_WRITES_MIN = 64
-const REST_WRITES_MAX = 65_536
+const REST_WRITES_MAX = 16_384
 /** After so many writes in place what was before is forgotten. */
-const TRUSTED_WRITES = 4096
+const TRUSTED_WRITES = 1024
 
 export class WritePlace {
-  /** Slow writes, less the fast ones after them. */
   #slow = 0
   /** Writes in place since the last rest. */
   #count = 0
@@ -42,7 +45,7 @@ export class WritePlace {
   took(durationMs: number): void {
     this.#count += 1
     if (this.#count === TRUSTED_WRITES) this.#restNext = REST_WRITES_MIN
-    this.#slow = durationMs > FAST_MS_MAX ? this.#slow + 1 : Math.max(0, this.#slow - 1)
+    this.#slow = durationMs > FAST_MS_MAX ? this.#slow + 1 : Math.max(0, this.#slow - FAST_COUNTS)
     if (this.#slow < SLOW_MAX && durationMs < STALL_MS) return
     this.#restLeft = this.#restNext
     this.#restNext = Math.min(4 * this.#restNext, REST_WRITES_MAX)

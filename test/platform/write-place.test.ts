@@ -23,20 +23,20 @@ test('on a fast disk all writes are done in place, but for large ones', () => {
   assert.equal(place.isHere(1_000_000), false)
 })
 
-test('a few slow writes among fast ones change nothing', () => {
+test('slow writes change nothing as long as a third is fast', () => {
   const place = new WritePlace()
   for (let each = 0; each < 1000; each += 1) {
-    assert.equal(write(place, 1, SLOW_MS), 1)
-    assert.equal(write(place, 2, FAST_MS), 2)
+    assert.equal(write(place, 2, SLOW_MS), 2)
+    assert.equal(write(place, 1, FAST_MS), 1)
   }
 })
 
 test('a slow disk is tried ever more rarely', () => {
   const place = new WritePlace()
-  assert.equal(write(place, 8, SLOW_MS), 8)
+  assert.equal(write(place, 16, SLOW_MS), 16)
   // After 64, 256 and 1024 writes by threads, one each.
   assert.equal(write(place, 64 + 1 + 256 + 1 + 1024 + 1, SLOW_MS), 3)
-  assert.equal(write(place, 100_000, SLOW_MS), 3)
+  assert.equal(write(place, 40_000, SLOW_MS), 3)
 })
 
 test('a disk that stalls holds the process up once, and is trusted again if it was fast for long', () => {
