@@ -87,6 +87,7 @@ export const OPTIONS = {
   maxBodyBytes:         { type: 'whole', unit: 'bytes', default: 8 * MIB, min: KIB, max: 64 * MIB, scope: 'node', about: 'Largest body of a request; a larger one is TOO_LARGE.' },
   maxReceivingBytes:    { type: 'whole', unit: 'bytes', default: 256 * MIB, min: MIB, max: 64 * GIB, scope: 'node', about: 'Bytes of all bodies that are being received; beyond, requests are OVERLOADED.' },
   maxConnections:       { type: 'whole', unit: 'count', default: 4096, min: 1, max: 100_000, scope: 'node', about: 'Connections of clients; on more of them only health, status and metrics are answered, all else is OVERLOADED.' },
+  maxUnreadBytes:       { type: 'whole', unit: 'bytes', default: 256 * MIB, min: MIB, max: 64 * GIB, scope: 'node', about: 'Bytes of all answers that clients have not read; beyond, connections are closed, those that take nothing first. At least twice `--max-result-bytes`.' },
   receiveTimeoutMs:     { type: 'whole', unit: 'ms', default: 30_000, min: 100, max: 600_000, scope: 'node', about: 'A request must have arrived whole within this time.' },
   keepAliveMs:          { type: 'whole', unit: 'ms', default: 65_000, min: 1000, max: 3_600_000, scope: 'node', about: 'An unused connection of a client is closed after this time.' },
   corsOrigin:           { type: 'text', default: '', scope: 'node', about: 'Origin whose pages may use the API from a browser; `*` for any, none if absent. Others are FORBIDDEN.' },

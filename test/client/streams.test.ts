@@ -116,9 +116,10 @@ async function until(condition: () => boolean, timeoutMs = 20_000): Promise<void
 async function load(
   transport: ScriptedTransport,
   db: Client,
+  timeoutMs = 3000,
 ): Promise<{ stream: ScriptedStream; first: Promise<unknown>; writes: Promise<unknown>[] }> {
   const write = (value: number): Promise<unknown> =>
-    db.execute('INSERT INTO t VALUES (?)', [value], { timeoutMs: 3000 })
+    db.execute('INSERT INTO t VALUES (?)', [value], { timeoutMs })
   const first = Promise.all(Array.from({ length: BUSY }, () => write(-1)))
   first.catch(() => {})
   await transport.opened
@@ -356,11 +357,20 @@ test('where answers were held back, writes go by themselves for a while', async 
 test('a node that is silent and does not say that it lives is left', async () => {
   const transport = new ScriptedTransport()
   const db = client(transport)
-  const { first, writes } = await load(transport, db)
-  transport.isLive = false
-  transport.open()
-  await Promise.all([first, ...writes])
-  assert.ok(transport.singles.length >= BUSY / 2)
+  // Far more than the silence takes until it is noticed: no deadline must come before that.
+  const { stream, first, writes } = await load(transport, db, 60_000)
+  try {
+    transport.isLive = false
+    transport.open()
+    let isDone = false
+    const all = Promise.allSettled([first, ...writes]).finally(() => (isDone = true))
+    await until(() => isDone)
+    assert.deepEqual(new Set((await all).map(({ status }) => status)), new Set(['fulfilled']))
+    assert.ok(transport.singles.length >= BUSY / 2)
+  } finally {
+    // Whatever failed, nothing waits for it any more, and the file ends.
+    stream.finish('whole')
+  }
 })
 
 test('a transport on node:http can carry a stream, too', async () => {

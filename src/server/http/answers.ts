@@ -10,6 +10,7 @@ import type { Asker, Exchange } from './exchange.ts'
 import type { Metrics } from './metrics.ts'
 import { parseBody, readBody, type ReceiveBudget } from './read-body.ts'
 import type { SendRate } from './send-rate.ts'
+import type { UnreadAnswers } from './unread.ts'
 import type { Turns } from './turns.ts'
 
 export interface HandlerOptions {
@@ -47,6 +48,7 @@ export interface HandlerContext {
   readonly snapshotRate: SendRate
   readonly turns: Turns
   readonly crowd: Crowd
+  readonly unread: UnreadAnswers
   /** Streams that are open. */
   readonly streams: Set<OpenStream>
   /** No new stream is begun: the clients are to go. */

@@ -9,6 +9,7 @@ import type { Socket } from 'node:net'
 import type { DbError } from '../../base/errors.ts'
 import type { Comer, Crowd } from './crowd.ts'
 import type { Exchange } from './exchange.ts'
+import type { Holder } from './unread.ts'
 import type { Turns } from './turns.ts'
 
 /** In a turn that has lasted so long nobody is read any more, not even who waits for answers. */
@@ -16,7 +17,7 @@ const TURN_MS_MAX = 50
 /** For so many turns a client that did not wait for answers is taken for one that doesn't. */
 const PIPELINING_TURNS = 100
 
-interface ConnectionState extends Comer {
+interface ConnectionState extends Comer, Holder {
   readonly socket: Socket
   readonly isOverLimit: boolean
   /** Exchanges without an answer yet: more than one only if the client pipelines. */
@@ -29,6 +30,8 @@ interface ConnectionState extends Comer {
   expectedCount: number
   /** It is in the crowd, and not read. */
   isWaiting: boolean
+  /** Answers that wait for those before them. */
+  queuedBytes: number
   /** The answer to what it had sent when it was let in. */
   refusal: DbError | undefined
 }
@@ -71,6 +74,10 @@ export class Connections {
       pipelinedTurn: -Infinity,
       expectedCount: 0,
       isWaiting: false,
+      queuedBytes: 0,
+      get heldBytes() {
+        return socket.writableLength + this.queuedBytes + (this.latest?.heldBytes ?? 0)
+      },
       refusal: undefined,
       letIn: refusal => this.#letIn(state, refusal),
     }
@@ -185,6 +192,17 @@ export class Connections {
       if (this.#turns.number - lastTurn > PIPELINING_TURNS) this.#pipelining.delete(socket)
       socket.resume()
     }
+  }
+
+  /** Whose answers may wait to be read. */
+  get holders(): Iterable<Holder> {
+    return this.#states.values()
+  }
+
+  /** So much more of answers waits for those before them on its connection; less if below 0. */
+  queued(exchange: Exchange, sizeBytes: number): void {
+    const state = this.#states.get(exchange.request.socket)
+    if (state !== undefined) state.queuedBytes += sizeBytes
   }
 
   end(exchange: Exchange): void {

@@ -27,6 +27,8 @@ export interface ExchangeSettings {
   /** A client that takes nothing of a long answer for so long is cut off. */
   readonly sendTimeoutMs: number
   readonly onEnd: ExchangeEnd
+  /** An answer must wait for those before it on its connection, or waits no more (less than 0). */
+  readonly onHeld: (exchange: Exchange, sizeBytes: number) => void
 }
 
 /** Seconds, for clients that know nothing of the error's own words. */
@@ -40,8 +42,11 @@ export class Exchange implements Asker {
   readonly startedMs: number = performance.now()
   readonly #response: ServerResponse
   readonly #settings: ExchangeSettings
+  /** Of its answer, what is kept here because answers before it are not out yet. */
+  heldBytes = 0
   #isEnded = false
   #isPiecewise = false
+  #sentBytes = 0
 
   constructor(
     request: IncomingMessage,
@@ -66,6 +71,11 @@ export class Exchange implements Asker {
 
   get durationMs(): number {
     return performance.now() - this.startedMs
+  }
+
+  /** Bytes of its answer. */
+  get sentBytes(): number {
+    return this.#sentBytes
   }
 
   sendJson(json: string | readonly Buffer[]): void {
@@ -100,7 +110,11 @@ export class Exchange implements Asker {
     if (sizeBytes > SHORT_ANSWER_BYTES) {
       this.request.socket.setTimeout(this.#settings.sendTimeoutMs)
     }
-    if (!this.#response.destroyed) this.#write(this.#response.writeHead(status, head), body)
+    if (!this.#response.destroyed && !this.request.socket.destroyed) {
+      this.#sentBytes = sizeBytes
+      if (this.#response.socket === null) this.#holdAnswer(sizeBytes)
+      this.#write(this.#response.writeHead(status, head), body)
+    }
     this.#end(status)
   }
 
@@ -155,6 +169,12 @@ export class Exchange implements Asker {
     }
     for (const piece of body) response.write(piece)
     response.end()
+  }
+
+  /** Until it is its turn on a connection whose answers go out in order. */
+  #holdAnswer(sizeBytes: number): void {
+    this.#settings.onHeld(this, sizeBytes)
+    this.#response.once('close', () => this.#settings.onHeld(this, -sizeBytes))
   }
 
   #end(status: number): void {

@@ -297,6 +297,11 @@ export const SERVER_METRICS = {
     labels: [],
     about: 'Connections over the limit; their requests are refused as OVERLOADED.',
   },
+  lockstep_http_cut_connections_total: {
+    type: 'counter',
+    labels: [],
+    about: 'Connections closed because all answers that clients did not read were over the limit.',
+  },
   lockstep_http_requests_total: {
     type: 'counter',
     labels: ['route', 'status'],
@@ -337,6 +342,7 @@ export class Metrics {
   readonly #registry = new Registry()
   readonly #requests = new RequestCounts()
   readonly #refused: Counter
+  readonly #cut: Counter
   readonly #repeated: Counter
   readonly #cancelled: Counter
   readonly #sentBytes: Counter
@@ -373,6 +379,7 @@ export class Metrics {
       registers,
     })
     this.#refused = new Counter(options('lockstep_http_refused_connections_total'))
+    this.#cut = new Counter(options('lockstep_http_cut_connections_total'))
     this.#repeated = new Counter(options('lockstep_repeated_answers_total'))
     this.#cancelled = new Counter(options('lockstep_cancelled_total'))
     this.#sentBytes = new Counter(options('lockstep_snapshot_sent_bytes_total'))
@@ -401,6 +408,10 @@ export class Metrics {
 
   countRefusedConnection(): void {
     this.#refused.inc()
+  }
+
+  countCutConnection(): void {
+    this.#cut.inc()
   }
 
   countRepeatedAnswer(): void {

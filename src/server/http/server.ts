@@ -21,6 +21,7 @@ import { Metrics } from './metrics.ts'
 import { announcedBytes, ReceiveBudget } from './read-body.ts'
 import { isStream } from './stream.ts'
 import { SendRate } from './send-rate.ts'
+import { type Holder, UnreadAnswers } from './unread.ts'
 import { Turns } from './turns.ts'
 
 export interface HttpServerOptions extends HandlerOptions {
@@ -28,6 +29,8 @@ export interface HttpServerOptions extends HandlerOptions {
   /** 0 lets the system choose. */
   readonly port: number
   readonly maxConnections: number
+  /** Bytes of all answers that clients have not read; beyond, such clients are cut off. */
+  readonly maxUnreadBytes: number
   /** A page of this origin may use the API from a browser; `*` for any, empty for none. */
   readonly corsOrigin: string
 }
@@ -44,6 +47,7 @@ export class HttpServer {
   readonly #server: Server
   readonly #turns = new Turns()
   readonly #connections: Connections
+  readonly #unread: UnreadAnswers
   readonly #metrics: Metrics
   readonly #context: HandlerContext
   readonly #exchanges: ExchangeSettings
@@ -64,6 +68,12 @@ export class HttpServer {
     const wanted = (): number => service.wantedWrites()
     const crowd = new Crowd({ turns: this.#turns, wanted, maxWaitMs })
     this.#connections = new Connections(options.maxConnections, this.#turns, crowd)
+    this.#unread = new UnreadAnswers({
+      // Whatever is set, an answer of the largest size must get out.
+      limitBytes: Math.max(options.maxUnreadBytes, 2 * options.maxResultBytes),
+      holders: () => this.#connections.holders,
+      onCut: (holder, heldBytes) => this.#onCut(holder, heldBytes),
+    })
     this.#metrics = new Metrics(service, {
       connections: () => this.#connections.count,
       streams: () => this.#streams.size,
@@ -78,6 +88,7 @@ export class HttpServer {
       streams: this.#streams,
       turns: this.#turns,
       crowd,
+      unread: this.#unread,
       beginWrite: exchange => this.#connections.beginWrite(exchange),
       isDraining: () => this.#isDraining,
       guard: (asker, action) => this.#guard(asker, action),
@@ -88,6 +99,7 @@ export class HttpServer {
       headers: this.#headers,
       sendTimeoutMs: options.receiveTimeoutMs,
       onEnd: (ended, status) => this.#onExchangeEnd(ended, status),
+      onHeld: (exchange, sizeBytes) => this.#connections.queued(exchange, sizeBytes),
     }
     this.#server = this.#createServer()
   }
@@ -284,6 +296,15 @@ export class HttpServer {
     if (!exchange.isPiecewise)
       this.#metrics.countRequest(exchange.route, status, exchange.durationMs)
     if (this.#openExchanges === 0) this.#onIdle?.()
+    this.#unread.answered(exchange.sentBytes)
+  }
+
+  #onCut({ socket }: Holder, heldBytes: number): void {
+    this.#metrics.countCutConnection()
+    const { maxUnreadBytes } = this.#options
+    const client = socket.remoteAddress
+    const facts = { code: 'OVERLOADED', client, heldBytes, maxUnreadBytes }
+    this.#logger.warn(facts, 'a client that does not read its answers was cut off')
   }
 
   #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {

@@ -295,6 +295,9 @@ class ExecuteStream implements OpenStream, Comer {
   #hold(line: LineAsker, sizeBytes: number): void {
     this.#openBytes += sizeBytes - line.sizeBytes
     line.sizeBytes = sizeBytes
+    this.#exchange.heldBytes = this.#openBytes
+    this.#context.unread.answered(sizeBytes)
+    if (this.#isOver) return
     const surplus = sizeBytes - this.#expectedBytes
     this.#expectedBytes += surplus > 0 ? surplus : surplus * EXPECTED_WEIGHT
     if (this.#openBytes > HELD_BYTES_MAX && this.#openCount > 1) this.#cut()
@@ -317,6 +320,7 @@ class ExecuteStream implements OpenStream, Comer {
     }
     this.#first = line
     if (line === undefined) this.#last = undefined
+    this.#exchange.heldBytes = this.#openBytes
     if (text !== '' && !this.#response.write(text) && !this.#isBlocked) {
       this.#isBlocked = true
       // It counts whether the system gets rid of anything, however little.

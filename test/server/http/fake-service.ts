@@ -367,6 +367,7 @@ export const OPTIONS: HttpServerOptions = {
   maxBodyBytes: 100_000,
   maxReceivingBytes: 10_000_000,
   maxQueuedMs: 1000,
+  maxUnreadBytes: 100_000_000,
   writeTimeoutMs: 1000,
   readTimeoutMs: 2000,
   maxResultRows: 1000,
