@@ -263,7 +263,10 @@ const SAVEPOINT_SQL: Readonly<Record<SavepointCommand['type'], string>> = {
   'rollback-to': 'ROLLBACK TO SAVEPOINT',
 }
 
-/** Outcomes; and of what was read, names of columns, and a digest of the rows in their order. */
+/**
+ * Outcomes; and what was told beside them: ids, names of columns, and a digest of the rows in
+ * their order.
+ */
 function proofOf(
   results: readonly StatementResult[],
   outcomes: readonly StatementOutcome[],
@@ -272,7 +275,8 @@ function proofOf(
   proofs.u8(PROOF_OK)
   proofs.varint(outcomes.length)
   for (const outcome of outcomes) encodeStatementOutcome(proofs, outcome)
-  for (const { columns, rows = [] } of results) {
+  for (const { lastInsertId = 0n, columns, rows = [] } of results) {
+    proofs.zigzag64(lastInsertId)
     if (columns === undefined) continue
     for (const column of columns) proofs.utf8(column)
     hash.reset()

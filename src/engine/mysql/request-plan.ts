@@ -126,8 +126,13 @@ export class RequestPlan {
   #step({ statement, params, text }: Step, number: number): void {
     const { chance, before, leavesOutReads, isMariaDb, position, ordinal } = this.#options
     this.texts.push(text)
-    if (statement.kind === 'read' && leavesOutReads === true) {
-      // It changed nothing. What it gave was for the client, and is remembered nowhere.
+    const { updatesDuplicates, asksForLastId } = statement
+    if (updatesDuplicates !== 'no' && asksForLastId && asksForId(statement)) {
+      throw new DbError('UNSUPPORTED', ASKED_TWICE)
+    }
+    if (statement.kind === 'read' && leavesOutReads === true && !asksForLastId) {
+      // It changed nothing, as LAST_INSERT_ID(..) would: it sets what is asked for later. What it
+      // gave was for the client, and is remembered nowhere.
       this.#record(number, NOTHING, { rowsAffected: 0, columns: [], rows: [] })
       return
     }
@@ -137,8 +142,9 @@ export class RequestPlan {
     if (statement.usesChance) {
       settings.push(`rand_seed1 = ${seed(chance)}`, `rand_seed2 = ${seed(chance)}`)
     }
-    const id = before?.[number]?.lastInsertId ?? 0n
-    if (id > 0n) settings.push(`insert_id = ${id}`)
+    const given = statement.isInsert ? before?.[number]?.lastInsertId : undefined
+    const id = BigInt.asUintN(64, given ?? 0n)
+    if (id !== 0n) settings.push(`insert_id = ${id}`)
     const sql = render(statement, params, () => uuidExpression(chance))
     if (sql.length > STATEMENT_LENGTH_MAX) {
       throw new DbError('TOO_LARGE', `a statement has at most ${STATEMENT_LENGTH_MAX} characters`, {
@@ -149,14 +155,19 @@ export class RequestPlan {
       const { form, rowAt } = statement.insert
       this.#row = { head: sql.slice(0, rowAt), row: sql.slice(rowAt), form, id }
     }
-    if (statement.returnsRows) this.#add('SET last_insert_id = 0', text)
+    const isAsked = asksForId(statement)
+    if (isAsked) {
+      this.#add('SET @lockstep_last_id = LAST_INSERT_ID()', text)
+      this.#add('SET last_insert_id = 0', text)
+    }
     const isSetFor = settings.length > 0 && isMariaDb
     if (settings.length > 0 && !isMariaDb) this.#add(`SET ${settings.join(', ')}`, text)
     const whole = isSetFor ? `SET STATEMENT ${settings.join(', ')} FOR ${sql}` : sql
     this.#add(whole, text, answer => this.#take(statement, number, answer))
-    // An answer of rows tells no id.
-    if (statement.returnsRows) {
+    if (isAsked) {
       this.#add('SELECT LAST_INSERT_ID()', text, answer => this.#takeId(number, answer))
+      const last = 'IF(LAST_INSERT_ID() = 0, @lockstep_last_id, LAST_INSERT_ID())'
+      this.#add(`SET last_insert_id = ${last}`, text)
     }
   }
 
@@ -174,13 +185,21 @@ export class RequestPlan {
       return
     }
     const { rowsAffected } = answer
-    const lastInsertId = answer.insertId === 0n ? undefined : BigInt.asIntN(64, answer.insertId)
-    if (statement.isUnorderedInsert && lastInsertId !== undefined && rowsAffected > 1) {
+    const told = answer.insertId === 0n ? undefined : BigInt.asIntN(64, answer.insertId)
+    if (statement.isUnorderedInsert && told !== undefined && rowsAffected > 1) {
       this.#refusal ??= new DbError('UNSUPPORTED', UNORDERED)
     }
+    // For a row that was there the server tells the id of that one, or what LAST_INSERT_ID(..) was
+    // given: given to others as the id of a new row it would make them update another one.
+    const { updatesDuplicates } = statement
+    const isMade =
+      updatesDuplicates === 'no' || (updatesDuplicates === 'of-one-row' && rowsAffected === 1)
+    const lastInsertId = isMade ? told : undefined
     const outcome = { rowsAffected, lastInsertId, rowsDigest: undefined }
-    const result = lastInsertId === undefined ? { rowsAffected } : { rowsAffected, lastInsertId }
-    this.#record(number, outcome, result)
+    this.#record(number, outcome, {
+      rowsAffected,
+      ...(told !== undefined && { lastInsertId: told }),
+    })
   }
 
   #takeId(number: number, answer: Answer): void {
@@ -197,6 +216,15 @@ export class RequestPlan {
   }
 }
 
+/** Whether LAST_INSERT_ID() is asked for the first id that a statement made. */
+function asksForId({ returnsRows, updatesDuplicates }: ParsedStatement): boolean {
+  // An answer of rows tells no id, and one of many rows not whether any was made.
+  return returnsRows || updatesDuplicates === 'of-many-rows'
+}
+
+const ASKED_TWICE =
+  'an INSERT ... ON DUPLICATE KEY UPDATE that asks for LAST_INSERT_ID() must be of one row and ' +
+  'return none, or nobody can tell which ids it made; send a statement for each row'
 const UNORDERED =
   'INSERT ... SELECT gives the rows their ids in the order in which they come, which is not the ' +
   'same on every node; add ORDER BY a unique key'

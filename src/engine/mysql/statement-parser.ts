@@ -41,6 +41,10 @@ export interface ParsedStatement {
   readonly isUnorderedInsert: boolean
   /** A write that gives rows back. */
   readonly returnsRows: boolean
+  /** An INSERT or REPLACE: its rows may be given ids. */
+  readonly isInsert: boolean
+  /** An INSERT that updates a row whose key is there; and whether it may be of several rows. */
+  readonly updatesDuplicates: 'no' | 'of-one-row' | 'of-many-rows'
   /** A SELECT that locks the rows it reads. */
   readonly locksRows: boolean
   /** Names that stand before a dot, in small letters: tables, aliases, or databases. */
@@ -58,6 +62,31 @@ const SCHEMA_VERBS = new Set(['CREATE', 'ALTER', 'DROP', 'TRUNCATE', 'RENAME'])
 const MODIFIERS = new Set(['OR', 'REPLACE', 'UNIQUE', 'FULLTEXT', 'SPATIAL', 'ONLINE', 'OFFLINE'])
 const SHOWN =
   /^SHOW (?:(?:FULL )?(?:TABLES|COLUMNS|FIELDS)|INDEX|INDEXES|KEYS|CREATE (?:TABLE|VIEW))\b/
+/** Behind these, what stands before a bracket is the name of a table, a column or an index. */
+const BEFORE_NAMES = new Set([
+  'INTO',
+  'TABLE',
+  'VIEW',
+  'EXISTS',
+  'REFERENCES',
+  'KEY',
+  'INDEX',
+  'UNIQUE',
+  'FULLTEXT',
+  'SPATIAL',
+  'IGNORE',
+])
+/** What stands before the rows of an INSERT that gives them itself. */
+const ROW_WORDS = new Set(['VALUES', 'VALUE', 'SET'])
+/** What begins a list of rows, or puts several together. */
+const QUERY_WORDS = new Set(['SELECT', 'UNION', 'EXCEPT', 'INTERSECT'])
+const ORDER = new Set(['ORDER'])
+const LIMIT_WORDS = new Set(['LIMIT', 'FETCH'])
+const LIMIT_AT_RANDOM =
+  'which rows a LIMIT leaves is not the same on every node without ORDER BY a unique key'
+const KEYS_AT_RANDOM =
+  'which of several rows with one key stays depends on the order in which they are selected, ' +
+  'which is not the same on every node; add ORDER BY a unique key'
 const IN_BACKTICKS = 'write a name that reads so in backticks'
 
 export class StatementParser {
@@ -65,6 +94,8 @@ export class StatementParser {
   readonly #tokens: readonly Token[]
   /** Words in capitals, other tokens as a sign of their kind. */
   readonly #words: readonly string[]
+  /** How many brackets each token stands in. */
+  readonly #depths: readonly number[]
   readonly #pieces: Piece[] = []
   #text = ''
   #positionalCount = 0
@@ -82,6 +113,7 @@ export class StatementParser {
     this.#tokens = tokens
     this.#words = tokens.map(token => this.#wordOf(token))
     this.#insertForm = readInsertForm(sql, tokens, this.#words)
+    this.#depths = depthsOf(this.#words)
   }
 
   parse(): ParsedStatement {
@@ -96,8 +128,10 @@ export class StatementParser {
       names: [...this.#names],
       usesChance: this.#calls.has('RAND') || this.#calls.has('UUID'),
       asksForLastId: this.#calls.has('LAST_INSERT_ID'),
-      isUnorderedInsert: isInsert && this.#has('SELECT') && !this.#has('ORDER'),
+      isUnorderedInsert: isInsert && !this.#listsRows() && !this.#isOrdered(),
       returnsRows: kind === 'write' && this.#has('RETURNING'),
+      isInsert,
+      updatesDuplicates: isInsert ? this.#updatesDuplicates() : 'no',
       locksRows: this.#follows('FOR', ['UPDATE', 'SHARE']) || this.#follows('LOCK', ['IN']),
       qualifiers: this.#qualifiers,
       insert: this.#insertForm && { form: this.#insertForm, rowAt: this.#rowAt },
@@ -132,6 +166,50 @@ export class StatementParser {
     return first
   }
 
+  /** Whether an INSERT gives its rows itself, in their order. */
+  #listsRows(): boolean {
+    const outside = this.#outside()
+    return !outside.includes('SELECT') && outside.some(word => ROW_WORDS.has(word))
+  }
+
+  /** Rows that are listed stand in brackets, one behind the other. */
+  #updatesDuplicates(): ParsedStatement['updatesDuplicates'] {
+    if (!this.#follows('ON', ['DUPLICATE'])) return 'no'
+    if (!this.#listsRows()) return 'of-many-rows'
+    const outside = this.#outside()
+    if (outside.includes('SET')) return 'of-one-row'
+    const from = outside.findIndex(word => ROW_WORDS.has(word))
+    const rows = outside.slice(from, outside.indexOf('ON', from))
+    return rows.includes(',') ? 'of-many-rows' : 'of-one-row'
+  }
+
+  /** The words that stand in no brackets. */
+  #outside(): readonly string[] {
+    return this.#words.filter((_, at) => this.#depths[at] === 0)
+  }
+
+  /** Whether selected rows come in an order: that of a query inside, or of a window, is not it. */
+  #isOrdered(): boolean {
+    const depthsOf = (words: ReadonlySet<string>): readonly number[] =>
+      this.#words.flatMap((word, at) => (words.has(word) ? [this.#depths[at] ?? 0] : []))
+    const outermost = Math.min(...depthsOf(QUERY_WORDS))
+    return depthsOf(ORDER).some(depth => depth <= outermost)
+  }
+
+  /** Whether some LIMIT takes the first of rows that have no order. */
+  #limitsAtRandom(): boolean {
+    return this.#words.some((word, at) => {
+      if (!LIMIT_WORDS.has(word) || this.#words[at - 1] === '.') return false
+      const depth = this.#depths[at] ?? 0
+      for (let before = at - 1; before >= 0 && (this.#depths[before] ?? 0) >= depth; before--) {
+        if (this.#depths[before] !== depth) continue
+        if (this.#words[before] === 'ORDER') return false
+        if (this.#words[before] === '(') break
+      }
+      return true
+    })
+  }
+
   /** Puts the text together, with what stands in place of some of it. */
   #takeTokens(): void {
     let end = this.#tokens[0]?.start ?? 0
@@ -155,17 +233,28 @@ export class StatementParser {
           break
         default:
       }
-      const word = this.#words[at] ?? ''
-      const isCall = token.type === 'word' && this.#words[at + 1] === '('
-      if (isCall || CALLED_BARE.has(word)) this.#calls.add(word)
-      if (isCall && word === 'UUID' && this.#words[at + 2] === ')') {
+      const call = this.#called(token, at)
+      if (call !== undefined) this.#calls.add(call)
+      if (call === 'UUID' && this.#words[at + 2] === ')') {
         this.#push({ type: 'uuid' })
         at += 2
         end = this.#tokens[at]?.end ?? end
-      } else if (isCall && word === 'SYSDATE') this.#text += 'NOW'
+      } else if (call === 'SYSDATE') this.#text += 'NOW'
       else this.#text += this.#sql.slice(token.start, token.end)
     }
     if (this.#text !== '') this.#pieces.push(this.#text)
+  }
+
+  /** The function that a token calls. Its name may be in backticks, and tables may be named so. */
+  #called(token: Token, at: number): string | undefined {
+    const word = this.#words[at] ?? ''
+    if (CALLED_BARE.has(word)) return word
+    if (this.#words[at + 1] !== '(') return undefined
+    if (token.type !== 'word' && token.type !== 'quoted') return undefined
+    const before = this.#words[at - 1] ?? ''
+    const isName = BEFORE_NAMES.has(before) || (at === 1 && WRITING_VERBS.has(before))
+    const isIndexed = before === 'ON' && this.#words[0] === 'CREATE' && this.#has('INDEX')
+    return isName || isIndexed ? undefined : nameOf(this.#sql, token).toUpperCase()
   }
 
   /** Blanks stay as they are, since they may be part of a column's name; comments go. */
@@ -233,8 +322,10 @@ export class StatementParser {
   }
 
   #refusedWrite(verb: string): string | undefined {
-    if (this.#has('LIMIT') && !this.#has('ORDER')) {
-      return 'which rows a LIMIT leaves is not the same on every node without ORDER BY a unique key'
+    if (this.#limitsAtRandom() || this.#follows('ROWS', ['EXAMINED'])) return LIMIT_AT_RANDOM
+    const isOfKeys = verb === 'REPLACE' || this.#has('IGNORE') || this.#follows('ON', ['DUPLICATE'])
+    if (verb !== 'UPDATE' && verb !== 'DELETE' && isOfKeys && !this.#listsRows()) {
+      if (!this.#isOrdered()) return KEYS_AT_RANDOM
     }
     // It keeps the rows before the one that failed, or waits in memory.
     if (this.#words[1] === 'DELAYED') return `${verb} DELAYED is no part of a transaction`
@@ -257,6 +348,7 @@ export class StatementParser {
     if (this.#follows('EXCHANGE', ['PARTITION'])) {
       return 'EXCHANGE PARTITION moves rows, and a second time moves them back; insert and delete'
     }
+    if (object === 'VIEW' && this.#limitsAtRandom()) return LIMIT_AT_RANDOM
     if (this.#hasOtherEngine()) {
       return 'ENGINE: only InnoDB can roll back what it did; leave out ENGINE, or name InnoDB'
     }
@@ -290,6 +382,15 @@ export class StatementParser {
     }
     return false
   }
+}
+
+/** A bracket stands where its inside does. */
+function depthsOf(words: readonly string[]): readonly number[] {
+  let depth = 0
+  return words.map(word => {
+    if (word === '(') return ++depth
+    return word === ')' ? depth-- : depth
+  })
 }
 
 function kindOf(verb: string): StatementKind {

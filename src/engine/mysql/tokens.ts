@@ -41,6 +41,9 @@ const UNDERSCORE = 95
 const BACKTICK = 96
 const DELETE = 127
 
+/** For a version that no server will have nothing is executed: dumps begin with such a comment. */
+const NO_VERSION = 500_000
+
 /** Letters that make a string of another kind of the quotes behind them: x'..', b'..', N'..'. */
 const STRING_LETTERS = new Set(['x', 'b', 'n'])
 
@@ -109,9 +112,10 @@ function openedComment(sql: string, start: number): number | undefined {
   const isMariaDb = sql.charCodeAt(start + 2) === CAPITAL_M
   let at = start + (isMariaDb ? 3 : 2)
   if (sql.charCodeAt(at) !== BANG) return undefined
+  const digits = at + 1
   do at++
   while (isDigit(sql.charCodeAt(at)))
-  return at
+  return Number(sql.slice(digits, at)) < NO_VERSION ? at : undefined
 }
 
 /** Two dashes begin a comment only if a space, a control character or the end follows. */
