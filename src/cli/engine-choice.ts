@@ -50,7 +50,13 @@ export async function openEngine(parts: EngineParts): Promise<Engine> {
   writeFileDurably(join(group, NOTE), '', { mode: 0o600 })
   const { clusterId, nodeId, incarnation } = identity
   const owner = { clusterId, nodeId, incarnation }
-  return new MysqlEngine({ address: mysql, owner, clock, readersMax: maxReaders })
+  return new MysqlEngine({
+    address: mysql,
+    owner,
+    clock,
+    readersMax: maxReaders,
+    directory: join(group, 'snapshots'),
+  })
 }
 
 /** Whether the data of the node in this directory are on a MySQL server. */

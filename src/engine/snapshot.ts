@@ -11,6 +11,9 @@ export const SNAPSHOT_FORMAT = 1
 /** Each chunk of a file has a checksum of its own, so that a bad one is fetched again alone. */
 export const SNAPSHOT_CHUNK_BYTES = 1024 * 1024
 
+/** Files of databases are SQLite's own, or texts of SQL. */
+const FILE_NAME = /^(?:system|db-[1-9]\d{0,15})\.(?:sqlite|sql)$/
+
 export interface SnapshotFile {
   readonly name: string
   readonly sizeBytes: number
@@ -142,7 +145,7 @@ export function decodeManifest(text: string): SnapshotManifest {
     if (!isFile(file) || names.has(file.name)) throw notManifest()
     names.add(file.name)
   }
-  if (!names.has('system.sqlite')) throw notManifest()
+  if (!names.has('system.sqlite') && !names.has('system.sql')) throw notManifest()
   return { format, id, index, nowMs, build, context, files: files as SnapshotFile[] }
 }
 
@@ -154,7 +157,7 @@ export function isId(text: unknown): text is string {
 function isFile(value: unknown): value is SnapshotFile {
   if (typeof value !== 'object' || value === null) return false
   const { name, sizeBytes, sha256, chunks } = value as Record<string, unknown>
-  const isNamed = typeof name === 'string' && /^(?:system|db-[1-9]\d{0,15})\.sqlite$/.test(name)
+  const isNamed = typeof name === 'string' && FILE_NAME.test(name)
   if (!isNamed || !isCount(sizeBytes) || !Array.isArray(chunks)) return false
   if (typeof sha256 !== 'string' || !/^[0-9a-f]{64}$/.test(sha256)) return false
   const count = Math.ceil(sizeBytes / SNAPSHOT_CHUNK_BYTES)

@@ -7,7 +7,7 @@ export const ABILITIES: Readonly<
   Record<EngineName, { readonly transactions: boolean; readonly snapshots: boolean }>
 > = {
   sqlite: { transactions: true, snapshots: true },
-  mariadb: { transactions: true, snapshots: false },
+  mariadb: { transactions: true, snapshots: true },
 }
 
 /** What is written otherwise. */

@@ -18,7 +18,7 @@ import type {
 import { jsonOutcome } from '../result-codec.ts'
 import { MysqlReader } from './mysql-reader.ts'
 import { MysqlWriter, type MysqlWriterOptions } from './mysql-writer.ts'
-import { NoSnapshots } from './no-snapshots.ts'
+import { MysqlSnapshots } from './mysql-snapshots.ts'
 import { ReadPool } from './read-pool.ts'
 import { TableRenames } from './table-renames.ts'
 
@@ -26,6 +26,8 @@ export interface MysqlEngineOptions extends Omit<MysqlWriterOptions, 'renames'> 
   readonly clock: Clock
   /** Connections that read. */
   readonly readersMax: number
+  /** Where files of snapshots are. */
+  readonly directory: string
 }
 
 const DATABASES_TIMEOUT_MS = 5000
@@ -42,15 +44,17 @@ export class MysqlEngine implements Engine {
   readonly #pool: ReadPool
   readonly #reader: MysqlReader
   readonly #renames = new TableRenames()
-  readonly snapshots: NoSnapshots
+  readonly snapshots: MysqlSnapshots
   #writer: MysqlWriter | undefined
   #isStopped = false
 
   constructor(options: MysqlEngineOptions) {
-    const { address, clock, readersMax } = options
+    const { address, owner, clock, readersMax, directory } = options
     this.#options = options
-    this.snapshots = new NoSnapshots({ address, clock, renames: this.#renames })
     this.#pool = new ReadPool({ address, clock, connectionsMax: readersMax })
+    const [build, readers, renames] = [MYSQL_BUILD, this.#pool, this.#renames]
+    const parts = { address, owner, clock, directory, build, readers, renames }
+    this.snapshots = new MysqlSnapshots(parts)
     this.#reader = new MysqlReader(address.prefix, () => clock.monotonicMs())
   }
 
@@ -104,6 +108,7 @@ export class MysqlEngine implements Engine {
   stop(done: () => void): void {
     this.#isStopped = true
     this.#pool.stop()
+    this.snapshots.stop()
     this.#writer?.kill()
     // After the end of the writer is told, which it does in its next turn.
     setImmediate(() => setImmediate(done))

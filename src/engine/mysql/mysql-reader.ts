@@ -6,6 +6,7 @@ import { DbError } from '../../base/errors.ts'
 import type { StatementResult } from '../../base/sql.ts'
 import type { DigestOutcome, DigestRequest, ReadOutcome, ReadRequest } from '../engine.ts'
 import { toRequestError, withDetails } from '../request-errors.ts'
+import { ADOPTING_NOTE } from './adoption.ts'
 import type { Answer, Connection } from './connection.ts'
 import { classifyServerError, type ServerError } from './mysql-errors.ts'
 import { ownDatabase } from './node-tables.ts'
@@ -98,6 +99,9 @@ export class MysqlReader {
     if (answers.some(({ isCut }) => isCut)) return failed(tooLarge(maxRows, maxBytes))
     if (error !== undefined) {
       await connection.expect('ROLLBACK')
+      // Nothing is missing that is being replaced.
+      const began = answers.length < 2 ? 0 : readPreamble(answers, database)
+      if (began instanceof DbError) return failed(toRequestError(began))
       if (error.number === TABLE_CHANGED) return 'again'
       return failed(this.#toError(error, database, texts[answers.length - PREAMBLE_COUNT] ?? 0))
     }
@@ -110,9 +114,10 @@ export class MysqlReader {
   /** Begins to read, with the index; a database that isn't there fails here. */
   #preamble(database: string): readonly string[] {
     const isThere = `SELECT count(*) FROM ${this.#own('db')} WHERE name = ${quoteText(database)}`
+    const isMoving = `SELECT count(*) FROM ${this.#own('note')} WHERE name = '${ADOPTING_NOTE}'`
     return [
       'START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY',
-      `SELECT applied, (${isThere}) FROM ${this.#own('state')}`,
+      `SELECT applied, (${isThere}), (${isMoving}) FROM ${this.#own('state')}`,
       `USE ${quoteName(`${this.#prefix}${database}`)}`,
     ]
   }
@@ -178,8 +183,8 @@ type Failed = ReadOutcome & { readonly type: 'failed' }
 
 /** The index, or why there is nothing to be read. */
 function readPreamble(answers: readonly Answer[], database: string): number | DbError {
-  const [applied, count] = answers[1]?.rows[0] ?? []
-  if (applied === undefined) return notOpen()
+  const [applied, count, moving] = answers[1]?.rows[0] ?? []
+  if (applied === undefined || moving !== 0n) return notOpen()
   return count === 1n ? Number(applied) : unknownDatabase(database)
 }
 

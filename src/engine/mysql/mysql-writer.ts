@@ -18,6 +18,7 @@ import type {
 } from '../engine.ts'
 import { LocalFault, toRequestError, withDetails } from '../request-errors.ts'
 import type { TransactionEnd } from '../transaction-steps.ts'
+import { finishAdoption } from './adoption.ts'
 import { applyEntries } from './apply-entries.ts'
 import { Connection } from './connection.ts'
 import { MysqlBatch } from './execute-batch.ts'
@@ -168,8 +169,10 @@ export class MysqlWriter implements Writer {
       if (!this.#isBusy) this.#end(error.message)
     })
     const facts = await checkServer(connection, address)
-    await refuseStrangers(connection, address.prefix, owner)
+    const isThere = await refuseStrangers(connection, address.prefix, owner)
     await takeWriterLock(connection, address.prefix)
+    // What was cut short comes first: until then the data are neither the old ones nor the new.
+    if (isThere) await finishAdoption(connection, address.prefix)
     const tables = await NodeTables.open(connection, address.prefix, owner)
     this.#session = new Session(connection, tables, facts.isMariaDb, renames)
     this.#flushesAtCommit = facts.flushesAtCommit

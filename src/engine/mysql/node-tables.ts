@@ -55,6 +55,12 @@ const TABLES: readonly (readonly [name: string, columns: string])[] = [
   ['note', 'name VARCHAR(64) PRIMARY KEY, value MEDIUMTEXT NOT NULL'],
 ]
 
+/** Those that speak of the data, beside the state: a snapshot has them, too. */
+export const DATA_TABLES = ['db', 'request', 'accepted', 'outcome']
+
+/** What a database is made with. */
+export const DATABASE_COLLATION = 'CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci'
+
 /** Name of the database that holds a node's own tables. */
 export function ownDatabase(prefix: string): string {
   return `${prefix}lockstep`
@@ -70,6 +76,7 @@ export class NodeTables implements CatalogueBook {
   #outcomes: SchemaOutcome[] = []
   #accepted = new Map<number, string>()
   #condemned: Divergence | undefined
+  #copiedIndex = 0
   #foreign: ReadonlySet<string> = new Set()
 
   private constructor(
@@ -110,8 +117,9 @@ export class NodeTables implements CatalogueBook {
     return tables
   }
 
+  /** The last entry that is here. The last that moved anything may be before it, in a copy. */
   get applied(): number {
-    return this.#applied
+    return Math.max(this.#applied, this.#copiedIndex)
   }
 
   /** Newest moment of an entry. */
@@ -153,7 +161,7 @@ export class NodeTables implements CatalogueBook {
 
   get past(): EnginePast {
     const accepted = [...this.#accepted].map(([index, digest]) => ({ index, digest }))
-    return { copiedIndex: 0, accepted, condemned: this.#condemned }
+    return { copiedIndex: this.#copiedIndex, accepted, condemned: this.#condemned }
   }
 
   /** Digest of the outcomes that the replicas agreed on for an entry, if they had to. */
@@ -239,24 +247,9 @@ export class NodeTables implements CatalogueBook {
     return `DELETE FROM ${this.#own('outcome')} WHERE entry <= ${index}`
   }
 
-  /**
-   * Makes all that is committed survive a power cut, on a server that flushes only now and then.
-   * One transaction is flushed, and with it all before it.
-   */
-  async flush(): Promise<void> {
-    const lock = "'lockstep.flush'"
-    const setting = 'GLOBAL innodb_flush_log_at_trx_commit'
-    // Nodes that share the server take turns, or one would take the other's setting back.
-    await this.#connection.expect(
-      [
-        `SELECT GET_LOCK(${lock}, 10)`,
-        `SET @lockstep_flush = @@${setting.replace('GLOBAL ', 'global.')}`,
-        `SET ${setting} = 1`,
-        `REPLACE INTO ${this.#own('note')} VALUES ('flushed', '${this.#applied}')`,
-        `SET ${setting} = @lockstep_flush`,
-        `SELECT RELEASE_LOCK(${lock})`,
-      ].join(';'),
-    )
+  /** Makes all that is committed survive a power cut, on a server that flushes now and then. */
+  flush(): Promise<void> {
+    return flushServer(this.#connection, this.#prefix, this.#applied)
   }
 
   async accept({ index, digest }: AcceptedEntry): Promise<void> {
@@ -292,19 +285,61 @@ export class NodeTables implements CatalogueBook {
     for (const [name, value] of await read('note')) {
       // We wrote it, and nobody else may.
       if (name === 'condemned') this.#condemned = JSON.parse(String(value)) as Divergence
+      if (name === 'copied') this.#copiedIndex = Number(value)
     }
     await this.lookAround()
   }
 }
 
-/** Rejects with WRONG_DATA if the tables are there and are another's. */
+/** Whether the tables are there. Rejects with WRONG_DATA if they are another's. */
 export async function refuseStrangers(
   connection: Connection,
   prefix: string,
   owner: Owner,
-): Promise<void> {
+): Promise<boolean> {
   const [state] = await connection.rows(await selectState(connection, prefix))
-  if (state !== undefined) expectOwner(state, prefix, owner)
+  if (state === undefined) return false
+  expectOwner(state, prefix, owner)
+  return true
+}
+
+/**
+ * Makes all that is committed survive a power cut, on a server that flushes only now and then. One
+ * transaction is flushed, and with it all before it.
+ */
+export async function flushServer(
+  connection: Connection,
+  prefix: string,
+  applied: number,
+): Promise<void> {
+  const lock = "'lockstep.flush'"
+  const setting = 'GLOBAL innodb_flush_log_at_trx_commit'
+  const [[flushes] = []] = await connection.rows('SELECT @@global.innodb_flush_log_at_trx_commit')
+  if (flushes === 1n) return
+  // Nodes that share the server take turns, or one would take the other's setting back.
+  await connection.expect(
+    [
+      `SELECT GET_LOCK(${lock}, 10)`,
+      `SET @lockstep_flush = @@${setting.replace('GLOBAL ', 'global.')}`,
+      `SET ${setting} = 1`,
+      `REPLACE INTO ${quoteName(ownDatabase(prefix))}.note VALUES ('flushed', '${applied}')`,
+      `SET ${setting} = @lockstep_flush`,
+      `SELECT RELEASE_LOCK(${lock})`,
+    ].join('; '),
+  )
+}
+
+/** Makes the tables in a database of this name, which it makes too. */
+export async function makeTables(connection: Connection, database: string): Promise<void> {
+  const name = quoteName(database)
+  await connection.expect(
+    `CREATE DATABASE IF NOT EXISTS ${name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
+  )
+  for (const [table, columns] of TABLES) {
+    await connection.expect(
+      `CREATE TABLE IF NOT EXISTS ${name}.${table} (${columns}) ENGINE = InnoDB`,
+    )
+  }
 }
 
 async function make(connection: Connection, prefix: string, owner: Owner): Promise<void> {
@@ -321,14 +356,7 @@ async function make(connection: Connection, prefix: string, owner: Owner): Promi
         'choose another prefix',
     )
   }
-  await connection.expect(
-    `CREATE DATABASE IF NOT EXISTS ${name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
-  )
-  for (const [table, columns] of TABLES) {
-    await connection.expect(
-      `CREATE TABLE IF NOT EXISTS ${name}.${table} (${columns}) ENGINE = InnoDB`,
-    )
-  }
+  await makeTables(connection, ownDatabase(prefix))
   const { clusterId, nodeId, incarnation } = owner
   const texts = [clusterId, nodeId, incarnation].map(quoteText).join(', ')
   // No floor is above a session born at 0, nor above any key.

@@ -40,6 +40,7 @@ export class ReadPool {
   readonly #idle: Connection[] = []
   #waiting: Job[] = []
   readonly #running = new Set<Job>()
+  #isHeld = false
   #isStopped = false
 
   constructor(options: ReadPoolOptions) {
@@ -71,6 +72,19 @@ export class ReadPool {
     queueMicrotask(() => this.#next())
   }
 
+  /** Ends what runs, with NOT_READY, and lets nothing begin until {@link release}. */
+  hold(): void {
+    this.#isHeld = true
+    const error = failure('NOT_READY', 'the data of this node are being replaced')
+    for (const job of this.#running) this.#abort(job, error)
+  }
+
+  /** What waits goes on. */
+  release(): void {
+    this.#isHeld = false
+    this.#next()
+  }
+
   /** What runs and what waits is answered with SHUTTING_DOWN. */
   stop(): void {
     this.#isStopped = true
@@ -85,7 +99,7 @@ export class ReadPool {
 
   #next(): void {
     const { connectionsMax } = this.#options
-    while (this.#running.size < connectionsMax) {
+    while (!this.#isHeld && this.#running.size < connectionsMax) {
       const job = this.#waiting.shift()
       if (job === undefined) return
       if (job.hasEnded) continue
@@ -125,8 +139,13 @@ export class ReadPool {
     const timeoutMs = Math.round(job.timeoutMs)
     const message = `the read was stopped at its deadline of ${timeoutMs} ms`
     const error = new DbError('QUERY_TIMEOUT', message, { details: { timeoutMs } })
-    this.#end(job, { type: 'failed', error: toRequestError(error) })
     this.#waiting = this.#waiting.filter(waiting => waiting !== job)
+    this.#abort(job, { type: 'failed', error: toRequestError(error) })
+  }
+
+  /** Answers it, and ends what it does on the server. */
+  #abort(job: Job, error: Failed): void {
+    this.#end(job, error)
     const { connection } = job
     if (connection === undefined) return
     connection.close()

@@ -3,10 +3,11 @@
  * is made of all data begins here. It connects while the writer goes on, and begins to see while
  * the writer stands still.
  */
+import { must } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
 import type { Clock } from '../../base/ports.ts'
 import type { SqlValue } from '../../base/sql.ts'
-import { Connection } from './connection.ts'
+import { type Answer, Connection, type RowLimits } from './connection.ts'
 import { killOnServer } from './kill-on-server.ts'
 import { ownDatabase } from './node-tables.ts'
 import { quoteName } from './render.ts'
@@ -101,13 +102,18 @@ export class ReadView {
    * the table since.
    */
   async rows(sql: string): Promise<readonly (readonly SqlValue[])[]> {
+    return (await this.answer(sql)).rows
+  }
+
+  /** As {@link rows}, with no more of them than is allowed, and whether there were more. */
+  async answer(sql: string, limits?: RowLimits): Promise<Answer> {
     this.#isReading = true
-    const { answers, error } = await this.#connection.run(sql)
+    const { answers, error } = await this.#connection.run(sql, limits)
     this.#isReading = false
     if (this.#options.renames.count !== this.#renamesBefore) {
       throw new DbError('SNAPSHOT_FAILED', `${WHY_CHANGED}: a table changed its name`)
     }
-    if (error === undefined) return answers.at(-1)?.rows ?? []
+    if (error === undefined) return must(answers.at(-1), 'the answer to a SELECT')
     const { number, message } = error
     const details = { mysqlCode: number }
     if (!CHANGED.has(number)) {

@@ -10,6 +10,7 @@ import { formatDigest, RowHash } from '../hash.ts'
 import { LocalFault } from '../request-errors.ts'
 import type { RecordsBuilder } from '../request-records.ts'
 import { classifyServerError } from './mysql-errors.ts'
+import { DATABASE_COLLATION } from './node-tables.ts'
 import { parseText } from './parsed-text.ts'
 import { quoteName, quoteText } from './render.ts'
 import { RequestPlan } from './request-plan.ts'
@@ -29,8 +30,6 @@ export interface SoloEntry {
   /** What the book notes if it succeeds. */
   readonly records: RecordsBuilder | undefined
 }
-
-const COLLATION = 'CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci'
 
 /** Runs such an entry, or finishes what was begun; the answer that its client gets. */
 export async function runSolo(session: Session, entry: SoloEntry): Promise<RequestResult> {
@@ -57,7 +56,7 @@ async function create(session: Session, entry: SoloEntry): Promise<RequestResult
     }
     await tables.intend(index, '')
   }
-  await session.expect(`CREATE DATABASE IF NOT EXISTS ${quoteName(server)} ${COLLATION}`)
+  await session.expect(`CREATE DATABASE IF NOT EXISTS ${quoteName(server)} ${DATABASE_COLLATION}`)
   await finish(session, entry, [tables.addSql(request.database, index)], true)
   return { type: 'ok', results: [] }
 }

@@ -1,31 +1,25 @@
 /** Files of a snapshot as bytes on disk: reading them once, with all their checksums. */
-import { createHash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
-import { crc32 } from 'node:zlib'
+import { FileSums } from '../file-sums.ts'
 import { SNAPSHOT_CHUNK_BYTES, type SnapshotFile } from '../snapshot.ts'
 
 /** Reads the file to its end. Throws if it isn't there. */
 export function describeFile(path: string, name: string): SnapshotFile {
-  const hash = createHash('sha256')
-  const chunks: number[] = []
-  let sizeBytes = 0
+  const sums = new FileSums()
   const buffer = new Uint8Array(SNAPSHOT_CHUNK_BYTES)
   const descriptor = openSync(path, 'r')
   try {
     for (;;) {
-      const length = readFully(descriptor, buffer)
+      const length = readSync(descriptor, buffer)
       if (length === 0) break
-      const chunk = buffer.subarray(0, length)
-      hash.update(chunk)
-      chunks.push(crc32(chunk))
-      sizeBytes += length
+      sums.add(buffer.subarray(0, length))
     }
   } finally {
     closeSync(descriptor)
   }
-  return { name, sizeBytes, sha256: hash.digest('hex'), chunks }
+  return sums.describe(name)
 }
 
 /** What SQLite finds wrong with the file, undefined if nothing. */
@@ -45,15 +39,4 @@ export function whyUnsound(path: string): string | undefined {
   } finally {
     database?.close()
   }
-}
-
-/** Fills the buffer as far as the file goes, however little the system gives at once. */
-function readFully(descriptor: number, buffer: Uint8Array): number {
-  let length = 0
-  while (length < buffer.length) {
-    const count = readSync(descriptor, buffer, length, buffer.length - length, null)
-    if (count === 0) break
-    length += count
-  }
-  return length
 }

@@ -29,11 +29,11 @@ let nodes = 0
 async function openNode(t: TestContext): Promise<EngineHarness & { readonly prefix: string }> {
   nodes += 1
   const prefix = `n${nodes}_`
-  const harness = await EngineHarness.open(() => {
+  const harness = await EngineHarness.open(directory => {
     const owner = { clusterId: 'c', nodeId: prefix, incarnation: 'i' }
     const clock = new SystemClock()
     const address = parseServerAddress(url(prefix))
-    return Promise.resolve(new MysqlEngine({ address, owner, clock, readersMax: 2 }))
+    return Promise.resolve(new MysqlEngine({ address, owner, clock, readersMax: 2, directory }))
   }, '')
   t.after(() => harness.stop())
   return Object.assign(harness, { prefix })

@@ -25,8 +25,9 @@ export async function startNode(
   const prefix = `d${prefixes}_`
   const address = parseServerAddress(`mysql://root@127.0.0.1:${port}/?prefix=${prefix}`)
   const owner = { clusterId: 'c', nodeId: prefix, incarnation: 'i' }
-  const open = (): Promise<MysqlEngine> =>
-    Promise.resolve(new MysqlEngine({ address, owner, clock: new SystemClock(), readersMax: 2 }))
+  const parts = { address, owner, clock: new SystemClock(), readersMax: 2 }
+  const open = (directory: string): Promise<MysqlEngine> =>
+    Promise.resolve(new MysqlEngine({ ...parts, directory }))
   const harness = await EngineHarness.open(open, '', entries)
   return { prefix, harness, [Symbol.asyncDispose]: () => harness.stop() }
 }

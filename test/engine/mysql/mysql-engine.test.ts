@@ -57,7 +57,7 @@ if (missing !== undefined) {
       const owner = { clusterId: 'c', nodeId: prefix, incarnation: 'i' }
       const address = parseServerAddress(server.url(`t${prefix}`))
       const clock = new SystemClock()
-      return Promise.resolve(new MysqlEngine({ address, owner, clock, readersMax: 4 }))
+      return Promise.resolve(new MysqlEngine({ address, owner, clock, readersMax: 4, directory }))
     },
     MARIADB,
   )
