@@ -1,14 +1,20 @@
-/** What a backup is on disk: a directory of SQLite files with `backup.json`, or one such file. */
+/** What a backup is on disk: a directory of files with `backup.json`, or one file. */
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
 import * as z from 'zod'
 import { DbError } from '../base/errors.ts'
+import { readHeader } from '../engine/mysql/snapshot-files.ts'
 
 /** Version of backup.json that this build writes, and the newest it reads. */
 export const BACKUP_FORMAT = 1
 export const BACKUP_FILE = 'backup.json'
+
+const notedFile = {
+  sizeBytes: z.int().min(0),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+}
 
 const facts = z.strictObject({
   format: z.literal(BACKUP_FORMAT),
@@ -20,11 +26,12 @@ const facts = z.strictObject({
   databases: z.array(
     z.strictObject({
       name: z.string().regex(/^[A-Za-z_][A-Za-z0-9_-]{0,63}$/),
-      file: z.string().regex(/^[A-Za-z0-9_-]{1,64}\.sqlite$/),
-      sizeBytes: z.int().min(0),
-      sha256: z.string().regex(/^[0-9a-f]{64}$/),
+      file: z.string().regex(/^[A-Za-z0-9_-]{1,64}\.(?:sqlite|sql)$/),
+      ...notedFile,
     }),
   ),
+  /** What was remembered of requests, where no file of a database holds it. */
+  system: z.strictObject({ file: z.literal('lockstep.sql'), ...notedFile }).optional(),
 })
 
 export type BackupFacts = Readonly<z.infer<typeof facts>>
@@ -41,24 +48,31 @@ export interface Backup {
   readonly index: number
   readonly nowMs: number
   readonly parts: readonly BackupPart[]
+  readonly system: BackupPart | undefined
 }
 
 /** Looks at a backup. `database` names the one of a single file; else its own name does. */
 export function readBackup(source: string, database: string | undefined): Backup {
   if (!existsSync(source)) throw new DbError('INVALID_REQUEST', `there is no ${source}`)
   if (!statSync(source).isDirectory()) {
-    const name = database ?? basename(source).replace(/\.(?:sqlite|db)$/, '')
+    const name = database ?? basename(source).replace(/\.(?:sqlite|db|sql)$/, '')
     const { applied, nowMs } = readMeta(source)
-    return { index: applied, nowMs, parts: [{ name, path: source, sha256: undefined }] }
+    const parts = [{ name, path: source, sha256: undefined }]
+    return { index: applied, nowMs, parts, system: undefined }
   }
   if (database !== undefined) {
     throw new DbError('INVALID_REQUEST', '--database is for a single file; a directory has names')
   }
-  const { index, nowMs, databases } = readFacts(join(source, BACKUP_FILE))
-  const parts = databases.map(({ name, file, sha256 }) => {
+  const { index, nowMs, databases, system } = readFacts(join(source, BACKUP_FILE))
+  const toPart = ({ name, file, sha256 }: { name: string; file: string; sha256: string }) => {
     return { name, path: join(source, file), sha256 }
-  })
-  return { index, nowMs, parts }
+  }
+  return {
+    index,
+    nowMs,
+    parts: databases.map(toPart),
+    system: system && toPart({ name: '', ...system }),
+  }
 }
 
 function readFacts(path: string): BackupFacts {
@@ -81,6 +95,10 @@ function readFacts(path: string): BackupFacts {
 
 /** How far the database of a file is, by its own word. Throws for a file that isn't Lockstep's. */
 export function readMeta(path: string): { readonly applied: number; readonly nowMs: number } {
+  if (path.endsWith('.sql')) {
+    const { index, nowMs } = readHeader(path)
+    return { applied: index, nowMs }
+  }
   return inFile(path, database => {
     const row = database.prepare('SELECT applied, now_ms FROM lockstep_meta').get()
     return { applied: Number(row?.['applied'] ?? 0), nowMs: Number(row?.['now_ms'] ?? 0) }

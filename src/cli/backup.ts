@@ -1,12 +1,11 @@
 /**
- * `lockstep backup`: the data of a running cluster as plain SQLite files, of one moment between two
+ * `lockstep backup`: the data of a running cluster as plain files, of one moment between two
  * writes. They come from a follower if there is one, are put together beside their place, checked,
  * and only then get their name: there is never half a backup.
  */
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync } from 'node:fs'
 import { readdirSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as pause } from 'node:timers/promises'
 import * as z from 'zod'
 import { must } from '../base/assert.ts'
@@ -19,13 +18,14 @@ import { SystemClock } from '../platform/clock.ts'
 import { writeFileDurably } from '../platform/durable-file.ts'
 import { SystemRandom } from '../platform/random.ts'
 import { HttpSnapshotTransfer } from '../platform/snapshot-transfer.ts'
-import { BACKUP_FILE, BACKUP_FORMAT, type BackupFacts, whyGarbled } from './backup-files.ts'
+import { BACKUP_FILE, BACKUP_FORMAT, type BackupFacts } from './backup-files.ts'
+import { type BackupKind, kindOf, type NamedFile } from './backup-kinds.ts'
 import { addressList } from './client-commands.ts'
 import { orDiskError, toDiskError } from './disk-error.ts'
 import { postToNode, readNodeError } from './node-call.ts'
 
 export interface BackupOptions {
-  /** A file if it ends in .sqlite or .db, else a directory. It must not be there yet. */
+  /** A file if it ends in .sqlite, .db or .sql, else a directory. It must not be there yet. */
   readonly target: string
   readonly nodes: string
   /** Only this database. */
@@ -37,7 +37,6 @@ const POLL_MS = 300
 /** It names a checksum for each megabyte. */
 const MANIFEST_BYTES_MAX = 256 * 1024 * 1024
 const WAIT_MS_MAX = 10 * 60_000
-const SYSTEM_FILE = 'system.sqlite'
 const NOTHING_LEFT = 'nothing of the backup is left there'
 
 const offer = z.object({ manifest: z.string(), clusterId: z.string(), historyId: z.string() })
@@ -97,20 +96,39 @@ async function collect(options: BackupOptions, work: string): Promise<BackupFact
     const files = manifest.files.filter(({ name }) => names.includes(name))
     return bring(address, { id: manifest.id, files }, brought)
   }
-  await fetch([SYSTEM_FILE])
-  const wanted = choose(readDatabases(join(brought, SYSTEM_FILE)), options)
+  const kind = kindOf(manifest.files)
+  checkTarget(options.target, kind)
+  await fetch([kind.systemFile])
+  const wanted = choose(kind.readDatabases(join(brought, kind.systemFile)), options)
   await fetch(wanted.map(({ file }) => file))
-  const databases = wanted.map(({ name, file }) => {
+  /** Looks at a file that came, and gives it its name in the backup. */
+  const take = (file: string, name: string): NotedFile => {
     const expected = must(manifest.files.find(each => each.name === file))
     const { sha256, sizeBytes } = expected
-    checkFile(join(brought, file), expected)
-    renameSync(join(brought, file), join(work, `${name}.sqlite`))
-    return { name, file: `${name}.sqlite`, sizeBytes, sha256 }
+    checkFile(join(brought, file), expected, kind)
+    renameSync(join(brought, file), join(work, name))
+    return { file: name, sizeBytes, sha256 }
+  }
+  const databases = wanted.map(({ name, file }) => {
+    return { name, ...take(file, `${name}.${kind.extension}`) }
   })
+  const isAll = options.database === undefined && !isFile(options.target)
+  const { kept } = kind
+  const system =
+    isAll && kept !== undefined ? { ...take(kind.systemFile, kept), file: kept } : undefined
   rmSync(brought, { recursive: true })
   const { clusterId, historyId } = offered
   const { index, nowMs } = manifest
-  return { format: BACKUP_FORMAT, clusterId, historyId, index, nowMs, databases }
+  const facts = { format: BACKUP_FORMAT, clusterId, historyId, index, nowMs, databases } as const
+  return system === undefined ? facts : { ...facts, system }
+}
+
+type NotedFile = Omit<BackupFacts['databases'][number], 'name'>
+
+function checkTarget(target: string, { extension }: BackupKind): void {
+  if (!isFile(target) || (extension === 'sql') === target.endsWith('.sql')) return
+  const problem = `the data of this cluster come as .${extension}: ${target} can't be one file of it`
+  throw new DbError('INVALID_REQUEST', problem)
 }
 
 /** A follower's, if one can, as of everything that was acknowledged before; else the leader's. */
@@ -180,11 +198,6 @@ function notWhole(address: string, cause: DbError): DbError {
   return new DbError(cause.code, message, { cause })
 }
 
-interface NamedFile {
-  readonly name: string
-  readonly file: string
-}
-
 function choose(all: readonly NamedFile[], options: BackupOptions): readonly NamedFile[] {
   const { database, target } = options
   const chosen = database === undefined ? all : all.filter(({ name }) => name === database)
@@ -200,28 +213,24 @@ function choose(all: readonly NamedFile[], options: BackupOptions): readonly Nam
   )
 }
 
-function readDatabases(path: string): readonly NamedFile[] {
-  const database = new DatabaseSync(path, { readOnly: true })
-  try {
-    const rows = database.prepare('SELECT name, made_by FROM lockstep_database ORDER BY name').all()
-    return rows.map(row => ({
-      name: String(row['name']),
-      file: `db-${Number(row['made_by'])}.sqlite`,
-    }))
-  } finally {
-    database.close()
-  }
-}
-
-function checkFile(path: string, expected: SnapshotManifest['files'][number]): void {
+function checkFile(
+  path: string,
+  expected: SnapshotManifest['files'][number],
+  kind: BackupKind,
+): void {
   const { sha256 } = describeFile(path, expected.name)
-  const problem = sha256 === expected.sha256 ? whyGarbled(path) : 'other bytes than were sent'
+  const problem = sha256 === expected.sha256 ? kind.whyGarbled(path) : 'other bytes than were sent'
   if (problem !== undefined) throw new DbError('SNAPSHOT_FAILED', `${expected.name}: ${problem}`)
 }
 
 /** Makes all of it durable, and gives it its name. */
 function place(work: string, target: string, facts: BackupFacts): void {
-  for (const { file } of facts.databases) sync(join(work, file))
+  for (const { file } of [
+    ...facts.databases,
+    ...(facts.system === undefined ? [] : [facts.system]),
+  ]) {
+    sync(join(work, file))
+  }
   if (isFile(target)) {
     renameSync(join(work, must(facts.databases[0]).file), target)
   } else {
@@ -233,7 +242,7 @@ function place(work: string, target: string, facts: BackupFacts): void {
 }
 
 function isFile(target: string): boolean {
-  return /\.(?:sqlite|db)$/.test(target)
+  return /\.(?:sqlite|db|sql)$/.test(target)
 }
 
 function sync(path: string): void {

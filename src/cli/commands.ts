@@ -10,7 +10,7 @@ import { readOptions } from './options.ts'
 import { invocation } from './program.ts'
 import { askNode, recover } from './recover.ts'
 import { serve } from './serve.ts'
-import { loggerSettings, nodeSettings } from './settings.ts'
+import { engineOf, loggerSettings, nodeSettings } from './settings.ts'
 
 /** `lockstep init`: founds a cluster in an empty directory and says how to go on. */
 export function init(given: { data: string; nodeId: string; voters: string }): void {
@@ -73,6 +73,7 @@ async function run(
 /** `lockstep recover`: makes a node that is left the only voter, if a majority is lost. */
 export async function recoverNode(given: {
   readonly data: string
+  readonly engine?: string
   readonly iKnowThatAcknowledgedWritesMayBeLost?: true
   readonly althoughItsDataWereFoundWrong?: true
 }): Promise<void> {
@@ -89,6 +90,7 @@ export async function recoverNode(given: {
   }
   await recover({
     directory: given.data,
+    mysql: engineOf(given.engine),
     isPardoned: given.althoughItsDataWereFoundWrong === true,
     random: new SystemRandom(),
     clock: new SystemClock(),

@@ -10,13 +10,14 @@ import { DbError } from '../base/errors.ts'
 import type { Clock, Logger } from '../base/ports.ts'
 import type { Engine } from '../engine/engine.ts'
 import { MYSQL_BUILD, MysqlEngine } from '../engine/mysql/mysql-engine.ts'
+import { StagedFiles } from '../engine/mysql/staged-files.ts'
 import { ProcessEngine } from '../engine/sqlite/process-engine.ts'
 import { writeFileDurably } from '../platform/durable-file.ts'
 import type { IdentityOf } from './identity.ts'
 import type { NodeSettings } from './node-settings.ts'
 
 export interface EngineParts {
-  readonly settings: NodeSettings
+  readonly settings: Pick<NodeSettings, 'directory' | 'mysql' | 'maxReaders'>
   readonly identity: IdentityOf<'member'>
   readonly clock: Clock
   readonly logger: Logger
@@ -24,6 +25,8 @@ export interface EngineParts {
 
 /** In the directory of the group, once the node's data are on a MySQL server. */
 const NOTE = 'engine-mysql'
+/** There are the files of snapshots of such a node. */
+const SNAPSHOTS = 'snapshots'
 
 /** Opens the engine that the settings name. Rejects with WRONG_DATA if the data are another's. */
 export async function openEngine(parts: EngineParts): Promise<Engine> {
@@ -47,7 +50,7 @@ export async function openEngine(parts: EngineParts): Promise<Engine> {
     throw wrongEngine(directory, 'in files of SQLite; start it without --engine')
   }
   mkdirSync(group, { recursive: true })
-  writeFileDurably(join(group, NOTE), '', { mode: 0o600 })
+  noteMysql(group)
   const { clusterId, nodeId, incarnation } = identity
   const owner = { clusterId, nodeId, incarnation }
   return new MysqlEngine({
@@ -55,8 +58,18 @@ export async function openEngine(parts: EngineParts): Promise<Engine> {
     owner,
     clock,
     readersMax: maxReaders,
-    directory: join(group, 'snapshots'),
+    directory: join(group, SNAPSHOTS),
   })
+}
+
+/** Notes in the directory of a group that is being made that its data are on a MySQL server. */
+export function noteMysql(group: string): void {
+  writeFileDurably(join(group, NOTE), '', { mode: 0o600 })
+}
+
+/** What a node on a MySQL server is to adopt, in the directory of its group. */
+export function stagedFiles(group: string): StagedFiles {
+  return new StagedFiles(join(group, SNAPSHOTS), MYSQL_BUILD)
 }
 
 /** Whether the data of the node in this directory are on a MySQL server. */

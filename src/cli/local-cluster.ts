@@ -103,7 +103,7 @@ export class LocalCluster {
       const node = ['--data', first.directory, '--node-id', first.nodeId]
       const { backup } = options
       if (backup === undefined) await run('init', ...node, '--voters', voters)
-      else await run('restore', backup, ...node)
+      else await run('restore', backup, ...node, ...engineIn(options.nodeOptions?.(first.nodeId)))
       // The others are given what init made for the first, as an operator would copy it.
       cluster.#secret = readFileSync(join(first.directory, 'secret'), 'utf8').trim()
       for (const node of cluster.#nodes) cluster.#spawn(node)
@@ -250,6 +250,12 @@ export class LocalCluster {
 }
 
 /** Runs one command of this program to its end. */
+/** The option that names an engine, and its value. */
+function engineIn(options: readonly string[] = []): readonly string[] {
+  const at = options.indexOf('--engine')
+  return at < 0 ? [] : options.slice(at, at + 2)
+}
+
 async function run(...args: string[]): Promise<void> {
   const child = spawn(process.execPath, [programPath('main'), ...args], {
     stdio: ['ignore', 'ignore', 'pipe'],

@@ -48,6 +48,9 @@ function createProgram(setExitCode: SetExitCode): Command {
   return program
 }
 
+const ENGINE_OF_DATA =
+  'For a node whose data are on a MySQL server: which, as for start. Better by LOCKSTEP_ENGINE.'
+
 function addNodeCommands(program: Command, setExitCode: SetExitCode): void {
   program
     .command('init')
@@ -86,6 +89,7 @@ function addNodeCommands(program: Command, setExitCode: SetExitCode): void {
       '--i-know-that-acknowledged-writes-may-be-lost',
       'Needed, so that nobody does it unseen.',
     )
+    .option('--engine <engine>', ENGINE_OF_DATA)
     .option(
       '--although-its-data-were-found-wrong',
       'Recover a node of which a majority found that it computed something else: its data become ' +
@@ -161,8 +165,11 @@ function addBackupCommands(program: Command): void {
   const nodes = ['--nodes <addresses>', 'Some nodes of the cluster.', '127.0.0.1:7070'] as const
   program
     .command('backup')
-    .description('Copy the data of a running cluster: plain SQLite files, all of one moment.')
-    .argument('<target>', 'A file if it ends in .sqlite or .db, else a directory; not there yet.')
+    .description('Copy the data of a running cluster: plain files, all of one moment.')
+    .argument(
+      '<target>',
+      'A file if it ends in .sqlite, .db or .sql, else a directory; not there yet.',
+    )
     .option(...nodes)
     .option('--database <name>', 'Only this database.')
     .action(async (target: string, given: { nodes: string; database?: string }) => {
@@ -179,9 +186,12 @@ function addBackupCommands(program: Command): void {
       '--database <name>',
       'Name for the database of a single file; else the name of the file.',
     )
-    .action(async (source: string, given: { data: string; nodeId: string; database?: string }) => {
+    .option('--engine <engine>', ENGINE_OF_DATA)
+    .action(async (source: string, given: RestoreFlags) => {
       const { restore } = await import('./restore.ts')
-      restore({ source, data: given.data, nodeId: given.nodeId, database: given.database })
+      const { engineOf } = await import('./settings.ts')
+      const { data, nodeId, database } = given
+      await restore({ source, data, nodeId, database, mysql: engineOf(given.engine) })
     })
 }
 
@@ -259,8 +269,16 @@ function addMemberCommands(program: Command): void {
     )
 }
 
+interface RestoreFlags {
+  readonly data: string
+  readonly nodeId: string
+  readonly database?: string
+  readonly engine?: string
+}
+
 interface RecoverFlags {
   readonly data: string
+  readonly engine?: string
   readonly iKnowThatAcknowledgedWritesMayBeLost?: true
   readonly althoughItsDataWereFoundWrong?: true
 }

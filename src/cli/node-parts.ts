@@ -147,7 +147,7 @@ async function recovered({
   if (identity.recovering === undefined) return identity
   const { historyId } = identity
   logger.warn({ historyId }, 'finishing a recovery that was interrupted')
-  return (await finishRecovery({ directory: settings.directory }, identity)).identity
+  return (await finishRecovery(settings, identity)).identity
 }
 
 function openTransport(

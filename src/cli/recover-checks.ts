@@ -4,12 +4,12 @@ import { DbError } from '../base/errors.ts'
 import type { Clock, Logger } from '../base/ports.ts'
 import type { WriterReply } from '../engine/engine.ts'
 import { nodeFileSystem } from '../engine/sqlite/file-system.ts'
-import { ProcessEngine } from '../engine/sqlite/process-engine.ts'
 import { stagedSnapshot } from '../engine/sqlite/staging.ts'
 import type { LogEnd } from '../log/only-voter.ts'
 import { readLogEnd } from '../log/only-voter.ts'
 import type { Member } from '../log/log.ts'
 import { SystemClock } from '../platform/clock.ts'
+import { openEngine, stagedFiles } from './engine-choice.ts'
 import type { IdentityOf } from './identity.ts'
 import { type RecoveryPlace, withLog } from './recovery.ts'
 
@@ -39,13 +39,12 @@ export async function checkLog(
 
 /** Opens the engine's files as a start would, and throws if the node could not serve with them. */
 export async function checkEngine(
-  directory: string,
+  place: RecoveryPlace,
   identity: IdentityOf<'member'>,
   log: FoundLog,
   isPardoned: boolean,
 ): Promise<void> {
-  const files = join(directory, `group-${identity.groupId}`, 'engine')
-  const { appliedIndex, past } = await openEngine(directory, files)
+  const { appliedIndex, past } = await openData(place, identity)
   const { nodeId } = identity
   if (appliedIndex > log.lastIndex) {
     throw new DbError(
@@ -54,7 +53,7 @@ export async function checkEngine(
         `${log.lastIndex}: the two are not of the same life. Recover another one`,
     )
   }
-  if (appliedIndex + 1 < log.firstIndex && !isStaged(files, log)) {
+  if (appliedIndex + 1 < log.firstIndex && !(await isStaged(place, identity, log))) {
     throw new DbError(
       'WRONG_DATA',
       `the log of node ${nodeId} begins with entry ${log.firstIndex}, and its data end at entry ` +
@@ -76,11 +75,13 @@ export async function checkEngine(
 
 type Opened = Extract<WriterReply, { type: 'opened' }>
 
-async function openEngine(directory: string, files: string): Promise<Opened> {
-  const clock = new SystemClock()
-  const childrenPath = join(directory, 'engine.pids')
-  const logger = silentLogger()
-  const engine = await ProcessEngine.open({ directory: files, childrenPath, clock, logger })
+async function openData(
+  { directory, mysql }: RecoveryPlace,
+  identity: IdentityOf<'member'>,
+): Promise<Opened> {
+  const [clock, logger] = [new SystemClock(), silentLogger()]
+  const settings = { directory, mysql, maxReaders: 1 }
+  const engine = await openEngine({ settings, identity, clock, logger })
   try {
     return await new Promise((resolve, reject) => {
       const fail = (message: string): void => {
@@ -104,8 +105,17 @@ async function openEngine(directory: string, files: string): Promise<Opened> {
 }
 
 /** A snapshot that was to be installed when the node ended, and that the node will install. */
-function isStaged(files: string, { firstIndex, lastIndex }: FoundLog): boolean {
-  const index = stagedSnapshot(files, nodeFileSystem)?.index
+async function isStaged(
+  { directory, mysql }: RecoveryPlace,
+  { groupId }: IdentityOf<'member'>,
+  { firstIndex, lastIndex }: FoundLog,
+): Promise<boolean> {
+  const group = join(directory, `group-${groupId}`)
+  const manifest =
+    mysql === undefined
+      ? stagedSnapshot(join(group, 'engine'), nodeFileSystem)
+      : await stagedFiles(group).sound()
+  const index = manifest?.index
   return index !== undefined && index + 1 >= firstIndex && index <= lastIndex
 }
 

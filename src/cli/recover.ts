@@ -31,11 +31,14 @@ export interface RecoverOptions extends RecoveryPlace, Lookout {
  * has found the data of this node wrong; WRONG_DATA if this is no member or lacks data; CORRUPT.
  */
 export async function recover(options: RecoverOptions): Promise<OnlyVoter> {
-  const { directory, random, print, isPardoned } = options
+  const { directory, random, print, isPardoned, mysql } = options
   const { groupId } = memberOf(directory)
-  if (isOnMysql(directory, groupId)) {
-    const message = 'the data of this node are on a MySQL server: nodes of that kind can not be'
-    throw new DbError('UNSUPPORTED', `${message} recovered yet. Nothing was changed`)
+  if (isOnMysql(directory, groupId) !== (mysql !== undefined)) {
+    const problem =
+      mysql === undefined
+        ? 'the data of this node are on a MySQL server: name it by --engine mysql://…'
+        : 'the data of this node are in files of SQLite: leave out --engine'
+    throw new DbError('INVALID_REQUEST', `${problem}. Nothing was changed`)
   }
   const lock = DataLock.acquire(directory)
   try {
@@ -43,7 +46,7 @@ export async function recover(options: RecoverOptions): Promise<OnlyVoter> {
     const decidedBefore = identity.recovering
     const log = await checkLog(options, identity)
     const isForgiven = isPardoned || decidedBefore?.isPardoned === true
-    await checkEngine(directory, identity, log, isForgiven)
+    await checkEngine(options, identity, log, isForgiven)
     if (decidedBefore === undefined) await refuseIfAlive(options, identity, log)
     else print('A recovery of this node was interrupted before; it is finished now.')
     const decided =

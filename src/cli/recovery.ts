@@ -7,6 +7,8 @@
 import { join } from 'node:path'
 import type { DbError } from '../base/errors.ts'
 import type { Disk } from '../base/ports.ts'
+import type { ServerAddress } from '../engine/mysql/server-address.ts'
+import { pardonData } from '../engine/mysql/server-visits.ts'
 import { pardonFiles } from '../engine/sqlite/pardon.ts'
 import { makeOnlyVoter, type OnlyVoter } from '../log/only-voter.ts'
 import { fastCrc32, RealDisk } from '../platform/disk.ts'
@@ -17,6 +19,8 @@ import { type IdentityOf, writeIdentity } from './identity.ts'
 /** A directory that is to be recovered; nobody else uses it. */
 export interface RecoveryPlace {
   readonly directory: string
+  /** The server that holds the data of the node, if one does. */
+  readonly mysql?: ServerAddress | undefined
   /** By which the files are written; given by tests only. */
   readonly disk?: Disk
   readonly files?: FileSystem
@@ -39,10 +43,11 @@ export async function finishRecovery(
   place: RecoveryPlace,
   identity: IdentityOf<'member'>,
 ): Promise<{ readonly identity: IdentityOf<'member'>; readonly voter: OnlyVoter }> {
-  const { directory, files } = place
+  const { directory, files, mysql } = place
   const { recovering, ...rest } = identity
   if (recovering?.isPardoned === true) {
-    pardonFiles(join(directory, `group-${identity.groupId}`, 'engine'))
+    if (mysql === undefined) pardonFiles(join(directory, `group-${identity.groupId}`, 'engine'))
+    else await pardonData(mysql, identity)
   }
   const { raftId } = identity
   const voter = await withLog(place, identity, async (wal, failed) => {

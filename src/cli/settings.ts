@@ -1,7 +1,7 @@
 /** From the options of the command line to the settings of each part of a node. */
 import { readFileSync } from 'node:fs'
 import { DbError } from '../base/errors.ts'
-import { parseServerAddress } from '../engine/mysql/server-address.ts'
+import { parseServerAddress, type ServerAddress } from '../engine/mysql/server-address.ts'
 import type { LoggerOptions } from '../platform/logger.ts'
 import { defaultLogFormat } from '../platform/logger.ts'
 import { parseAddress } from '../platform/address.ts'
@@ -51,8 +51,14 @@ export function nodeSettings(options: Options): NodeSettings {
     },
     replica: options,
     maxReaders: options.maxReaders,
-    mysql: options.engine === 'sqlite' ? undefined : parseServerAddress(options.engine),
+    mysql: engineOf(options.engine),
   }
+}
+
+/** The server of `--engine`, or of LOCKSTEP_ENGINE without it; undefined for SQLite. */
+export function engineOf(flag: string | undefined): ServerAddress | undefined {
+  const text = flag ?? process.env['LOCKSTEP_ENGINE'] ?? ''
+  return text === '' || text === 'sqlite' ? undefined : parseServerAddress(text)
 }
 
 /** The values that nodes compare when they meet; the secret is proved in another way. */

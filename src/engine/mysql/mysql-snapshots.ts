@@ -123,7 +123,7 @@ export class MysqlSnapshots implements SnapshotStore {
   discard(done: () => void): void {
     const { address } = this.#options
     const discard = async (): Promise<object> => {
-      await this.#files.remove()
+      await this.#files.discard()
       await this.#onServer(connection => removeStaged(connection, address.prefix))
       return {}
     }

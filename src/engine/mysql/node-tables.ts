@@ -357,12 +357,15 @@ async function make(connection: Connection, prefix: string, owner: Owner): Promi
     )
   }
   await makeTables(connection, ownDatabase(prefix))
+  await connection.expect(`USE ${name}; ${initialStateSql(owner)}`)
+}
+
+/** The statement that makes the row of the state, in the current database. */
+export function initialStateSql(owner: Owner): string {
   const { clusterId, nodeId, incarnation } = owner
   const texts = [clusterId, nodeId, incarnation].map(quoteText).join(', ')
   // No floor is above a session born at 0, nor above any key.
-  await connection.expect(
-    `INSERT INTO ${name}.state VALUES (1, ${FORMAT}, ${texts}, 0, 0, -1, 0, 0, x'')`,
-  )
+  return `INSERT INTO state VALUES (1, ${FORMAT}, ${texts}, 0, 0, -1, 0, 0, x'')`
 }
 
 async function selectState(connection: Connection, prefix: string): Promise<string> {

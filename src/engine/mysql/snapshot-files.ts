@@ -8,6 +8,7 @@ import { type FileHandle, open, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DbError } from '../../base/errors.ts'
 import { FileSums } from '../file-sums.ts'
+import { nodeFileSystem } from '../sqlite/file-system.ts'
 import { SNAPSHOT_CHUNK_BYTES, type SnapshotFile } from '../snapshot.ts'
 
 export const SYSTEM_FILE = 'system.sql'
@@ -16,6 +17,8 @@ export const SYSTEM_FILE = 'system.sql'
 const FORMAT = 1
 const MARK = '-- lockstep '
 const NEWLINE = 10
+/** More than the names of all databases that there can be. */
+const HEADER_BYTES_MAX = 4 * 1024 * 1024
 const FULL_CODES = new Set(['ENOSPC', 'EDQUOT'])
 
 /** What a file says of itself. */
@@ -60,7 +63,7 @@ export class DumpWriter {
 
   static async open(directory: string, name: string, header: DumpHeader): Promise<DumpWriter> {
     const writer = new DumpWriter(name, await open(join(directory, name), 'wx', 0o600))
-    await writer.#write(`${MARK}${JSON.stringify({ format: FORMAT, ...header })}\n`)
+    await writer.#write(`${headerLine(header)}\n`)
     for (const statement of PREAMBLE) await writer.add(statement)
     return writer
   }
@@ -87,13 +90,18 @@ export class DumpWriter {
   }
 }
 
-/** What the file says of itself. Rejects with SNAPSHOT_FAILED if it is none of these files. */
-export async function readHeader(path: string): Promise<DumpHeader> {
-  for await (const line of linesOf(path)) {
-    const header = line.startsWith(MARK) ? parseHeader(line.slice(MARK.length)) : undefined
-    if (header !== undefined) return header
-    break
-  }
+/** The first line of a file. */
+export function headerLine(header: DumpHeader): string {
+  return `${MARK}${JSON.stringify({ format: FORMAT, ...header })}`
+}
+
+/** What the file says of itself. Throws SNAPSHOT_FAILED if it is none of these files. */
+export function readHeader(path: string): DumpHeader {
+  const [line = ''] = Buffer.from(nodeFileSystem.head(path, HEADER_BYTES_MAX))
+    .toString('utf8')
+    .split('\n', 1)
+  const header = line.startsWith(MARK) ? parseHeader(line.slice(MARK.length)) : undefined
+  if (header !== undefined) return header
   throw new DbError('SNAPSHOT_FAILED', `${path} is no file of a snapshot that this release knows`)
 }
 

@@ -86,7 +86,7 @@ export async function loadStaged(
   const before = await readStaged(connection, prefix)
   if (before?.id === id && before.isLoaded) return before
   await removeStaged(connection, prefix)
-  const { databases = [] } = await readHeader(join(directory, SYSTEM_FILE))
+  const { databases = [] } = readHeader(join(directory, SYSTEM_FILE))
   const staged: Staged = {
     id,
     index,

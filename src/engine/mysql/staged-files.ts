@@ -9,8 +9,12 @@ import { decodeManifest, encodeManifest, type SnapshotManifest } from '../snapsh
 import { nodeFileSystem } from '../sqlite/file-system.ts'
 import { whyOther } from './snapshot-files.ts'
 
-const MANIFEST = 'manifest.json'
-const COMPLETE = 'complete'
+/** The manifest of what is staged. */
+export const MANIFEST = 'manifest.json'
+/** Says that all of it is there. */
+export const COMPLETE = 'complete'
+/** Says that it is of a backup: there is no other one to be had. */
+export const RESTORED = 'restored'
 
 export class StagedFiles {
   /** Where they are. */
@@ -67,6 +71,11 @@ export class StagedFiles {
     const mark = await this.#read(COMPLETE)
     if (manifest === undefined || mark?.trim() !== manifest.id) return undefined
     return (await this.#check(manifest)) === undefined ? manifest : undefined
+  }
+
+  /** Removes them, unless they are what a backup brought and nobody has adopted yet. */
+  async discard(): Promise<void> {
+    if ((await this.#read(RESTORED)) === undefined) await this.remove()
   }
 
   async remove(): Promise<void> {
