@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { LocalCluster, LocalNode } from '../../src/cli/local-cluster.ts'
 import type { Dialect } from './dialects.ts'
-import { type EngineCluster, type Missing, testEngines } from './engines.ts'
+import { type EngineCluster, testEngines } from './engines.ts'
 import { get, lockstep, post, rolesOf, until } from './kit.ts'
 
 const OPTIONS = ['--digest-interval-ms', '1000']
@@ -43,26 +43,6 @@ async function rot({ cluster, changeBehind }: EngineCluster): Promise<LocalNode>
   assert(node !== undefined)
   await changeBehind(node.nodeId, 'books', "UPDATE still SET text = 'tvo' WHERE id = 2")
   return node
-}
-
-const MISSING: Missing = {
-  engine: 'mariadb',
-  // It is found out and serves nothing; to be healed it would need a snapshot.
-  refuses: async (t, engine) => {
-    const started = await engine.start(t, { options: OPTIONS })
-    const { leader } = await rolesOf(started.cluster)
-    await fill(leader, engine.dialect)
-    const odd = await rot(started)
-    const { divergence, counters } = await until(
-      () => statusOf(odd.address),
-      ({ state }) => state === 'diverged',
-      HEAL_MS,
-    )
-    assert.equal(divergence?.['database'], 'books')
-    assert.equal(counters['heals'], 0)
-    const local = { database: 'app', sql: 'SELECT 1', consistency: 'local' }
-    assert.equal((await post(odd.address, '/query', local)).json.error?.code, 'DIVERGED')
-  },
 }
 
 async function assertSame(cluster: LocalCluster): Promise<void> {
@@ -125,7 +105,6 @@ testEngines(
     assert.match(metrics, /^lockstep_digests_total [1-9]/m)
     assert.match(metrics, /^lockstep_digest_verified_index [1-9]/m)
   },
-  MISSING,
 )
 
 testEngines(
@@ -162,5 +141,4 @@ testEngines(
     const read = { database: 'books', sql: 'SELECT text FROM still WHERE id = 2' }
     assert.deepEqual((await post(odd.address, '/query', read)).json.results?.[0]?.rows, [['two']])
   },
-  MISSING,
 )

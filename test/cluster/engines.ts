@@ -156,23 +156,13 @@ function isAlive(pid: number): boolean {
 /** Every engine that there is, whether this machine has it or not. */
 export const ENGINES: readonly Engine[] = [SQLITE, MARIADB]
 
-/** What an engine does not have, and how it says so. */
-export interface Missing {
-  readonly engine: EngineName
-  /** Shows that it refuses. */
-  readonly refuses: (t: TestContext, engine: Engine) => Promise<void>
-}
-
-/** Registers a test once for every engine, or in its place that the engine refuses. */
+/** Registers a test once for every engine. */
 export function testEngines(
   title: string,
   body: (t: TestContext, engine: Engine) => Promise<void>,
-  missing?: Missing,
 ): void {
   for (const engine of ENGINES) {
-    const isMissing = missing?.engine === engine.name
-    const name = `${title} (${engine.name}${isMissing ? ': missing, and refused' : ''})`
     const options = engine.whyNot === undefined ? {} : { skip: engine.whyNot }
-    test(name, options, t => (isMissing ? missing.refuses(t, engine) : body(t, engine)))
+    test(`${title} (${engine.name})`, options, t => body(t, engine))
   }
 }

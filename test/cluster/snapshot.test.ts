@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Missing, testEngines } from './engines.ts'
+import { testEngines } from './engines.ts'
 import { get, post, rolesOf, until } from './kit.ts'
 import { untilRoles } from './members-kit.ts'
 import {
@@ -15,27 +15,6 @@ import {
   untilFetching,
   untilForgotten,
 } from './snapshot-kit.ts'
-
-const MISSING: Missing = {
-  engine: 'mariadb',
-  // It says what it would need, serves nothing, and changes nothing.
-  refuses: async (t, engine) => {
-    const { cluster } = await engine.start(t, { options: SMALL_LOG })
-    const { leader, follower } = await rolesOf(cluster)
-    await makeTable(leader, engine.dialect)
-    const { nodeId } = nodeAt(cluster, follower)
-    await cluster.kill(nodeId)
-    const before = Number((await get(leader, '/status')).json['lastIndex'])
-    await fill(leader, 300)
-    await untilForgotten(leader, before)
-    cluster.restart(nodeId)
-    await until(
-      () => get(follower, '/status').catch(() => undefined),
-      answer => snapshotOf(answer).lastError !== '',
-    )
-    assert.equal((await get(follower, '/health/ready')).status, 503)
-  },
-}
 
 testEngines(
   'a follower that was away too long gets a snapshot, and then follows the log again',
@@ -70,7 +49,6 @@ testEngines(
     await cluster.ready()
     await untilEqual(cluster)
   },
-  MISSING,
 )
 
 testEngines(
@@ -95,7 +73,6 @@ testEngines(
     }
     await untilEqual(cluster)
   },
-  MISSING,
 )
 
 testEngines(
@@ -120,7 +97,6 @@ testEngines(
     const { json } = await get(address, '/status')
     assert.equal((json['snapshot'] as Record<string, unknown>)['installed'], 1)
   },
-  MISSING,
 )
 
 testEngines(
@@ -155,5 +131,4 @@ testEngines(
     await cluster.ready()
     await untilEqual(cluster)
   },
-  MISSING,
 )
