@@ -33,7 +33,7 @@ function open(): Promise<EngineHarness> {
   const address = parseServerAddress(server.url(`${nodeId}_`))
   const clock = new SystemClock()
   const engine = (): Promise<MysqlEngine> =>
-    Promise.resolve(new MysqlEngine({ address, owner, clock, readersMax: 2 }))
+    Promise.resolve(new MysqlEngine({ address, owner, clock, readersMax: 2, directory }))
   return EngineHarness.open(engine, '')
 }
 
