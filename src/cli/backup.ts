@@ -127,7 +127,7 @@ type NotedFile = Omit<BackupFacts['databases'][number], 'name'>
 
 function checkTarget(target: string, { extension }: BackupKind): void {
   if (!isFile(target) || (extension === 'sql') === target.endsWith('.sql')) return
-  const problem = `the data of this cluster come as .${extension}: ${target} can't be one file of it`
+  const problem = `the data of this cluster come as .${extension}, and ${target} ends in another`
   throw new DbError('INVALID_REQUEST', problem)
 }
 

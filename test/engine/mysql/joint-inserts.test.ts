@@ -32,7 +32,7 @@ function open(): Promise<EngineHarness> {
   const owner = { clusterId: 'c', nodeId, incarnation: 'i' }
   const address = parseServerAddress(server.url(`${nodeId}_`))
   const clock = new SystemClock()
-  const engine = (): Promise<MysqlEngine> =>
+  const engine = (directory: string): Promise<MysqlEngine> =>
     Promise.resolve(new MysqlEngine({ address, owner, clock, readersMax: 2, directory }))
   return EngineHarness.open(engine, '')
 }
