@@ -10,7 +10,7 @@ export const RECOVERY_MUTATIONS: readonly Mutation[] = [
     name: 'a recovery is decided before the engine was looked at',
     mode: 'scripted',
     file: RECOVER,
-    find: '    await checkEngine(directory, identity, log, isForgiven)\n',
+    find: '    await checkEngine(options, identity, log, isForgiven)\n',
     replace: '',
   },
   {
@@ -31,8 +31,8 @@ export const RECOVERY_MUTATIONS: readonly Mutation[] = [
     name: 'a node whose data lack what its log has lost is recovered',
     mode: 'scripted',
     file: CHECKS,
-    find: 'if (appliedIndex + 1 < log.firstIndex && !isStaged(files, log)) {',
-    replace: 'if (appliedIndex < 0 && !isStaged(files, log)) {',
+    find: 'if (appliedIndex + 1 < log.firstIndex && !(await isStaged(place, identity, log))) {',
+    replace: 'if (appliedIndex < 0 && !(await isStaged(place, identity, log))) {',
   },
   {
     name: 'a node whose data were found wrong is recovered like any other',

@@ -26,8 +26,8 @@ export interface MysqlEngineOptions extends Omit<MysqlWriterOptions, 'renames'> 
   readonly clock: Clock
   /** Connections that read. */
   readonly readersMax: number
-  /** Where files of snapshots are. */
-  readonly directory: string
+  /** Where files of snapshots are; the current directory if none is given. */
+  readonly directory?: string
 }
 
 const DATABASES_TIMEOUT_MS = 5000
@@ -49,7 +49,7 @@ export class MysqlEngine implements Engine {
   #isStopped = false
 
   constructor(options: MysqlEngineOptions) {
-    const { address, owner, clock, readersMax, directory } = options
+    const { address, owner, clock, readersMax, directory = '.' } = options
     this.#options = options
     this.#pool = new ReadPool({ address, clock, connectionsMax: readersMax })
     const [build, readers, renames] = [MYSQL_BUILD, this.#pool, this.#renames]
