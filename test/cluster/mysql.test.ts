@@ -208,10 +208,36 @@ test('a node waits for a server that is down, and says so', options, async t => 
     String(said?.json['lastError']),
     /the MySQL server at 127\.0\.0\.1:\d+ can't be used/,
   )
-  assert.equal((await get(address, '/health/ready')).status, 503)
+  const health = await get(address, '/health/ready')
+  assert.equal(health.status, 503)
+  assert.match(health.json.error?.message ?? '', /the MySQL server at .* can't be used/)
   await server.restart()
-  await starting
+  const cluster = await starting
   assert.equal((await get(address, '/status')).json['engine'], 'ready')
+
+  await t.test('what it has written before is served by nobody until it is back', async () => {
+    const client = createClient({ nodes: cluster.addresses })
+    await makeTable(client)
+    await client.execute("INSERT INTO t (name) VALUES ('x')", [], { database: 'a' })
+    await cluster.kill('n1')
+    await server.kill()
+    cluster.restart('n1')
+    await until(
+      () => get(address, '/status').catch(() => undefined),
+      answer => String(answer?.json['lastError']).includes("can't be used"),
+    )
+    for (const consistency of ['local', 'linearizable']) {
+      const read = { database: 'a', sql: 'SELECT count(*) FROM t', consistency, timeoutMs: 500 }
+      const { status, json } = await post(address, '/query', read)
+      assert.equal(status, 503, JSON.stringify(json))
+    }
+    const insert = { database: 'a', sql: "INSERT INTO t (name) VALUES ('y')", timeoutMs: 500 }
+    const { json } = await post(address, '/execute', insert)
+    assert.equal(json.error?.fate, 'not-applied', JSON.stringify(json))
+    await server.restart()
+    await cluster.ready()
+    assert.equal(await rowCount(cluster), 1)
+  })
 })
 
 /** As the first node says that can; one whose server is away can't. */

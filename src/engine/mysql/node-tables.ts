@@ -10,6 +10,7 @@ import type { AcceptedEntry, Divergence, EnginePast } from '../engine.ts'
 import type { CatalogueBook } from '../request-ids.ts'
 import type { RecordsBuilder } from '../request-records.ts'
 import type { Connection } from './connection.ts'
+import { refuseForeignTables } from './foreign-tables.ts'
 import { SYSTEM_DATABASES } from './refusals.ts'
 import { literal, quoteName, quoteText } from './render.ts'
 import { MysqlRequestBook } from './request-book.ts'
@@ -60,6 +61,11 @@ export const DATA_TABLES = ['db', 'request', 'accepted', 'outcome']
 
 /** What a database is made with. */
 export const DATABASE_COLLATION = 'CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci'
+
+/** Names of the columns of each. */
+const COLUMNS = new Map(
+  TABLES.map(([table, columns]) => [table, columns.split(', ').map(each => each.split(' ', 1)[0])]),
+)
 
 /** Name of the database that holds a node's own tables. */
 export function ownDatabase(prefix: string): string {
@@ -344,18 +350,7 @@ export async function makeTables(connection: Connection, database: string): Prom
 
 async function make(connection: Connection, prefix: string, owner: Owner): Promise<void> {
   const name = quoteName(ownDatabase(prefix))
-  const known = TABLES.map(([table]) => quoteText(table)).join(', ')
-  const strangers = await connection.rows(
-    `SELECT table_name FROM information_schema.tables WHERE table_schema = ` +
-      `${quoteText(ownDatabase(prefix))} AND table_name NOT IN (${known})`,
-  )
-  if (strangers.length > 0) {
-    throw new DbError(
-      'WRONG_DATA',
-      `the server has a database ${ownDatabase(prefix)} with tables that Lockstep did not make; ` +
-        'choose another prefix',
-    )
-  }
+  await refuseForeignTables(connection, ownDatabase(prefix), COLUMNS)
   await makeTables(connection, ownDatabase(prefix))
   await connection.expect(`USE ${name}; ${initialStateSql(owner)}`)
 }
@@ -370,11 +365,13 @@ export function initialStateSql(owner: Owner): string {
 
 async function selectState(connection: Connection, prefix: string): Promise<string> {
   const name = ownDatabase(prefix)
-  const rows = await connection.rows(
-    `SELECT table_name FROM information_schema.tables WHERE table_schema = ${quoteText(name)} ` +
-      "AND table_name = 'state'",
+  const [[count] = []] = await connection.rows(
+    `SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = ${quoteText(name)} ` +
+      "AND table_name = 'state' AND column_name IN " +
+      "('format', 'cluster_id', 'node_id', 'incarnation')",
   )
-  if (rows.length === 0) return 'SELECT 1 FROM DUAL WHERE 1 = 0'
+  // There is none, or it is no table of Lockstep's.
+  if (count !== 4n) return 'SELECT 1 FROM DUAL WHERE 1 = 0'
   return (
     'SELECT format, cluster_id, node_id, incarnation, applied, now_ms, request_floor, ' +
     `request_key_floor, request_row, request_ids FROM ${quoteName(name)}.state`

@@ -38,9 +38,9 @@ export function whyNotReady(service: Service): DbError | undefined {
     case 'removed':
       return service.refusal() ?? new DbError('REMOVED', `node ${name} was removed`)
     case 'starting':
-      return new DbError('NOT_READY', `node ${name} is starting or waits for its cluster`)
+      return notReady(service, `node ${name} is starting or waits for its cluster`)
     case 'down':
-      return new DbError('NOT_READY', `node ${name} restarts the process that runs SQL`)
+      return notReady(service, `node ${name} restarts the process that runs SQL`)
     case 'diverged':
       return new DbError('DIVERGED', `node ${name} computed something else than the others`)
     case 'copying':
@@ -50,6 +50,14 @@ export function whyNotReady(service: Service): DbError | undefined {
     default:
       return unreachable(state)
   }
+}
+
+/** With what the node met when it last tried to open its data, such as a server that is away. */
+function notReady(service: Service, message: string): DbError {
+  const status = service.status()
+  const isOpen = status === undefined || status.engine === 'ready'
+  const reason = isOpen || status.lastError === '' ? '' : `: ${status.lastError}`
+  return new DbError('NOT_READY', `${message}${reason}`)
 }
 
 interface Address {

@@ -37,6 +37,11 @@ test('the state of a node is the worst thing to be said of it', () => {
     assert.equal(nodeState(withStatus(change)), state)
     assert.equal(whyNotReady(withStatus(change))?.code, code)
   }
+  const away = 'the MySQL server at h:1 is away'
+  for (const engine of ['opening', 'down'] as const) {
+    const reason = whyNotReady(withStatus({ engine, lastError: away }))
+    assert.match(reason?.message ?? '', new RegExp(`: ${away}$`))
+  }
   const stopping = withStatus({})
   stopping.isStoppingNow = true
   assert.equal(whyNotReady(stopping)?.code, 'SHUTTING_DOWN')
