@@ -1,7 +1,10 @@
 /** Digests of all data over a real MariaDB server. */
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import type { RequestId, WriteRequest } from '../../../src/engine/engine.ts'
 import { MariaDbServer, whyNoMariaDb } from '../../fixtures/mariadb-server.ts'
+import { statements } from '../harness.ts'
+import { TransactionTalk } from '../transaction-talk.ts'
 import { behindItsBack, digestOf, type MysqlNode, soundDigest, startNode } from './kit.ts'
 
 const missing = whyNoMariaDb()
@@ -144,3 +147,52 @@ for (const [what, changes] of SCHEMA_CHANGES) {
     assert.notDeepEqual(await soundDigest(node), still)
   })
 }
+
+test('what is remembered of requests is the same on every node', options, async () => {
+  await using one = await startNode(server.port)
+  const { harness } = one
+  await harness.createDatabase('app')
+  await harness.run('app', 'CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, n INT)')
+  const key = (name: string): { readonly id: RequestId } => ({ id: { type: 'key', key: name } })
+  const session = (sequence: number): { readonly id: RequestId } => ({
+    id: { type: 'session', session: { birth: 1, name: 7 }, sequence },
+  })
+  const requests: WriteRequest[] = [
+    { ...statements('app', 'INSERT INTO t (n) VALUES (1), (2), (3)'), ...session(1) },
+    { ...statements('app', 'INSERT INTO t (n) VALUES (4) RETURNING id, n'), ...session(2) },
+    { ...statements('app', 'DELETE FROM t WHERE n < 3 RETURNING id'), ...key('deleted') },
+    { ...statements('app', 'UPDATE t SET n = n + 1', 'SELECT n FROM t'), ...key('read') },
+    { ...statements('app', 'INSERT INTO t VALUES (3, 3)'), ...key('fails') },
+    { type: 'cancel', database: 'app', id: { type: 'key', key: 'never' } },
+    { ...statements('app', 'ALTER TABLE t ADD COLUMN more TEXT'), ...session(3) },
+    { ...statements('app', 'ALTER TABLE t ADD COLUMN more TEXT'), ...key('again') },
+    { type: 'create-database', database: 'books', ...key('books') },
+    { ...statements('app', 'UPDATE t SET more = UUID()'), ...session(4) },
+  ]
+  for (const request of requests) await harness.write(request)
+  const talk = new TransactionTalk(harness, { database: 'app' })
+  await talk.run('INSERT INTO t (n) VALUES (9)')
+  await talk.rows('SELECT * FROM t')
+  await talk.run('UPDATE t SET n = 10 WHERE n = 9')
+  await talk.commit(key('talk').id, key('its own').id)
+  // Enough of them for rows of their own.
+  for (let sequence = 5; sequence < 200; sequence += 10) {
+    const inserts = Array.from({ length: 10 }, (_, at) => ({
+      ...statements('app', 'INSERT INTO t (n) VALUES (0)'),
+      ...session(sequence + at),
+    }))
+    await harness.write(...inserts)
+  }
+  const digest = await soundDigest(one)
+
+  await using together = await startNode(server.port, harness.entries)
+  assert.deepEqual(await soundDigest(together), digest)
+  await using slow = await startNode(server.port)
+  for (const [at, entry] of harness.entries.entries()) {
+    await slow.harness.apply([entry])
+    slow.harness.index = entry.index
+    slow.harness.entries.push(entry)
+    if (at % 7 === 0) await slow.harness.restartWriter()
+  }
+  assert.deepEqual(await soundDigest(slow), digest)
+})
