@@ -21,10 +21,6 @@ export const LOCKSTEP_MARIADB: System = {
     'innodb_buffer_pool_size = 256M',
     'performance_schema = OFF',
   ],
-  abilities: {
-    workloads: ['insert', 'update', 'bulk', 'point-read', 'range-read', 'mixed'],
-    levels: ['linearizable', 'session', 'local'],
-  },
   find: async mayInstall =>
     needDebian(mayInstall, ['mariadb-server'], { programs: MARIADB_PROGRAMS }),
   start,

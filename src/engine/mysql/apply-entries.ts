@@ -4,11 +4,11 @@
  * not as it should be, all of it is undone and goes once more, entry by entry and with care.
  */
 import { DbError } from '../../base/errors.ts'
-import type { Divergence, EngineEntry } from '../engine.ts'
+import type { Divergence, EngineEntry, RequestId } from '../engine.ts'
 import { decodeEntry } from '../entry.ts'
 import { isSameOutcome } from '../outcomes.ts'
 import { LocalFault } from '../request-errors.ts'
-import { type IdentifiedRequest, identitiesOf, RequestIds } from '../request-ids.ts'
+import { identitiesOf, RequestIds } from '../request-ids.ts'
 import { type Applied, CarefulEntry, soloOf } from './careful-entry.ts'
 import type { Command } from './commands.ts'
 import { scoped, withoutDigests } from './execute-batch.ts'
@@ -180,6 +180,9 @@ class Group {
   /** What the entries add to the book; undefined if it knows one of their requests already. */
   async #records(): Promise<readonly EntryRecords[] | undefined> {
     const { tables } = this.#session
+    const all = this.#entries.flatMap(({ entry }) => entry.requests)
+    const identities = all.flatMap(({ request }) => identitiesOf(request))
+    await tables.requests.fetch(identities.map(scoped))
     const records: EntryRecords[] = []
     const seen = new Set<string>()
     let planned = 0
@@ -190,8 +193,9 @@ class Group {
         const isOwn = readOutcomes(request) !== undefined
         const plans = isRun && !isOwn ? (this.#planned[planned++]?.plans ?? []) : []
         for (const identity of identitiesOf(request)) {
-          const key = JSON.stringify(scoped(identity))
-          if (seen.has(key) || !(await isNew(this.#session, ids, identity))) return undefined
+          const key = keyOf(scoped(identity))
+          // Nobody here may have heard of it, as the leader hadn't.
+          if (seen.has(key) || !ids.isNew(identity, tables.requests)) return undefined
           seen.add(key)
           if (request.type === 'cancel') {
             ids.noteCancelled(identity)
@@ -210,13 +214,9 @@ class Group {
   }
 }
 
-/** Whether nobody here has heard of a request, as the leader hadn't. */
-async function isNew(
-  session: Session,
-  ids: RequestIds,
-  request: IdentifiedRequest,
-): Promise<boolean> {
-  const { requests } = session.tables
-  await requests.fetch([scoped(request)])
-  return ids.isNew(request, requests)
+/** A text that no other id has. */
+function keyOf(id: RequestId): string {
+  if (id.type === 'key') return JSON.stringify([id.birth, id.key])
+  const { session, sequence } = id
+  return `${session.birth}/${session.name}/${sequence}`
 }
