@@ -14,11 +14,11 @@ const LENGTH = 'content-length: '
 
 /** Hands on every whole answer at the beginning of `text`; gives what is left. */
 export function parseAnswers(
-  door: 'http' | 'stream',
+  door: 'http' | 'stream' | 'reads',
   text: string,
   onAnswer: (answered: Answered) => void,
 ): string {
-  return door === 'http' ? parseHttp(text, onAnswer) : parseLines(text, onAnswer)
+  return door === 'stream' ? parseLines(text, onAnswer) : parseHttp(text, onAnswer)
 }
 
 function parseHttp(text: string, onAnswer: (answered: Answered) => void): string {

@@ -151,7 +151,7 @@ class Load {
 
   #onAnswer(lane: Lane, id: number, intendedMs: number, answered: Answered): void {
     const nowMs = performance.now()
-    this.#ledger.note(id, FATES[answered.fate])
+    if (this.#plan.door !== 'reads') this.#ledger.note(id, FATES[answered.fate])
     if (lane.count === this.#plan.depth - 1 && lane.hasRoom) this.#free.push(lane)
     const isMeasuring = nowMs >= this.#fromMs && !this.#isOver
     for (const tally of [this.#whole, this.#interval]) {

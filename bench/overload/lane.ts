@@ -8,7 +8,10 @@ import type { Socket } from 'node:net'
 import { parseAnswers } from './answers.ts'
 import type { Answered } from './answers.ts'
 
-export type Door = 'http' | 'stream'
+/** Writes by HTTP or by streams. */
+export type WriteDoor = 'http' | 'stream'
+/** Or point reads by HTTP. */
+export type Door = WriteDoor | 'reads'
 
 /** Told of each request, in order. */
 export type OnAnswer = (id: number, intendedMs: number, answered: Answered) => void
@@ -29,6 +32,12 @@ export const SESSION_WINDOW = 64
 const REOPEN_MS = 100
 const ROW = `"some text that a row may hold",42]`
 const INSERT = `{"database":"bench","sql":"INSERT INTO t (id, a, b) VALUES (?, ?, ?)","params":[`
+const SELECT =
+  `{"database":"bench","consistency":"local",` +
+  `"sql":"SELECT id, a, b FROM t WHERE id = ?","params":[`
+const QUERY_HEAD = 'POST /query HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n'
+/** Rows that are read: those that the first load wrote. */
+const READ_ROWS = 10_000
 const STREAM_HEAD =
   'POST /execute HTTP/1.1\r\nhost: bench\r\ncontent-type: application/x-ndjson\r\n' +
   'transfer-encoding: chunked\r\n\r\n'
@@ -100,6 +109,11 @@ export class Lane {
     this.#intended.push(intendedMs)
     if (door === 'stream') {
       this.#unsent += `${INSERT}${id},${ROW},"request":"${request}"}\n`
+      return
+    }
+    if (door === 'reads') {
+      const body = `${SELECT}${1 + (id % READ_ROWS)}]}`
+      this.#unsent += `${QUERY_HEAD}content-length: ${body.length}\r\n\r\n${body}`
       return
     }
     const body = `${INSERT}${id},${ROW}}`

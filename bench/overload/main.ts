@@ -9,7 +9,7 @@ import { Command, Option } from 'commander'
 import { machine } from '../machine.ts'
 import type { Machine } from '../machine.ts'
 import { writeSection } from '../pages.ts'
-import type { Door } from './lane.ts'
+import type { Door, WriteDoor } from './lane.ts'
 import { Loader } from './load.ts'
 import {
   minuteLine,
@@ -49,14 +49,14 @@ interface SoakOptions extends CommonOptions {
   readonly minutes: string
   readonly interval: string
   readonly share: string
-  readonly door: Door
+  readonly door: WriteDoor
 }
 
 /** Offers more than a cluster can take. */
 export async function overload(): Promise<void> {
   const options = command('--overload', 'offer more than a cluster can take')
     .option('--seconds <count>', 'how long each step takes', '8')
-    .option('--doors <names>', 'of http,stream', 'http,stream')
+    .option('--doors <names>', 'of http,stream,reads', 'http,stream')
     .option('--at <places>', 'of leader,follower', 'leader,follower')
     .option('--out <file>', 'for the results, as JSON', '.lockstep/overload.json')
     .parse()

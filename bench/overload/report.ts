@@ -6,7 +6,7 @@ import { tableLines } from '../pages.ts'
 import { count } from '../peers/report.ts'
 import { filesOf, useOf } from './soak.ts'
 import type { Minute, SoakRun } from './soak.ts'
-import { acknowledgedPerSecond } from './steps.ts'
+import { acknowledgedPerSecond, WARM_UP_MS } from './steps.ts'
 import type { OverloadRun, Step } from './steps.ts'
 import type { Spread } from './tally.ts'
 import { memoryOf, wayName } from './verdicts.ts'
@@ -27,6 +27,7 @@ const STEP_COLUMNS = [
   'left late, p99 ms',
   'terms',
   'slowest /nodes ms',
+  'CPU µs each: nodes, generator',
   'leader MB',
   'all MB',
 ]
@@ -60,9 +61,18 @@ function stepCells(step: Step): string[] {
     watched.statusFailures > 0
       ? `${watched.statusFailures} without answer`
       : count(watched.statusMsMax),
+    cpuOf(step),
     count(leaderBytes / 1e6),
     count(memoryOf(step) / 1e6),
   ]
+}
+
+/** Per acknowledged request. The nodes' is of the whole step, with the warm-up of a second. */
+function cpuOf({ measured, watched }: Step): string {
+  const { acknowledged, seconds } = measured.summary
+  if (acknowledged === 0) return '–'
+  const nodes = watched.cpuMicros / ((acknowledged / seconds) * (seconds + WARM_UP_MS / 1000))
+  return `${nodes.toFixed(0)}, ${(measured.cpuMicros / acknowledged).toFixed(1)}`
 }
 
 function both({ p50Ms, p99Ms }: Spread): string {

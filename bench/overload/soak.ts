@@ -3,7 +3,7 @@ import { must } from '../../src/base/assert.ts'
 import type { Machine } from '../machine.ts'
 import type { Checked } from './ledger.ts'
 import type { Loader, Wish } from './load.ts'
-import type { Door } from './lane.ts'
+import type { WriteDoor } from './lane.ts'
 import { driftOf } from './slope.ts'
 import type { Tolerance } from './slope.ts'
 import type { Summary } from './tally.ts'
@@ -29,7 +29,7 @@ export interface SoakRun {
   readonly date: string
   readonly machine: Machine
   readonly options: readonly string[]
-  readonly door: Door
+  readonly door: WriteDoor
   readonly peakPerSecond: number
   readonly ratePerSecond: number
   readonly intervalSeconds: number
@@ -42,7 +42,7 @@ export interface SoakParts {
   readonly target: Target
   readonly loader: Loader
   readonly watch: Watch
-  readonly door: Door
+  readonly door: WriteDoor
   readonly share: number
   readonly minutes: number
   readonly intervalSeconds: number

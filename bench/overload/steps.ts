@@ -60,15 +60,21 @@ const PEAKS: Readonly<Record<Door, readonly Shape[]>> = {
     { connections: 4, depth: 64 },
     { connections: 16, depth: 64 },
   ],
+  reads: [
+    { connections: 64, depth: 1 },
+    { connections: 256, depth: 1 },
+  ],
 }
 /** More on their way than the queues of a node take. */
 const LOADS: Readonly<Record<Door, Shape>> = {
   http: { connections: 64, depth: 256 },
   stream: { connections: 16, depth: 1024 },
+  reads: { connections: 64, depth: 256 },
 }
 const MANY: Shape = { connections: 512, depth: 64 }
 const SINGLES = { connections: 16, depth: 1, ratePerSecond: 160 } as const
-const WARM_UP_MS = 1000
+/** Before each step is measured. */
+export const WARM_UP_MS = 1000
 
 export interface StepsParts {
   readonly target: Target

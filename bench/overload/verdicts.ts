@@ -17,6 +17,7 @@ const REFUSAL_MS_MAX = 100
 const MEMORY_GROWTH_MAX = 0.1
 const MEMORY_FLOOR_BYTES = 32e6
 const REFUSALS = ['OVERLOADED']
+const DOORS = { http: 'HTTP', stream: 'streams', reads: 'reads' } as const
 
 /** `queueMs` is what the node's limits let a write wait. */
 export function overloadVerdicts(run: OverloadRun, queueMs: number): Verdict[] {
@@ -32,7 +33,7 @@ export function overloadVerdicts(run: OverloadRun, queueMs: number): Verdict[] {
 }
 
 export function wayName({ door, place }: Way): string {
-  return `${door === 'http' ? 'HTTP' : 'streams'} at the ${place}`
+  return `${DOORS[door]} at the ${place}`
 }
 
 function isSame(one: Way, other: Way): boolean {

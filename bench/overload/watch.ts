@@ -22,6 +22,8 @@ export interface Watched {
   readonly statusMsMax: number
   readonly statusFailures: number
   readonly processes: readonly ProcessUse[]
+  /** What all processes of all nodes used. */
+  readonly cpuMicros: number
 }
 
 const LOOK_MS = 500
@@ -41,6 +43,8 @@ export class Watch {
   #statusMsMax = 0
   #statusFailures = 0
   #samples = new Map<string, Samples>()
+  /** What each process had used the last time, by its id. */
+  #usedMicros = new Map<number, number>()
 
   constructor(target: Target) {
     this.#target = target
@@ -55,6 +59,7 @@ export class Watch {
       statusMsMax: this.#statusMsMax,
       statusFailures: this.#statusFailures,
       processes: [...this.#samples.values()].map(toUse),
+      cpuMicros: this.#takeCpu(),
     }
     this.#terms = new Set()
     this.#statusMsMax = 0
@@ -65,6 +70,17 @@ export class Watch {
 
   stop(): void {
     clearInterval(this.#timer)
+  }
+
+  /** What was used since the last time. */
+  #takeCpu(): number {
+    let totalMicros = 0
+    for (const { pid } of this.#target.roles()) {
+      const { cpuMicros } = sum([pid])
+      totalMicros += cpuMicros - (this.#usedMicros.get(pid) ?? 0)
+      this.#usedMicros.set(pid, cpuMicros)
+    }
+    return totalMicros
   }
 
   #look(): void {

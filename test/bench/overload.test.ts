@@ -81,7 +81,7 @@ function step(name: string, factor: number | undefined, found: Partial<Found> = 
   const processes = [
     { name: 'n1 main', isLeader: true, memoryBytes: memory, memoryBytesMax: memory, handles: 9 },
   ]
-  const watched = { terms: [term], statusMsMax: 1, statusFailures: 0, processes }
+  const watched = { terms: [term], statusMsMax: 1, statusFailures: 0, processes, cpuMicros: 9e6 }
   const way = { door: 'http', place: 'leader' } as const
   return { way, name, connections: 64, factor, measured, single: undefined, watched }
 }
