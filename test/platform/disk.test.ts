@@ -85,6 +85,24 @@ test('a durable write takes its turn among the others, and is read back as any o
   assert.deepEqual([...disk.read('f', 0, 4)], [1, 2, 3, 1])
 })
 
+test('durable writes in place and large ones by a thread take effect in the order asked', async context => {
+  const root = temporaryDirectory(context)
+  const disk = new RealDisk(root)
+  const file = disk.open('f', { create: true })
+  context.after(() => file.close())
+  const large = new Uint8Array(512 * 1024).fill(7)
+  const order: string[] = []
+
+  file.writeDurably(0, [Uint8Array.of(1, 1)], () => order.push('here'))
+  file.writeDurably(2, [large], () => order.push('by a thread'))
+  const last = completed(done => file.writeDurably(1, [Uint8Array.of(2)], done))
+  assert.deepEqual(order, [], 'nothing calls back inside')
+  await last
+
+  assert.deepEqual(order, ['here', 'by a thread'])
+  assert.deepEqual(readFileSync(join(root, 'f')), Buffer.concat([Uint8Array.of(1, 2), large]))
+})
+
 test('opening does not empty a file, and creates one only when told to', async context => {
   const root = temporaryDirectory(context)
   const disk = new RealDisk(root)
