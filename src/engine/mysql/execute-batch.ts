@@ -5,7 +5,6 @@
  */
 import { assert, must, unreachable } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
-import type { Statement } from '../../base/sql.ts'
 import type { RequestResult, WriteRequest, WriterMessage } from '../engine.ts'
 import { EntryBuilder, type StatementOutcome } from '../entry.ts'
 import { DATABASES_MAX, WRITE_ROWS_BYTES_MAX, WRITE_ROWS_MAX } from '../limits.ts'
@@ -201,7 +200,7 @@ export class MysqlBatch {
       const message = `there is no database ${request.database}; create it first`
       return this.#answer(ordinal, failed(new DbError('UNKNOWN_DATABASE', message)))
     }
-    const plan = this.#plan(request.statements, ordinal, 0)
+    const plan = this.#plan(request, ordinal, 0)
     if (plan instanceof DbError) return this.#answer(ordinal, failed(plan))
     if (plan.type === 'schema') return this.#takeSolo(request, bytes, ordinal, SCHEMA_UNKNOWN)
     this.#waiting.push({ ordinal, request, bytes, plan })
@@ -256,9 +255,7 @@ export class MysqlBatch {
     let position = this.#builder.count
     const waiting = this.#waiting.map(one => {
       // Only chance depends on the place in the entry, which is known when all before it are.
-      const plan = one.plan.usesChance
-        ? this.#plan(one.request.statements, one.ordinal, position)
-        : one.plan
+      const plan = one.plan.usesChance ? this.#plan(one.request, one.ordinal, position) : one.plan
       assert(!(plan instanceof DbError), 'it was planned before')
       if (plan.type === 'write') position++
       return { ...one, plan }
@@ -282,14 +279,21 @@ export class MysqlBatch {
   }
 
   #plan(
-    statements: readonly Statement[],
+    { statements, database }: Waiting['request'],
     ordinal: number,
     position: number,
   ): RequestPlan | DbError {
     const { chance, isMariaDb, tables } = this.#session
     const { isForeign } = tables
     try {
-      return new RequestPlan(statements, { position, ordinal, chance, isMariaDb, isForeign })
+      return new RequestPlan(statements, {
+        database,
+        position,
+        ordinal,
+        chance,
+        isMariaDb,
+        isForeign,
+      })
     } catch (error) {
       if (error instanceof DbError) return error
       throw error

@@ -206,7 +206,8 @@ export class InteractiveTransaction {
     const { chance, isMariaDb, tables } = this.#session
     const { isForeign } = tables
     const position = this.#logged.length
-    const options = { position, ordinal, chance, isMariaDb, before, isForeign }
+    const database = this.#database
+    const options = { database, position, ordinal, chance, isMariaDb, before, isForeign }
     const plan = new RequestPlan(statements, options)
     if (isQuery && plan.type !== 'read') {
       throw new DbError('INVALID_REQUEST', 'a query only reads; send what writes to execute')

@@ -126,7 +126,7 @@ export class MysqlReader {
     return `${quoteName(ownDatabase(this.#prefix))}.${table}`
   }
 
-  #render({ statements }: ReadRequest): Rendered {
+  #render({ database, statements }: ReadRequest): Rendered {
     const sql: string[] = []
     const texts: number[] = []
     for (const [text, statement] of statements.entries()) {
@@ -145,7 +145,7 @@ export class MysqlReader {
             const message = 'a read locks nothing; leave out FOR UPDATE and LOCK IN SHARE MODE'
             throw new DbError('UNSUPPORTED', message)
           }
-          sql.push(render(each, statement.params))
+          sql.push(render(each, statement.params, database))
           texts.push(text)
         }
       } catch (error) {

@@ -20,8 +20,6 @@ export const REFUSED_IN_WRITES: ReadonlyMap<string, string> = new Map([
   ['CONNECTION_ID', OF_THE_CONNECTION],
   ['PS_CURRENT_THREAD_ID', OF_THE_CONNECTION],
   ['PS_THREAD_ID', OF_THE_CONNECTION],
-  ['DATABASE', OF_THE_SERVER],
-  ['SCHEMA', OF_THE_SERVER],
   ['USER', OF_THE_SERVER],
   ['CURRENT_USER', OF_THE_SERVER],
   ['SESSION_USER', OF_THE_SERVER],
@@ -58,6 +56,8 @@ export const REFUSED_IN_SCHEMAS: ReadonlyMap<string, string> = new Map([
   ['UUID', 'a default that is made by chance is not the same on every node; insert UUID() itself'],
   ['RAND', 'a default that is made by chance is not the same on every node; insert RAND() itself'],
   ['LAST_INSERT_ID', OF_THE_CONNECTION],
+  ['DATABASE', OF_THE_SERVER],
+  ['SCHEMA', OF_THE_SERVER],
 ])
 
 /** Why a statement can't be what its first words say; the verb stands before. */

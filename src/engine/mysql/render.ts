@@ -9,10 +9,14 @@ import { PARAMETERS_MAX } from '../limits.ts'
 import { isPositional } from '../value-codec.ts'
 import type { ParsedStatement } from './statement-parser.ts'
 
-/** Throws INVALID_REQUEST or TOO_LARGE. `uuid`: an expression for each UUID() in the text. */
+/**
+ * Throws INVALID_REQUEST or TOO_LARGE. `database`: its name, for DATABASE(); `uuid`: an expression
+ * for each UUID() in the text.
+ */
 export function render(
   statement: ParsedStatement,
   params: SqlParams,
+  database: string,
   uuid: () => string = () => 'UUID()',
 ): string {
   checkParams(statement, params)
@@ -21,6 +25,7 @@ export function render(
   for (const piece of statement.pieces) {
     if (typeof piece === 'string') text += piece
     else if (piece.type === 'uuid') text += uuid()
+    else if (piece.type === 'database') text += quoteText(database)
     else if (piece.name !== undefined) text += literal(named(params, piece.name))
     else {
       text += literal(isPositional(params) ? (params[position] ?? null) : null)

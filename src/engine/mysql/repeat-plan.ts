@@ -33,6 +33,7 @@ export function planRepeat(session: Session, repeat: Repeat): PlannedRequest {
   let from = 0
   const plans = lists.map((statements, step) => {
     const plan = new RequestPlan(statements, {
+      database: request.database,
       position: isTransaction ? step : position,
       ordinal: 0,
       chance,

@@ -15,6 +15,8 @@ import { atStatement, type IsForeign, readSteps, type Step } from './request-ste
 import type { ParsedStatement } from './statement-parser.ts'
 
 export interface PlanOptions {
+  /** Name of the request's database, in the cluster. */
+  readonly database: string
   /** Number of the request among those of its entry. */
   readonly position: number
   /** Number of the request in its batch; 0 on a follower. */
@@ -145,7 +147,7 @@ export class RequestPlan {
     const given = statement.isInsert ? before?.[number]?.lastInsertId : undefined
     const id = BigInt.asUintN(64, given ?? 0n)
     if (id !== 0n) settings.push(`insert_id = ${id}`)
-    const sql = render(statement, params, () => uuidExpression(chance))
+    const sql = render(statement, params, this.#options.database, () => uuidExpression(chance))
     if (sql.length > STATEMENT_LENGTH_MAX) {
       throw new DbError('TOO_LARGE', `a statement has at most ${STATEMENT_LENGTH_MAX} characters`, {
         details: { limit: STATEMENT_LENGTH_MAX },

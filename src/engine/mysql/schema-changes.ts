@@ -108,7 +108,14 @@ async function runChange(session: Session, entry: SoloEntry): Promise<RequestErr
   const statements = request.type === 'statements' ? request.statements : []
   let plan: RequestPlan
   try {
-    plan = new RequestPlan(statements, { position: 0, ordinal: 0, chance, isMariaDb, isForeign })
+    plan = new RequestPlan(statements, {
+      database: request.database,
+      position: 0,
+      ordinal: 0,
+      chance,
+      isMariaDb,
+      isForeign,
+    })
   } catch (thrown) {
     if (!(thrown instanceof DbError)) throw thrown
     return { code: thrown.code, message: thrown.message }

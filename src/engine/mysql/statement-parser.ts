@@ -25,6 +25,8 @@ export type Piece =
   | { readonly type: 'parameter'; readonly name: string | undefined }
   /** An expression that gives a new UUID for each row, by the chance of the entry. */
   | { readonly type: 'uuid' }
+  /** The name of the database as the cluster has it: on the server it has a prefix. */
+  | { readonly type: 'database' }
 
 /** What the text of one statement tells. */
 export interface ParsedStatement {
@@ -76,6 +78,8 @@ const BEFORE_NAMES = new Set([
   'SPATIAL',
   'IGNORE',
 ])
+/** What may stand behind a column of a query. */
+const AFTER_COLUMNS = new Set<string | undefined>([undefined, ',', 'FROM', 'LIMIT'])
 /** What stands before the rows of an INSERT that gives them itself. */
 const ROW_WORDS = new Set(['VALUES', 'VALUE', 'SET'])
 /** What begins a list of rows, or puts several together. */
@@ -239,6 +243,13 @@ export class StatementParser {
         this.#push({ type: 'uuid' })
         at += 2
         end = this.#tokens[at]?.end ?? end
+      } else if (isOfDatabase(call) && this.#words[at + 2] === ')') {
+        this.#push({ type: 'database' })
+        // A column is named by the text that was written.
+        const isColumn = this.#words[at - 1] === 'SELECT' && AFTER_COLUMNS.has(this.#words[at + 3])
+        if (isColumn) this.#text += ` AS \`${call}()\``
+        at += 2
+        end = this.#tokens[at]?.end ?? end
       } else if (call === 'SYSDATE') this.#text += 'NOW'
       else this.#text += this.#sql.slice(token.start, token.end)
     }
@@ -391,6 +402,10 @@ function depthsOf(words: readonly string[]): readonly number[] {
     if (word === '(') return ++depth
     return word === ')' ? depth-- : depth
   })
+}
+
+function isOfDatabase(call: string | undefined): boolean {
+  return call === 'DATABASE' || call === 'SCHEMA'
 }
 
 function kindOf(verb: string): StatementKind {

@@ -13,7 +13,7 @@ function parseOne(sql: string): ParsedStatement {
 test('a script is cut into its statements, and not inside of strings', () => {
   const script = "INSERT INTO t VALUES ('a;b'); -- c;d\n SELECT 1;; SELECT `;`"
   assert.deepEqual(
-    parseText(script).map(statement => render(statement, [])),
+    parseText(script).map(statement => render(statement, [], 'a')),
     ["INSERT INTO t VALUES ('a;b')", 'SELECT 1', 'SELECT `;`'],
   )
 })
@@ -26,8 +26,9 @@ test('the text that is sent holds no comment that could reach into the next one'
     ['SELECT/* a */1 +/*! 2 */', 'SELECT 1 + 2'],
     ['SELECT /*+ SET_VAR(sql_mode = "") */ 1', 'SELECT 1'],
     ['/*!40101 SELECT 1 */', 'SELECT 1'],
+    ['/*M!999999\\- sandbox */ SELECT 1', 'SELECT 1'],
   ] as const) {
-    assert.equal(render(parseOne(sql), []), sent)
+    assert.equal(render(parseOne(sql), [], 'a'), sent)
   }
   assert.throws(() => parseText("SELECT 'a"), { code: 'SQL_SYNTAX' })
   assert.throws(() => parseText(' ; -- nothing'), { code: 'SQL_SYNTAX' })
@@ -91,6 +92,17 @@ test('what differs between nodes, or outlives a request, is refused with a reaso
   }
 })
 
+test('DATABASE() is the name that the cluster knows, under the name of its column', () => {
+  for (const [sql, sent] of [
+    ['SELECT DATABASE()', "SELECT 'a' AS `DATABASE()`"],
+    ['SELECT schema ( ), 1 FROM t', "SELECT 'a' AS `SCHEMA()`, 1 FROM t"],
+    ['SELECT DATABASE() AS d', "SELECT 'a' AS d"],
+    ['UPDATE t SET a = `database`()', "UPDATE t SET a = 'a'"],
+  ] as const) {
+    assert.equal(render(parseOne(sql), [], 'a'), sent)
+  }
+})
+
 test('what only looks as if it were refused is let pass', () => {
   for (const sql of [
     'SELECT USER(), VERSION(), RAND()',
@@ -114,7 +126,7 @@ test('the moment of a call is that of its statement, and a UUID is an expression
   const uuid = (): string => '<uuid>'
   const insert = parseOne('INSERT INTO t VALUES (SYSDATE(3), uuid ( ), ?, UUID())')
   assert.equal(insert.usesChance, true)
-  assert.equal(render(insert, [1n], uuid), 'INSERT INTO t VALUES (NOW(3), <uuid>, 1, <uuid>)')
+  assert.equal(render(insert, [1n], 'a', uuid), 'INSERT INTO t VALUES (NOW(3), <uuid>, 1, <uuid>)')
   assert.equal(parseOne('SELECT sysdate FROM t').usesChance, false)
 })
 

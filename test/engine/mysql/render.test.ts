@@ -5,7 +5,7 @@ import { parseText } from '../../../src/engine/mysql/parsed-text.ts'
 import { literal, quoteName, render } from '../../../src/engine/mysql/render.ts'
 
 function rendered(sql: string, params: SqlParams): string {
-  return render(parseText(sql)[0] ?? assert.fail(), params)
+  return render(parseText(sql)[0] ?? assert.fail(), params, 'a')
 }
 
 test('values are literals of their own types', () => {
