@@ -22,7 +22,7 @@ type Answer =
   /** Nobody listens there: the request was surely not sent. */
   | { readonly type: 'not-sent' }
 
-const TABLE = 'CREATE TABLE IF NOT EXISTS load (id INTEGER PRIMARY KEY, note TEXT NOT NULL)'
+const TABLE = 'CREATE TABLE IF NOT EXISTS steady (id INTEGER PRIMARY KEY, note TEXT NOT NULL)'
 
 export class SteadyLoad {
   readonly #options: SteadyLoadOptions
@@ -76,7 +76,7 @@ export class SteadyLoad {
     for (let turn = writer; !this.#isStopped; turn += 1) {
       const id = this.#nextId
       this.#nextId += 1
-      const sql = 'INSERT INTO load (id, note) VALUES (?, ?)'
+      const sql = 'INSERT INTO steady (id, note) VALUES (?, ?)'
       const address = must(this.addresses[turn % this.addresses.length])
       const params = [id, 'some text that a row may hold']
       const answer = await this.#post(address, { database, sql, params, timeoutMs })

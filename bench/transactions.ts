@@ -176,7 +176,7 @@ async function active(
         await transaction.execute('UPDATE counters SET n = ? WHERE id = ?', [n, id])
         await transaction.execute('UPDATE counters SET n = n + 0 WHERE id = ?', [id])
         await transaction.query(read, [id])
-        await transaction.execute('INSERT INTO load (note) VALUES (?)', ['of a transaction'])
+        await transaction.execute('INSERT INTO steady (note) VALUES (?)', ['of a transaction'])
       })
       took.add(performance.now() - fromMs)
     }

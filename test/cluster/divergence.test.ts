@@ -56,7 +56,6 @@ async function sumOf(address: string): Promise<unknown> {
 
 // A row is taken away behind the back of one follower, as a bad disk or a curious hand might do.
 // Nothing in the log tells of it, so only the comparison of outcomes can.
-const FOLLOWER = 'a follower that computes something else takes the data of another, and returns'
 const DELETE = 'DELETE FROM accounts WHERE id = 2'
 const UPDATE = 'UPDATE accounts SET balance = balance + 1 WHERE id >= 2'
 
@@ -74,7 +73,7 @@ async function diverge(
   return { cluster, odd, written }
 }
 
-testEngines(FOLLOWER, async (t, engine) => {
+testEngines('a follower that computes something else takes the data of another', async (t, engine) => {
   const { cluster, odd, written } = await diverge(t, engine)
   const status = await healed(odd.address)
   const { leader } = await rolesOf(cluster)
