@@ -5,16 +5,17 @@ import { DatabaseSync } from 'node:sqlite'
 import { test, type TestContext } from 'node:test'
 import type { LocalCluster, LocalNode } from '../../src/cli/local-cluster.ts'
 import { startFaultyCluster } from './faulty-nodes.ts'
+import { type Dialect, DIALECTS } from './dialects.ts'
 import { type Engine, testEngines } from './engines.ts'
 import { type Answer, get, lockstep, post, rolesOf, startCluster, until } from './kit.ts'
 
 const CREATE = { action: 'create_db', database: 'app' }
-const TABLE = 'CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL)'
 const FILL = 'INSERT INTO accounts VALUES (1, 10), (2, 20), (3, 30)'
 
-async function fill(leader: string): Promise<void> {
+async function fill(leader: string, { key }: Dialect = DIALECTS.sqlite): Promise<void> {
   await post(leader, '/execute', CREATE)
-  await post(leader, '/execute', { database: 'app', sql: TABLE })
+  const table = `CREATE TABLE accounts (id ${key}, balance INTEGER NOT NULL)`
+  await post(leader, '/execute', { database: 'app', sql: table })
   await post(leader, '/execute', { database: 'app', sql: FILL })
 }
 
@@ -91,61 +92,67 @@ testEngines('a follower that computes something else takes the data of another',
   }
 })
 
-test('a leader that computes something else is deposed, and what the others computed counts', async t => {
-  const { cluster, setFaults } = await startFaultyCluster(t)
-  const { leader, leaderId } = await rolesOf(cluster)
-  await fill(leader)
-  setFaults(leaderId, [{ type: 'sql', find: 'balance + 10', replace: 'balance + 11' }])
-  const sql = 'UPDATE accounts SET balance = balance + 10 WHERE id = 1 RETURNING balance'
-  await post(leader, '/execute', { database: 'app', sql })
-  setFaults(leaderId, [])
+testEngines(
+  'a leader that computes something else is deposed, and the others count',
+  async (t, engine) => {
+    const { cluster, setFaults } = await startFaultyCluster(t, { engine })
+    const { leader, leaderId } = await rolesOf(cluster)
+    await fill(leader, engine.dialect)
+    setFaults(leaderId, [{ type: 'sql', find: '5 + 5', replace: '5 + 6' }])
+    const sql = 'INSERT INTO accounts (balance) VALUES (5 + 5) RETURNING balance'
+    await post(leader, '/execute', { database: 'app', sql })
+    setFaults(leaderId, [])
 
-  const status = await healed(leader)
-  assert.equal(status['divergence'], null)
-  const after = await until(
-    () => cluster.leader(),
-    now => now !== undefined && now !== leaderId,
-  )
-  assert.notEqual(after, leaderId)
-  assert.equal(new Set(await digestsOf(cluster)).size, 1)
-  for (const address of cluster.addresses) assert.equal(await sumOf(address), 70)
-})
+    const status = await healed(leader)
+    assert.equal(status['divergence'], null)
+    const after = await until(
+      () => cluster.leader(),
+      now => now !== undefined && now !== leaderId,
+    )
+    assert.notEqual(after, leaderId)
+    assert.equal(new Set(await digestsOf(cluster)).size, 1)
+    for (const address of cluster.addresses) assert.equal(await sumOf(address), 70)
+  },
+)
 
-test('two nodes that differ write nothing until an operator trusts one', async t => {
-  const { cluster, setFaults } = await startFaultyCluster(t, { nodes: 2 })
-  const { leader, leaderId } = await rolesOf(cluster)
-  await fill(leader)
-  const odd = nodeOf(cluster, ({ nodeId }) => nodeId !== leaderId)
-  setFaults(odd.nodeId, [{ type: 'sql', find: 'balance + 10', replace: 'balance + 11' }])
-  const sql = 'UPDATE accounts SET balance = balance + 10 WHERE id = 1 RETURNING balance'
-  const written = await post(leader, '/execute', { database: 'app', sql })
-  const refused = await until(
-    () => post(leader, '/execute', { database: 'app', sql: FILL.replaceAll('(', '(1') }),
-    ({ json }) => json.error?.code === 'DISPUTED',
-  )
-  assert.deepEqual([refused.status, refused.json.error?.fate], [503, 'not-applied'])
-  const { dispute } = await statusOf(leader)
-  assert.deepEqual(dispute, { index: written.json.index, isTie: true, subject: 'outcome' })
-  const metrics = await (await fetch(`http://${leader}/metrics`)).text()
-  assert.match(metrics, /^lockstep_is_disputed 1$/m)
-  const local = { database: 'app', sql: 'SELECT 1', consistency: 'local' }
-  assert.equal((await post(odd.address, '/query', local)).json.error?.code, 'DIVERGED')
-  setFaults(odd.nodeId, [])
+testEngines(
+  'two nodes that differ write nothing until an operator trusts one',
+  async (t, engine) => {
+    const { cluster, setFaults } = await startFaultyCluster(t, { engine, nodes: 2 })
+    const { leader, leaderId } = await rolesOf(cluster)
+    await fill(leader, engine.dialect)
+    const odd = nodeOf(cluster, ({ nodeId }) => nodeId !== leaderId)
+    setFaults(odd.nodeId, [{ type: 'sql', find: '5 + 5', replace: '5 + 6' }])
+    const sql = 'INSERT INTO accounts (balance) VALUES (5 + 5) RETURNING balance'
+    const written = await post(leader, '/execute', { database: 'app', sql })
+    const refused = await until(
+      () => post(leader, '/execute', { database: 'app', sql: FILL.replaceAll('(', '(1') }),
+      ({ json }) => json.error?.code === 'DISPUTED',
+    )
+    assert.deepEqual([refused.status, refused.json.error?.fate], [503, 'not-applied'])
+    const { dispute } = await statusOf(leader)
+    assert.deepEqual(dispute, { index: written.json.index, isTie: true, subject: 'outcome' })
+    const metrics = await (await fetch(`http://${leader}/metrics`)).text()
+    assert.match(metrics, /^lockstep_is_disputed 1$/m)
+    const local = { database: 'app', sql: 'SELECT 1', consistency: 'local' }
+    assert.equal((await post(odd.address, '/query', local)).json.error?.code, 'DIVERGED')
+    setFaults(odd.nodeId, [])
 
-  const wrong = await lockstep(['trust', 'n9', '--nodes', leader])
-  assert.notEqual(wrong.code, 0)
-  assert.match(wrong.output, /no member n9/)
-  const { code, output } = await lockstep(['trust', leaderId, '--nodes', leader])
-  assert.equal(code, 0, output)
-  await healed(odd.address)
-  await until(
-    () => post(leader, '/execute', { database: 'app', sql }),
-    ({ status }) => status === 200,
-  )
-  assert.equal(new Set(await digestsOf(cluster)).size, 1)
-  const nothing = await lockstep(['trust', leaderId, '--nodes', leader])
-  assert.match(nothing.output, /nothing to decide/)
-})
+    const wrong = await lockstep(['trust', 'n9', '--nodes', leader])
+    assert.notEqual(wrong.code, 0)
+    assert.match(wrong.output, /no member n9/)
+    const { code, output } = await lockstep(['trust', leaderId, '--nodes', leader])
+    assert.equal(code, 0, output)
+    await healed(odd.address)
+    await until(
+      () => post(leader, '/execute', { database: 'app', sql }),
+      ({ status }) => status === 200,
+    )
+    assert.equal(new Set(await digestsOf(cluster)).size, 1)
+    const nothing = await lockstep(['trust', leaderId, '--nodes', leader])
+    assert.match(nothing.output, /nothing to decide/)
+  },
+)
 
 test('a garbled file of a follower is no divergence, and is replaced by the data of another', async t => {
   const cluster = await startCluster(t)

@@ -49,9 +49,23 @@ DatabaseSync.prototype.prepare = function prepare(this: DatabaseSync, sql, ...re
     const { errcode } = error
     throw Object.assign(new Error('injected'), { code: 'ERR_SQLITE_ERROR', errcode })
   }
-  let altered = sql
-  for (const { find, replace } of faults('sql')) altered = altered.replace(find, replace)
-  return realPrepare.call(this, altered, ...rest)
+  return realPrepare.call(this, altered(sql), ...rest)
+}
+
+function altered(sql: string): string {
+  return faults('sql').reduce((text, { find, replace }) => text.replace(find, replace), sql)
+}
+
+// What goes to a MySQL server passes here, many statements in one text.
+if (words.includes('mysql:')) {
+  const { default: mysql } = await import('mysql2')
+  const { Connection } = mysql as unknown as {
+    readonly Connection: { readonly prototype: { query: (options: { sql: string }) => unknown } }
+  }
+  const { query } = Connection.prototype
+  Connection.prototype.query = function altering(options) {
+    return query.call(this, { ...options, sql: altered(options.sql) })
+  }
 }
 
 for (const name of ['run', 'get', 'all'] as const) {

@@ -3,8 +3,9 @@ import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { LocalCluster } from '../../src/cli/local-cluster.ts'
-import { makeDirectory } from './kit.ts'
+import type { LocalCluster } from '../../src/cli/local-cluster.ts'
+import type { Engine } from './engines.ts'
+import { makeDirectory, startCluster } from './kit.ts'
 
 /** What goes wrong on a node, from now on. Statements that it has prepared already stay as they are. */
 export type Fault =
@@ -34,7 +35,12 @@ export interface FaultyCluster {
 
 export async function startFaultyCluster(
   t: TestContext,
-  options: { readonly nodes?: number; readonly options?: readonly string[] } = {},
+  options: {
+    readonly nodes?: number
+    readonly options?: readonly string[]
+    /** SQLite if it is absent. */
+    readonly engine?: Engine
+  } = {},
 ): Promise<FaultyCluster> {
   const directory = makeDirectory(t)
   const faults = join(directory, 'faults')
@@ -43,13 +49,12 @@ export async function startFaultyCluster(
   // Restarted nodes need it as well.
   process.env['FAULTS'] = faults
   process.env['NODE_OPTIONS'] = `--import ${hook}`
-  const { nodes = 3 } = options
-  const cluster = await LocalCluster.start({ nodes, directory, options: options.options ?? [] })
-  t.after(async () => {
-    await cluster.stop('SIGKILL')
+  const { engine, ...start } = options
+  t.after(() => {
     delete process.env['FAULTS']
     delete process.env['NODE_OPTIONS']
   })
+  const cluster = engine ? (await engine.start(t, start)).cluster : await startCluster(t, start)
   return {
     cluster,
     setFaults: (nodeId, list) => writeFaults(faults, nodeId, list),
