@@ -7,8 +7,7 @@ import { DbError } from '../../src/base/errors.ts'
 import { createClient } from '../../src/client/client.ts'
 import type { Client } from '../../src/client/client.ts'
 import type { StatusResponse } from '../../src/protocol/http-api.ts'
-import { ABILITIES } from '../cluster/dialects.ts'
-import { victimOf } from './fault.ts'
+import { always, victimOf } from './fault.ts'
 import type { FaultKind, Scene } from './fault.ts'
 import { isWhole, seeMembers } from './member-changes.ts'
 import type { ChaosNodes } from './nodes.ts'
@@ -79,8 +78,7 @@ const HEARD = ODDITIES.filter(oddity => oddity(0).isSilent !== true)
 export const DIVERGENCE: FaultKind = {
   name: 'divergence',
   weight: 3,
-  whyNot: ({ engine }) =>
-    ABILITIES[engine].snapshots ? undefined : 'who was found wrong needs a snapshot to heal',
+  whyNot: always,
   async begin(scene, random) {
     const { nodes, claims, note } = scene
     const release = claims.alone()

@@ -4,7 +4,7 @@ import { must } from '../../src/base/assert.ts'
 import type { Client } from '../../src/client/client.ts'
 import type { BatchItem } from '../../src/client/requests.ts'
 import type { SimRandom } from '../../sim/sim-random.ts'
-import { ABILITIES, DIALECTS, type EngineName } from '../cluster/dialects.ts'
+import type { Dialect } from '../cluster/dialects.ts'
 import { checkListAppend } from './list-append.ts'
 import type { ListAction, ListTransaction } from './list-append.ts'
 import type { History, Noted, Verdict, Worker, Workload } from './workload.ts'
@@ -28,13 +28,10 @@ export class ListWorkload implements Workload {
   #lastKey = LISTS
   #lastValue = 0
   readonly #append: string
-  readonly #hasTransactions: boolean
 
-  constructor(history: History, admin: Client, engine: EngineName) {
-    const { upsert, concat } = DIALECTS[engine]
+  constructor(history: History, admin: Client, { upsert, concat }: Dialect) {
     this.#history = history
     this.#admin = admin
-    this.#hasTransactions = ABILITIES[engine].transactions
     const longer = upsert('v', (old, given) => concat(old, "','", given))
     this.#append = `INSERT INTO lists VALUES (?, ?) ${longer}`
   }
@@ -54,7 +51,7 @@ export class ListWorkload implements Workload {
       return isReader || random.chance(0.4) ? this.#intendRead(slot) : this.#intendAppend(slot)
     })
     const isRead = intents.every(({ append }) => append === undefined)
-    if (random.chance(0.4) && this.#hasTransactions) await this.#transact(sender, intents, random)
+    if (random.chance(0.4)) await this.#transact(sender, intents, random)
     else if (isRead) await this.#query(sender, intents)
     else await this.#execute(sender, intents)
   }

@@ -22,7 +22,6 @@ import { fileURLToPath } from 'node:url'
 import { must } from '../../src/base/assert.ts'
 import { programPath } from '../../src/cli/program.ts'
 import type { NodesResponse, StatusResponse } from '../../src/protocol/http-api.ts'
-import type { EngineName } from '../cluster/dialects.ts'
 import { lockstep } from '../cluster/kit.ts'
 import { writeFaults } from '../cluster/faulty-nodes.ts'
 import type { Fault } from '../cluster/faulty-nodes.ts'
@@ -130,10 +129,6 @@ export class ChaosNodes {
   /** Without those that were retired. */
   get nodes(): readonly ChaosNode[] {
     return this.#nodes.filter(({ isRetired }) => !isRetired)
-  }
-
-  get engine(): EngineName {
-    return this.#options.servers === undefined ? 'sqlite' : 'mariadb'
   }
 
   get nodeIds(): string[] {

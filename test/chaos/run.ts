@@ -19,7 +19,7 @@ import {
   ODD_DATABASE,
   prepareOddities,
 } from './divergence-fault.ts'
-import { ABILITIES, DIALECTS, type EngineName } from '../cluster/dialects.ts'
+import { DIALECTS, type EngineName } from '../cluster/dialects.ts'
 import { planFaults } from './nemesis.ts'
 import { sceneOf } from './fault.ts'
 import type { ActiveFault, FaultKind, Scene } from './fault.ts'
@@ -91,7 +91,7 @@ const STALL_SLOWNESS_MAX = 2
 const DIGESTS = ['--digest-interval-ms', '5000'] as const
 
 /** Options of all nodes, drawn for each run: whole classes of bugs show only beside the defaults. */
-function drawOptions(random: SimRandom, engine: EngineName): string[] {
+function drawOptions(random: SimRandom): string[] {
   const draw = (option: string, ...values: readonly (number | 'default')[]): string[] => {
     const value = random.pick(values)
     return value === 'default' ? [] : [`--${option}`, String(value)]
@@ -111,14 +111,7 @@ function drawOptions(random: SimRandom, engine: EngineName): string[] {
     ...draw('max-readers', 1, 'default'),
     ...draw('election-timeout-ms', 400, 'default', 'default'),
   ]
-  // A node that falls behind a log that was cut needs a snapshot.
-  if (!ABILITIES[engine].snapshots) return withoutOption(options, '--max-log-bytes')
   return options.includes('--max-log-bytes') ? options : [...options, ...DIGESTS]
-}
-
-function withoutOption(options: readonly string[], name: string): string[] {
-  const at = options.indexOf(name)
-  return at < 0 ? [...options] : options.toSpliced(at, 2)
 }
 
 /** True if no checker has a complaint. */
@@ -132,7 +125,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   mkdirSync(directory, { recursive: true })
   const random = new SimRandom(options.seed, 'chaos')
   const network = makeNetwork(options, random)
-  const nodeOptions = drawOptions(random.stream('options'), options.engine)
+  const nodeOptions = drawOptions(random.stream('options'))
   const { engine } = options
   options.log(`seed ${options.seed}, ${options.nodes} nodes, ${engine}, network of ${network.name}`)
   options.log(`options: ${nodeOptions.join(' ')}`)
@@ -213,7 +206,7 @@ class Run {
     this.#scene = sceneOf(nodes, text => this.#note(text), findsSilence)
     this.#workloads = [
       new RegisterWorkload(this.#history, admin, DIALECTS[options.engine]),
-      new ListWorkload(this.#history, admin, options.engine),
+      new ListWorkload(this.#history, admin, DIALECTS[options.engine]),
       new BankWorkload(this.#history, admin),
       new LedgerWorkload(this.#history, admin, DIALECTS[options.engine]),
       new FreshnessWorkload(this.#history, admin, options.clients),

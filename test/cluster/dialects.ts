@@ -2,14 +2,6 @@
 
 export type EngineName = 'sqlite' | 'mariadb'
 
-/** What an engine has, or refuses. */
-export const ABILITIES: Readonly<
-  Record<EngineName, { readonly transactions: boolean; readonly snapshots: boolean }>
-> = {
-  sqlite: { transactions: true, snapshots: true },
-  mariadb: { transactions: true, snapshots: true },
-}
-
 /** What is written otherwise. */
 export interface Dialect {
   /** A column that gives each new row the next number. */

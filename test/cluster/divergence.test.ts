@@ -2,12 +2,12 @@ import assert from 'node:assert/strict'
 import { globSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { test, type TestContext } from 'node:test'
+import { test } from 'node:test'
 import type { LocalCluster, LocalNode } from '../../src/cli/local-cluster.ts'
 import { startFaultyCluster } from './faulty-nodes.ts'
 import { type Dialect, DIALECTS } from './dialects.ts'
-import { type Engine, testEngines } from './engines.ts'
-import { type Answer, get, lockstep, post, rolesOf, startCluster, until } from './kit.ts'
+import { testEngines } from './engines.ts'
+import { get, lockstep, post, rolesOf, startCluster, until } from './kit.ts'
 
 const CREATE = { action: 'create_db', database: 'app' }
 const FILL = 'INSERT INTO accounts VALUES (1, 10), (2, 20), (3, 30)'
@@ -57,40 +57,33 @@ async function sumOf(address: string): Promise<unknown> {
 
 // A row is taken away behind the back of one follower, as a bad disk or a curious hand might do.
 // Nothing in the log tells of it, so only the comparison of outcomes can.
-const DELETE = 'DELETE FROM accounts WHERE id = 2'
-const UPDATE = 'UPDATE accounts SET balance = balance + 1 WHERE id >= 2'
+testEngines(
+  'a follower that computes something else takes the data of another',
+  async (t, engine) => {
+    const { cluster, changeBehind } = await engine.start(t)
+    const { leader, leaderId } = await rolesOf(cluster)
+    await fill(leader)
+    const odd = nodeOf(cluster, ({ nodeId }) => nodeId !== leaderId)
+    await changeBehind(odd.nodeId, 'app', 'DELETE FROM accounts WHERE id = 2')
 
-async function diverge(
-  t: TestContext,
-  engine: Engine,
-): Promise<{ readonly cluster: LocalCluster; readonly odd: LocalNode; readonly written: Answer }> {
-  const { cluster, changeBehind } = await engine.start(t)
-  const { leader, leaderId } = await rolesOf(cluster)
-  await fill(leader)
-  const odd = nodeOf(cluster, ({ nodeId }) => nodeId !== leaderId)
-  await changeBehind(odd.nodeId, 'app', DELETE)
-  const written = await post(leader, '/execute', { database: 'app', sql: UPDATE })
-  assert.equal(written.json.results?.[0]?.rowsAffected, 2)
-  return { cluster, odd, written }
-}
+    const update = 'UPDATE accounts SET balance = balance + 1 WHERE id >= 2'
+    const written = await post(leader, '/execute', { database: 'app', sql: update })
+    assert.equal(written.json.results?.[0]?.rowsAffected, 2)
+    const status = await healed(odd.address)
 
-testEngines('a follower that computes something else takes the data of another', async (t, engine) => {
-  const { cluster, odd, written } = await diverge(t, engine)
-  const status = await healed(odd.address)
-  const { leader } = await rolesOf(cluster)
-
-  assert.equal(status['divergence'], null)
-  assert.equal((status['counters'] as Record<string, number>)['divergences'], 1)
-  assert.equal((await statusOf(leader))['divergence'], null)
-  assert.equal(new Set(await digestsOf(cluster)).size, 1)
-  assert.equal(await sumOf(odd.address), 62)
-  // Its logger has told entry, statement and both outcomes.
-  const log = readFileSync(join(odd.directory, '..', `${odd.nodeId}.log`), 'utf8')
-  const line = log.split('\n').find(each => each.includes('computed something else'))
-  for (const fact of [`"index":${written.json.index}`, UPDATE, 'expected', 'actual']) {
-    assert(line?.includes(fact), `${fact} is not in ${line}`)
-  }
-})
+    assert.equal(status['divergence'], null)
+    assert.equal((status['counters'] as Record<string, number>)['divergences'], 1)
+    assert.equal((await statusOf(leader))['divergence'], null)
+    assert.equal(new Set(await digestsOf(cluster)).size, 1)
+    assert.equal(await sumOf(odd.address), 62)
+    // Its logger has told entry, statement and both outcomes.
+    const log = readFileSync(join(odd.directory, '..', `${odd.nodeId}.log`), 'utf8')
+    const line = log.split('\n').find(each => each.includes('computed something else'))
+    for (const fact of [`"index":${written.json.index}`, update, 'expected', 'actual']) {
+      assert(line?.includes(fact), `${fact} is not in ${line}`)
+    }
+  },
+)
 
 testEngines(
   'a leader that computes something else is deposed, and the others count',
