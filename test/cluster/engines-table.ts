@@ -1,8 +1,8 @@
 /** The page that shows every case of the suite of all engines with what came of it. */
 import { basename } from 'node:path'
 
-/** What is one test for all engines; docs/internals/engines.md says the same of each. */
-export const SUITES = [
+/** What is one test for all engines, in the order of the table. */
+export const SUITES: readonly string[] = [
   'service.test.ts',
   'exactly-once.test.ts',
   'transactions.test.ts',
@@ -13,11 +13,12 @@ export const SUITES = [
   'divergence.test.ts',
   'digest.test.ts',
   'snapshot.test.ts',
-] as const
+]
 
 export const ENGINES_PAGE = 'docs/internals/engines.md'
 const BEGIN = '<!-- engines: made by npm run engines -->'
 const END = '<!-- /engines -->'
+const HEAD = '| suite | case | SQLite | MariaDB |\n| --- | --- | --- | --- |'
 
 /** A test that ended. */
 export interface SeenCase {
@@ -28,39 +29,64 @@ export interface SeenCase {
   readonly inner: readonly SeenCase[]
 }
 
+interface Row {
+  readonly suite: string
+  readonly text: string
+  readonly came: Map<string, string>
+}
+
 const OF_ENGINE = /^(.*) \((sqlite|mariadb)\)$/
 
-/** One row for each case, one column for each engine. */
-export function tableOf(seen: readonly SeenCase[]): string {
-  const rows = new Map<string, { readonly begin: string; sqlite: string; mariadb: string }>()
-  const note = (key: string, begin: string, engine: string, came: string): void => {
-    const row = rows.get(key) ?? { begin, sqlite: '', mariadb: '' }
-    if (engine === 'sqlite') row.sqlite = came
-    else row.mariadb = came
+/** For each suite its lines: one for each case and each part of it, a column for each engine. */
+export function linesOf(seen: readonly SeenCase[]): Map<string, string[]> {
+  const rows = new Map<string, Row>()
+  const note = (
+    key: string,
+    suite: string,
+    text: string,
+    came: readonly [string, boolean],
+  ): void => {
+    const row = rows.get(key) ?? { suite, text, came: new Map() }
+    const [engine, isPassed] = came
+    row.came.set(engine, isPassed ? 'passed' : 'FAILED')
     rows.set(key, row)
   }
   for (const { file, name, isPassed, inner } of seen) {
     const [, title, engine = ''] = OF_ENGINE.exec(name) ?? []
     if (title === undefined) continue
-    const came = isPassed ? 'passed' : 'FAILED'
-    const suite = `\`${basename(file)}\``
-    note(`${file} ${title}`, `| ${suite} | ${title}`, engine, came)
+    const suite = basename(file)
+    note(`${suite} ${title}`, suite, `| \`${suite}\` | ${title} |`, [engine, isPassed])
     for (const each of inner) {
-      const key = `${file} ${title} ${each.name}`
-      note(key, `| | … ${each.name}`, engine, each.isPassed ? 'passed' : 'FAILED')
+      const key = `${suite} ${title} ${each.name}`
+      note(key, suite, `| | … ${each.name} |`, [engine, each.isPassed])
     }
   }
-  const lines = [...rows.values()].map(
-    ({ begin, sqlite, mariadb }) => `${begin} | ${sqlite} | ${mariadb} |`,
-  )
-  return ['| suite | case | SQLite | MariaDB |', '| --- | --- | --- | --- |', ...lines].join('\n')
+  const lines = new Map<string, string[]>()
+  for (const { suite, text, came } of rows.values()) {
+    const cells = ['sqlite', 'mariadb'].map(engine => ` ${came.get(engine) ?? ''} |`)
+    lines.set(suite, [...(lines.get(suite) ?? []), `${text}${cells.join('')}`])
+  }
+  return lines
 }
 
-/** The page with another table. */
-export function pageWith(page: string, table: string): string {
+/** The page with these lines; those of other suites stay. */
+export function pageWith(page: string, lines: ReadonlyMap<string, readonly string[]>): string {
   const [before = '', rest = ''] = page.split(BEGIN)
-  const [, after = ''] = rest.split(END)
-  return `${before}${BEGIN}\n\n${table}\n\n${END}${after}`
+  const [old = '', after = ''] = rest.split(END)
+  const kept = linesIn(old)
+  const all = SUITES.flatMap(suite => lines.get(suite) ?? kept.get(suite) ?? [])
+  return `${before}${BEGIN}\n\n${[HEAD, ...all].join('\n')}\n\n${END}${after}`
+}
+
+function linesIn(table: string): Map<string, string[]> {
+  const lines = new Map<string, string[]>()
+  let suite = ''
+  for (const line of table.split('\n')) {
+    const [, next] = /^\| `([^`]+)`/.exec(line) ?? []
+    suite = next ?? suite
+    if (suite !== '' && line !== '') lines.set(suite, [...(lines.get(suite) ?? []), line])
+  }
+  return lines
 }
 
 /** Titles of cases in the text of a suite. */
