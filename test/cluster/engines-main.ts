@@ -5,27 +5,32 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { run } from 'node:test'
+import { inspect } from 'node:util'
 import { ENGINES_PAGE, linesOf, pageWith, SUITES, type SeenCase } from './engines-table.ts'
 
 const CASE_MS_MAX = 400_000
 
-const names = process.argv.length > 2 ? process.argv.slice(2) : SUITES
-const files = names.map(name => resolve('test/cluster', basename(name)))
+const names = process.argv.length > 2 ? process.argv.slice(2).map(name => basename(name)) : SUITES
 const failures: string[] = []
 const seen: SeenCase[] = []
-/** A case is reported after those within it. */
-const within = new Map<string, SeenCase[]>()
 
-for await (const { type, data } of run({ files, concurrency: 1, timeout: CASE_MS_MAX })) {
-  if (type !== 'test:pass' && type !== 'test:fail') continue
-  const { name, nesting, file = '', skip } = data
-  const isPassed = type === 'test:pass' && skip === undefined
-  console.log(`${isPassed ? 'passed' : 'NOT PASSED'}: ${'  '.repeat(nesting)}${name}`)
-  if (!isPassed) failures.push(name)
-  const inner = within.get(file) ?? []
-  within.set(file, inner)
-  if (nesting > 0) inner.push({ file, name, isPassed, inner: [] })
-  else seen.push({ file, name, isPassed, inner: inner.splice(0) })
+// One at a time: where a case was registered says nothing of the suite that it belongs to.
+for (const suite of names) {
+  const files = [resolve('test/cluster', suite)]
+  /** A case is reported after those within it. */
+  const inner: SeenCase[] = []
+  for await (const { type, data } of run({ files, timeout: CASE_MS_MAX })) {
+    if (type !== 'test:pass' && type !== 'test:fail') continue
+    const { name, nesting, skip } = data
+    const isPassed = type === 'test:pass' && skip === undefined
+    console.log(`${isPassed ? 'passed' : 'NOT PASSED'}: ${'  '.repeat(nesting)}${name}`)
+    if (!isPassed) {
+      failures.push(name)
+      if (type === 'test:fail') console.log(inspect(data.details.error))
+    }
+    if (nesting > 0) inner.push({ suite, name, isPassed, inner: [] })
+    else seen.push({ suite, name, isPassed, inner: inner.splice(0) })
+  }
 }
 
 if (failures.length > 0) {

@@ -1,5 +1,4 @@
 /** The page that shows every case of the suite of all engines with what came of it. */
-import { basename } from 'node:path'
 
 /** What is one test for all engines, in the order of the table. */
 export const SUITES: readonly string[] = [
@@ -22,7 +21,7 @@ const HEAD = '| suite | case | SQLite | MariaDB |\n| --- | --- | --- | --- |'
 
 /** A test that ended. */
 export interface SeenCase {
-  readonly file: string
+  readonly suite: string
   readonly name: string
   readonly isPassed: boolean
   /** Its subtests. */
@@ -51,10 +50,9 @@ export function linesOf(seen: readonly SeenCase[]): Map<string, string[]> {
     row.came.set(engine, isPassed ? 'passed' : 'FAILED')
     rows.set(key, row)
   }
-  for (const { file, name, isPassed, inner } of seen) {
+  for (const { suite, name, isPassed, inner } of seen) {
     const [, title, engine = ''] = OF_ENGINE.exec(name) ?? []
     if (title === undefined) continue
-    const suite = basename(file)
     note(`${suite} ${title}`, suite, `| \`${suite}\` | ${title} |`, [engine, isPassed])
     for (const each of inner) {
       const key = `${suite} ${title} ${each.name}`
@@ -74,8 +72,12 @@ export function pageWith(page: string, lines: ReadonlyMap<string, readonly strin
   const [before = '', rest = ''] = page.split(BEGIN)
   const [old = '', after = ''] = rest.split(END)
   const kept = linesIn(old)
-  const all = SUITES.flatMap(suite => lines.get(suite) ?? kept.get(suite) ?? [])
+  const all = SUITES.flatMap(suite => lines.get(suite) ?? kept.get(suite) ?? [notRun(suite)])
   return `${before}${BEGIN}\n\n${[HEAD, ...all].join('\n')}\n\n${END}${after}`
+}
+
+function notRun(suite: string): string {
+  return `| \`${suite}\` | not run yet | | |`
 }
 
 function linesIn(table: string): Map<string, string[]> {
