@@ -96,6 +96,9 @@ function isLike(left: SqlValue, pattern: string): boolean {
   // A number is compared by its text; the patterns of the test are short and hold no digits.
   let text = left instanceof Uint8Array ? Buffer.from(left).toString() : String(left)
   if (typeof left === 'number') text = Number.isInteger(left) ? `${left}.0` : text.slice(0, 4)
+  // SQLite matches up to the first NUL.
+  const end = text.indexOf('\0')
+  if (end !== -1) text = text.slice(0, end)
   const lower = (part: string): string => part.replaceAll(/[A-Z]/g, letter => letter.toLowerCase())
   const source = Array.from(lower(pattern), character => {
     if (character === '%') return '.*'

@@ -51,9 +51,13 @@ const SETTINGS = [
   'SET div_precision_increment = 4, group_concat_max_len = 1048576, sql_auto_is_null = 0',
   'SET auto_increment_increment = 1, auto_increment_offset = 1, foreign_key_checks = 1',
   'SET unique_checks = 1, sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_big_selects = 1',
-  'SET default_storage_engine = InnoDB, autocommit = 1, completion_type = 0',
+  'SET default_storage_engine = InnoDB, autocommit = 1',
   'SET wait_timeout = 31536000, net_write_timeout = 600, innodb_lock_wait_timeout = 5',
   'SET lock_wait_timeout = 5',
+  // Limits that an administrator may have set for everybody, in the terms of either server.
+  'SET completion_type = 0 /*M!100300 , max_statement_time = 0, idle_transaction_timeout = 0, ' +
+    'idle_write_transaction_timeout = 0, idle_readonly_transaction_timeout = 0 */' +
+    '/*!80000 , max_execution_time = 0 */',
   'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
 ].join('; ')
 
