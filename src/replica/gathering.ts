@@ -10,8 +10,7 @@ import type { Clock, Timer } from '../base/ports.ts'
 
 /** With so many there is little to gain from more, and other nodes' time to lose. */
 const WAITING_MAX = 64
-/** A wait takes at most this part of the time that the last batch took, and this time. */
-const WAIT_SHARE_MAX = 0.5
+/** A wait takes at most as long as the last batch took, and this time. */
 const WAIT_MS_MAX = 4
 /** A wait was in vain if more than this part of those who were answered did not come. */
 const MISSING_SHARE_MAX = 0.25
@@ -49,7 +48,7 @@ export class Gathering {
   answered(startedMs: number): void {
     const nowMs = this.#clock.monotonicMs()
     this.#isSettling = false
-    this.#untilMs = nowMs + Math.min(WAIT_MS_MAX, (nowMs - startedMs) * WAIT_SHARE_MAX)
+    this.#untilMs = nowMs + Math.min(WAIT_MS_MAX, nowMs - startedMs)
   }
 
   /** A request has come. */
