@@ -67,8 +67,9 @@ export async function finishAdoption(server: Server, prefix: string): Promise<vo
   }
   for (const database of staged.databases) await move(server, prefix, database)
   await takeOver(server, prefix, staged)
-  await server.expect('SET foreign_key_checks = 1')
   await removeStaged(server, prefix)
+  // The connection may be the one on which entries are applied from here on.
+  await server.expect('SET foreign_key_checks = 1')
 }
 
 /** Gives the tables of a database their names, one after another, and then makes its views. */

@@ -49,7 +49,7 @@ const SEED_MAX = 0x3fff_ffffn
 /** The name of the savepoint that the request which runs can be undone to. */
 export const REQUEST_SAVEPOINT = 'lockstep_request'
 /** Longest text of a statement with its values: the least of what servers take by default. */
-const STATEMENT_LENGTH_MAX = 15 * 1024 * 1024
+const STATEMENT_SIZE_BYTES_MAX = 15 * 1024 * 1024
 const NOTHING: StatementOutcome = {
   rowsAffected: 0,
   lastInsertId: undefined,
@@ -148,9 +148,9 @@ export class RequestPlan {
     const id = BigInt.asUintN(64, given ?? 0n)
     if (id !== 0n) settings.push(`insert_id = ${id}`)
     const sql = render(statement, params, this.#options.database, () => uuidExpression(chance))
-    if (sql.length > STATEMENT_LENGTH_MAX) {
-      throw new DbError('TOO_LARGE', `a statement has at most ${STATEMENT_LENGTH_MAX} characters`, {
-        details: { limit: STATEMENT_LENGTH_MAX },
+    if (isTooLong(sql)) {
+      throw new DbError('TOO_LARGE', `a statement has at most ${STATEMENT_SIZE_BYTES_MAX} bytes`, {
+        details: { limit: STATEMENT_SIZE_BYTES_MAX },
       })
     }
     if (this.#isAlone && statement.insert !== undefined) {
@@ -267,4 +267,10 @@ function sumOfRows(rows: StatementResult['rows'] = []): RowsDigest {
     high = (high + digest.high) >>> 0
   }
   return { low, high }
+}
+
+/** The server counts bytes, of which a character has three for each of its units at most. */
+function isTooLong(sql: string): boolean {
+  if (3 * sql.length <= STATEMENT_SIZE_BYTES_MAX) return false
+  return new TextEncoder().encode(sql).length > STATEMENT_SIZE_BYTES_MAX
 }

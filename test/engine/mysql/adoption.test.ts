@@ -166,6 +166,11 @@ async function cutShort(made: Made, { prefix, count, atCut }: CutAt): Promise<bo
   assert.deepEqual(await node.databases(), ['a', 'b'])
   assert.deepEqual(await node.rows('a', 'SELECT n FROM aview'), [[3n]])
   await node.run('a', "INSERT INTO zparent (name) VALUES ('next')")
+  await assert.rejects(
+    node.run('a', 'INSERT INTO child VALUES (99, 99)'),
+    /foreign key/,
+    'the writer looks at references again',
+  )
   assert.deepEqual(await node.rows('a', "SELECT id FROM zparent WHERE name = 'next'"), [[4n]])
   await new Promise<void>(resolve => {
     node.engine.snapshots.discard(resolve)
