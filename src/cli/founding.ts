@@ -146,7 +146,7 @@ export class Founding {
     const identity = this.#identity
     if (identity.type === 'removed') throw removedError(identity)
     if (identity.type === 'member') {
-      checkFounder(identity.founders, request)
+      checkFounder(identity.founders, request, identity.known.members)
       return answerOf(identity)
     }
     if (request.as !== 'founder') {
@@ -334,28 +334,32 @@ export function removedError(identity: IdentityOf<'removed'>): DbError {
   )
 }
 
-/** Throws FORBIDDEN unless this very disk is in the fixed list. */
+/**
+ * Throws FORBIDDEN unless this very disk is in the fixed list. `known`: members now. A node that
+ * joined behind a cut log has no list, but knows who lost a disk.
+ */
 function checkFounder(
   founders: readonly Member[],
   node: { readonly nodeId: string; readonly incarnation: string },
+  known: readonly Member[] = [],
 ): void {
-  const member = founders.find(member => member.nodeId === node.nodeId)
-  if (member === undefined) {
+  const isNode = ({ nodeId }: Member): boolean => nodeId === node.nodeId
+  const member = founders.find(isNode)
+  if (member?.incarnation === node.incarnation) return
+  if (member === undefined && !known.some(isNode)) {
     throw new DbError(
       'FORBIDDEN',
       `node ${node.nodeId} is not one of the nodes that founded the cluster; ` +
         'an empty directory becomes a member by "lockstep join"',
     )
   }
-  if (member.incarnation !== node.incarnation) {
-    throw new DbError(
-      'FORBIDDEN',
-      `node ${node.nodeId} founded the cluster with another data directory; start it with that ` +
-        'one: an empty disk under an old id could forget votes and entries that it confirmed. ' +
-        `If that directory is lost, run "lockstep remove ${node.nodeId}" and let the empty one ` +
-        'join under a new id',
-    )
-  }
+  throw new DbError(
+    'FORBIDDEN',
+    `node ${node.nodeId} belongs to the cluster with another data directory; start it with that ` +
+      'one: an empty disk under an old id could forget votes and entries that it confirmed. ' +
+      `If that directory is lost, run "lockstep remove ${node.nodeId}" and let the empty one ` +
+      'join under a new id',
+  )
 }
 
 function checkOwnAddress(identity: IdentityOf<'member'>, address: string): void {

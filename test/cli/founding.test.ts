@@ -5,7 +5,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { readIdentity } from '../../src/cli/identity.ts'
+import { readIdentity, writeIdentity } from '../../src/cli/identity.ts'
 import { type JoinAnswer } from '../../src/cli/join-messages.ts'
 import { type FileSystem, systemFiles } from '../../src/platform/durable-file.ts'
 import { waitFor } from '../platform/peer-kit.ts'
@@ -171,9 +171,29 @@ test('a joiner wiped after the founding is refused for ever', async t => {
 
   await assert.rejects(n2.start([n1.address]), {
     code: 'FORBIDDEN',
-    message: /node n2 founded the cluster with another data directory; start it with that one/,
+    message: /node n2 belongs to the cluster with another data directory; start it with that one/,
   })
   assert.equal(readIdentity(n2.directory)?.type, 'joining', 'it knows no cluster and never votes')
+})
+
+test('who joined behind a cut log refuses a wiped founder as one that lost its disk', t => {
+  const clock = new ManualClock()
+  const { directory, founder } = openFounder(t, 2, { clock })
+  const n2 = new Joiner('n2', 7002)
+  assert(isFounded(n2.ask(founder, clock)))
+  const identity = readIdentity(directory)
+  assert(identity?.type === 'member')
+  writeIdentity(directory, { ...identity, founders: [] })
+  const joined = openFounding(directory, { nodeId: 'n1', clock })
+  joined.start()
+  n2.wipe()
+
+  assert.throws(() => n2.ask(joined, clock), {
+    code: 'FORBIDDEN',
+    message: /n2 belongs to the cluster with another data.*"lockstep remove n2".*under a new id/,
+  })
+  const message = /n9 is not one of the nodes that founded the cluster/
+  assert.throws(() => new Joiner('n9', 7009).ask(joined, clock), { code: 'FORBIDDEN', message })
 })
 
 test('a node that is not there any more is not founded with, and does not stand in the way', t => {
