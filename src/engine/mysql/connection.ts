@@ -50,7 +50,10 @@ const SETTINGS = [
   "SET time_zone = '+00:00', lc_time_names = 'en_US', default_week_format = 0",
   'SET div_precision_increment = 4, group_concat_max_len = 1048576, sql_auto_is_null = 0',
   'SET auto_increment_increment = 1, auto_increment_offset = 1, foreign_key_checks = 1',
-  'SET unique_checks = 1, sql_safe_updates = 0, sql_select_limit = DEFAULT, sql_big_selects = 1',
+  // As a number, because DEFAULT is what the server has for everybody.
+  'SET unique_checks = 1, sql_safe_updates = 0, sql_big_selects = 1, ' +
+    'sql_select_limit = 18446744073709551615',
+  "SET sql_quote_show_create = 1, max_sort_length = 1024, lc_messages = 'en_US'",
   'SET default_storage_engine = InnoDB, autocommit = 1',
   'SET wait_timeout = 31536000, net_write_timeout = 600, innodb_lock_wait_timeout = 5',
   'SET lock_wait_timeout = 5',
@@ -58,7 +61,13 @@ const SETTINGS = [
   'SET completion_type = 0 /*M!100300 , max_statement_time = 0, idle_transaction_timeout = 0, ' +
     'idle_write_transaction_timeout = 0, idle_readonly_transaction_timeout = 0 */' +
     '/*!80000 , max_execution_time = 0 */',
-  'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
+  // What definitions mean. In MySQL these can't be set, or are as they should be by themselves.
+  "SET sql_notes = 1 /*M!100601 , old_mode = 'UTF8_IS_UTF8MB3', innodb_strict_mode = 1, " +
+    "check_constraint_checks = 1, alter_algorithm = 'DEFAULT', default_regex_flags = '', " +
+    "system_versioning_alter_history = 'ERROR', max_recursive_iterations = 1000 */" +
+    '/*M!100804 , explicit_defaults_for_timestamp = 1 */' +
+    '/*!80000 , cte_max_recursion_depth = 1000 */',
+  'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE',
 ].join('; ')
 
 interface Running {

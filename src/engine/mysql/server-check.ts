@@ -21,7 +21,10 @@ const MYSQL_MIN = [8, 0] as const
 const PACKET_BYTES_MIN = 16 * 1024 * 1024
 const VARIABLES = [
   'binlog_format',
+  'explicit_defaults_for_timestamp',
+  'innodb_default_row_format',
   'innodb_flush_log_at_trx_commit',
+  'innodb_page_size',
   'log_bin',
   'lower_case_table_names',
   'max_allowed_packet',
@@ -36,7 +39,7 @@ export async function checkServer(
 ): Promise<ServerFacts> {
   const [[version] = []] = await connection.rows('SELECT VERSION()')
   const names = VARIABLES.map(name => `'${name}'`).join(', ')
-  const rows = await connection.rows(`SHOW GLOBAL VARIABLES WHERE variable_name IN (${names})`)
+  const rows = await connection.rows(`SHOW SESSION VARIABLES WHERE variable_name IN (${names})`)
   const values = new Map(rows.map(([name, value]) => [String(name), String(value)]))
   const problem = findProblem(String(version), values)
   if (problem !== undefined) {
@@ -54,7 +57,7 @@ export async function checkServer(
   }
 }
 
-/** What is wrong with a server, undefined if nothing is. `values`: its global variables. */
+/** What is wrong with a server, undefined if nothing is. `values`: the variables of a connection. */
 export function findProblem(
   version: string,
   values: ReadonlyMap<string, string>,
@@ -72,6 +75,19 @@ export function findProblem(
   }
   const secure = values.get('secure_timestamp') ?? 'NO'
   if (secure !== 'NO') return `lets nobody set the time (secure_timestamp=${secure}); set it to NO`
+  // What fits in a row or a key of one server must fit in those of all.
+  const rowFormat = values.get('innodb_default_row_format') ?? 'dynamic'
+  if (rowFormat !== 'dynamic') {
+    return `makes tables with ${rowFormat} rows; set innodb_default_row_format to dynamic`
+  }
+  const pageBytes = values.get('innodb_page_size') ?? '16384'
+  if (pageBytes !== '16384') {
+    return `has pages of ${pageBytes} bytes; take one that was made with innodb_page_size=16384`
+  }
+  // Connections set it where they can; before MariaDB 10.8.4 none can.
+  if (values.get('explicit_defaults_for_timestamp') === 'OFF') {
+    return 'gives TIMESTAMP columns defaults of its own; set explicit_defaults_for_timestamp=ON'
+  }
   const packetBytes = Number(values.get('max_allowed_packet') ?? PACKET_BYTES_MIN)
   if (packetBytes < PACKET_BYTES_MIN) {
     return `takes packets of ${packetBytes} bytes; set max_allowed_packet to ${PACKET_BYTES_MIN}`

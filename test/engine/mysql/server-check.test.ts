@@ -83,6 +83,7 @@ test('a server that nothing answers at is down', options, async () => {
 const UNFIT: readonly (readonly [setting: string, said: RegExp])[] = [
   ["binlog_format = 'STATEMENT'", /binlog of statements.*set binlog_format=ROW/],
   ['read_only = 1', /read-only.*give the node a server of its own/],
+  ["innodb_default_row_format = 'compact'", /compact rows; set innodb_default_row_format to dy/],
   ['max_allowed_packet = 1048576', /packets of 1048576 bytes; set max_allowed_packet to 16777216/],
 ]
 
@@ -218,4 +219,7 @@ test('old servers, and settings that would lose or change something, are named',
   assert.equal(problem('8.0.36', { log_bin: 'OFF', binlog_format: 'STATEMENT' }), '')
   assert.match(problem('8.0.36', { max_allowed_packet: '4194304' }), /max_allowed_packet/)
   assert.match(problem('10.11.0-MariaDB', { secure_timestamp: 'YES' }), /secure_timestamp/)
+  assert.match(problem('10.11.0-MariaDB', { innodb_page_size: '4096' }), /pages of 4096 bytes/)
+  const implicit = { explicit_defaults_for_timestamp: 'OFF' }
+  assert.match(problem('10.6.12-MariaDB', implicit), /set explicit_defaults_for_timestamp=ON/)
 })
