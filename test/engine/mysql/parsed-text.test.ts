@@ -65,6 +65,8 @@ test('what differs between nodes, or outlives a request, is refused with a reaso
     'SELECT @@version',
     'SELECT 1 INTO OUTFILE "/tmp/x"',
     'SELECT GET_LOCK("a", 1)',
+    "UPDATE t SET a = ENCRYPT('x')",
+    'UPDATE t SET a = UUID_V7()',
     'INSERT INTO t VALUES (UUID_SHORT())',
     'INSERT INTO t VALUES (RANDOM_BYTES(8))',
     'INSERT INTO t VALUES (CURRENT_USER)',
