@@ -44,7 +44,7 @@ function parse(sql: string): readonly ParsedStatement[] {
   }
   const statements: ParsedStatement[] = []
   let tokens: Token[] = []
-  for (let token = nextToken(sql, 0); token !== undefined; token = nextToken(sql, token.end)) {
+  for (let token = nextToken(sql); token !== undefined; token = nextToken(sql, token)) {
     if (token.end > sql.length) throw syntax('a quote is not closed')
     if (token.type === 'symbol' && sql.charAt(token.start) === ';') {
       if (tokens.length > 0) statements.push(new StatementParser(sql, tokens).parse())

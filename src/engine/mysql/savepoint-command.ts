@@ -12,7 +12,7 @@ const WORDS_MAX = 5
  */
 export function readSavepoint(statements: readonly Statement[]): SavepointCommand | undefined {
   const [first] = statements
-  const token = first && nextToken(first.sql, 0)
+  const token = first && nextToken(first.sql)
   if (first === undefined || token?.type !== 'word') return undefined
   if (!isTransactionWord(first.sql.slice(token.start, token.end).toUpperCase())) return undefined
   const command = statements.length === 1 ? readCommand(first.sql, token) : undefined
@@ -24,10 +24,10 @@ export function readSavepoint(statements: readonly Statement[]): SavepointComman
 function readCommand(sql: string, first: Token): SavepointCommand | undefined {
   const words: string[] = []
   let name = ''
-  for (let token: Token | undefined = first; token; token = nextToken(sql, token.end)) {
+  for (let token: Token | undefined = first; token; token = nextToken(sql, token)) {
     const text = sql.slice(token.start, token.end)
     if (text === ';') {
-      if (nextToken(sql, token.end) !== undefined) return undefined
+      if (nextToken(sql, token) !== undefined) return undefined
       break
     }
     const isQuoted = token.type === 'quoted'

@@ -3,7 +3,7 @@
  * is a node's own.
  */
 import { DbError } from '../../base/errors.ts'
-import { nextToken } from './tokens.ts'
+import { nextToken, type Token } from './tokens.ts'
 
 /** The next id of a table: rolled back inserts move it, so that nodes have different ones. */
 const COUNTER = / AUTO_INCREMENT=\d+/
@@ -16,10 +16,10 @@ const DEFINER = /DEFINER=`[^`]*`@`[^`]*` /
  */
 export function inOneLine(definition: string): string {
   let text = ''
-  let end = 0
+  let last: Token | undefined
   for (;;) {
-    const token = nextToken(definition, end)
-    text += definition.slice(end, token?.start).replaceAll(/[\r\n]+/g, ' ')
+    const token = nextToken(definition, last)
+    text += definition.slice(last?.end ?? 0, token?.start).replaceAll(/[\r\n]+/g, ' ')
     if (token === undefined) return text
     const part = definition.slice(token.start, token.end)
     if (token.type !== 'string' && /[\r\n]/.test(part)) {
@@ -27,7 +27,7 @@ export function inOneLine(definition: string): string {
       throw new DbError('SNAPSHOT_FAILED', message)
     }
     text += withoutBreaks(part)
-    end = token.end
+    last = token
   }
 }
 

@@ -18,7 +18,11 @@ export interface Token {
   readonly start: number
   /** Beyond the end of the text if a quote is not closed. */
   readonly end: number
+  /** It stands in a comment that the server executes. */
+  readonly isInComment: boolean
 }
+
+type Unplaced = Omit<Token, 'isInComment'>
 
 const TAB = 9
 const RETURN = 13
@@ -47,32 +51,15 @@ const NO_VERSION = 500_000
 /** Letters that make a string of another kind of the quotes behind them: x'..', b'..', N'..'. */
 const STRING_LETTERS = new Set(['x', 'b', 'n'])
 
-/** Where the first token at or after `offset` begins; the text's length if there is none. */
-export function skipBlank(sql: string, offset: number): number {
-  let at = offset
-  for (;;) {
-    const unit = sql.charCodeAt(at)
-    if (isSpace(unit)) at++
-    else if (unit === HASH || (unit === MINUS && isDashComment(sql, at))) {
-      const end = sql.indexOf('\n', at)
-      if (end < 0) return sql.length
-      at = end + 1
-    } else if (unit === SLASH && sql.charCodeAt(at + 1) === STAR) {
-      const opened = openedComment(sql, at)
-      const end = opened ?? sql.indexOf('*/', at + 2) + 2
-      if (end < 2) return sql.length
-      at = end
-    } else if (unit === STAR && sql.charCodeAt(at + 1) === SLASH) {
-      // The end of a comment that the server executes.
-      at += 2
-    } else return Math.min(at, sql.length)
-  }
+/** The token that begins behind `last`, or the first one; undefined at the end of the text. */
+export function nextToken(sql: string, last?: Token): Token | undefined {
+  const { at: start, isInComment } = skipBlank(sql, last?.end ?? 0, last?.isInComment ?? false)
+  if (start >= sql.length) return undefined
+  const { type, end } = tokenAt(sql, start)
+  return { type, start, end, isInComment }
 }
 
-/** The token that begins at or after `offset`, undefined at the end of the text. */
-export function nextToken(sql: string, offset: number): Token | undefined {
-  const start = skipBlank(sql, offset)
-  if (start >= sql.length) return undefined
+function tokenAt(sql: string, start: number): Unplaced {
   const unit = sql.charCodeAt(start)
   switch (unit) {
     case QUOTE:
@@ -99,6 +86,39 @@ export function nextToken(sql: string, offset: number): Token | undefined {
     sql.charCodeAt(end) === QUOTE && STRING_LETTERS.has(sql.slice(start, end).toLowerCase())
   if (isString) return { type: 'string', start, end: stringEnd(sql, end, QUOTE) }
   return { type: 'word', start, end }
+}
+
+/**
+ * Where the first token at or after `offset` begins; the text's length if there is none. The end of
+ * a comment is one only where a comment is open: elsewhere it is a star and a slash, of which the
+ * slash may begin a comment.
+ */
+function skipBlank(
+  sql: string,
+  offset: number,
+  wasInComment: boolean,
+): { readonly at: number; readonly isInComment: boolean } {
+  let at = offset
+  let isInComment = wasInComment
+  for (;;) {
+    const unit = sql.charCodeAt(at)
+    if (isSpace(unit)) at++
+    else if (unit === HASH || (unit === MINUS && isDashComment(sql, at))) {
+      const end = sql.indexOf('\n', at)
+      if (end < 0) return { at: sql.length, isInComment }
+      at = end + 1
+    } else if (unit === SLASH && sql.charCodeAt(at + 1) === STAR) {
+      const opened = openedComment(sql, at)
+      const end = opened ?? sql.indexOf('*/', at + 2) + 2
+      if (end < 2) return { at: sql.length, isInComment }
+      isInComment ||= opened !== undefined
+      at = end
+    } else if (isInComment && unit === STAR && sql.charCodeAt(at + 1) === SLASH) {
+      // The end of a comment that the server executes.
+      isInComment = false
+      at += 2
+    } else return { at: Math.min(at, sql.length), isInComment }
+  }
 }
 
 /** The name that a word or a quoted name stands for. */
@@ -160,7 +180,7 @@ function variableEnd(sql: string, start: number): number {
 const NUMBER = /0x[0-9a-f]+|0b[01]+|(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?/iy
 
 /** A number; or a name, which may begin with a digit. */
-function number(sql: string, start: number): Token {
+function number(sql: string, start: number): Unplaced {
   NUMBER.lastIndex = start
   NUMBER.test(sql)
   const end = Math.max(NUMBER.lastIndex, start + 1)

@@ -5,7 +5,7 @@ import { nameOf, nextToken } from '../../../src/engine/mysql/tokens.ts'
 /** All tokens of a text, each as its type and its text. */
 function tokensOf(sql: string): string[] {
   const tokens: string[] = []
-  for (let token = nextToken(sql, 0); token !== undefined; token = nextToken(sql, token.end)) {
+  for (let token = nextToken(sql); token !== undefined; token = nextToken(sql, token)) {
     const isOpen = token.end > sql.length
     tokens.push(`${token.type} ${sql.slice(token.start, token.end)}${isOpen ? ' OPEN' : ''}`)
   }
@@ -48,6 +48,18 @@ test('comments are passed over, but not what the server executes in them', () =>
   assert.deepEqual(tokensOf('a --\u007f b\nc'), ['word a', 'word c'])
 })
 
+test('a star before a comment is a star, and does not end one', () => {
+  assert.deepEqual(tokensOf('4*/* -1 */+2'), ['number 4', 'symbol *', 'symbol +', 'number 2'])
+  assert.deepEqual(tokensOf('/*!50100 a */*/* b */c*/d'), [
+    'word a',
+    'symbol *',
+    'word c',
+    'symbol *',
+    'symbol /',
+    'word d',
+  ])
+})
+
 test('parameters, variables, numbers and names are told apart', () => {
   assert.deepEqual(tokensOf('? :name @v @@global.x @`y` 1.5e-3 0xAF .5 2nd $a :='), [
     'parameter ?',
@@ -67,6 +79,6 @@ test('parameters, variables, numbers and names are told apart', () => {
 
 test('a quoted name stands for what is in its quotes', () => {
   const sql = '`a``b`'
-  const token = nextToken(sql, 0) ?? assert.fail()
+  const token = nextToken(sql) ?? assert.fail()
   assert.equal(nameOf(sql, token), 'a`b')
 })
