@@ -17,7 +17,7 @@ export const REFUSED_IN_WRITES: ReadonlyMap<string, string> = new Map([
   ['SYS_GUID', `${BY_CHANCE}, or use UUID()`],
   ['UUID_V4', `${BY_CHANCE}, or use UUID()`],
   ['UUID_V7', `${BY_CHANCE}, or use UUID()`],
-  ['ENCRYPT', `${BY_CHANCE} unless it is given a salt; encrypt it before, or use SHA2()`],
+  ['ENCRYPT', 'it makes up a salt, another one on every node; use SHA2()'],
   ['DES_ENCRYPT', 'its keys stand in a file of one server; use AES_ENCRYPT()'],
   ['DES_DECRYPT', 'its keys stand in a file of one server; use AES_DECRYPT()'],
   ['FOUND_ROWS', OF_THE_CONNECTION],

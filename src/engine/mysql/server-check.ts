@@ -39,7 +39,7 @@ export async function checkServer(
 ): Promise<ServerFacts> {
   const [[version] = []] = await connection.rows('SELECT VERSION()')
   const names = VARIABLES.map(name => `'${name}'`).join(', ')
-  const rows = await connection.rows(`SHOW SESSION VARIABLES WHERE variable_name IN (${names})`)
+  const rows = await connection.rows(`SHOW VARIABLES WHERE variable_name IN (${names})`)
   const values = new Map(rows.map(([name, value]) => [String(name), String(value)]))
   const problem = findProblem(String(version), values)
   if (problem !== undefined) {
