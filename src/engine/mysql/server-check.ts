@@ -57,7 +57,7 @@ export async function checkServer(
   }
 }
 
-/** What is wrong with a server, undefined if nothing is. `values`: the variables of a connection. */
+/** What is wrong with a server, undefined if nothing is. `values`: variables of a connection. */
 export function findProblem(
   version: string,
   values: ReadonlyMap<string, string>,

@@ -91,6 +91,10 @@ const LIMIT_AT_RANDOM =
 const KEYS_AT_RANDOM =
   'which of several rows with one key stays depends on the order in which they are selected, ' +
   'which is not the same on every node; add ORDER BY a unique key'
+const PORTIONS =
+  'FOR PORTION OF makes rows with ids that nobody is told of; change and insert the rows yourself'
+const VERSIONED =
+  'SYSTEM VERSIONING keeps old rows, which are in no snapshot; keep them in a table of your own'
 const IN_BACKTICKS = 'write a name that reads so in backticks'
 
 export class StatementParser {
@@ -334,6 +338,7 @@ export class StatementParser {
 
   #refusedWrite(verb: string): string | undefined {
     if (this.#limitsAtRandom() || this.#follows('ROWS', ['EXAMINED'])) return LIMIT_AT_RANDOM
+    if (this.#follows('FOR', ['PORTION'])) return PORTIONS
     const isOfKeys = verb === 'REPLACE' || this.#has('IGNORE') || this.#follows('ON', ['DUPLICATE'])
     if (verb !== 'UPDATE' && verb !== 'DELETE' && isOfKeys && !this.#listsRows()) {
       if (!this.#isOrdered()) return KEYS_AT_RANDOM
@@ -356,6 +361,7 @@ export class StatementParser {
       const reason = REFUSED_SCHEMA_WORDS.get(word)
       if (reason !== undefined) return `${word}: ${reason}; ${IN_BACKTICKS}`
     }
+    if (this.#follows('SYSTEM', ['VERSIONING'])) return VERSIONED
     if (this.#follows('EXCHANGE', ['PARTITION'])) {
       return 'EXCHANGE PARTITION moves rows, and a second time moves them back; insert and delete'
     }
