@@ -42,9 +42,18 @@ export function parseServerAddress(text: string): ServerAddress {
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: url.port === '' ? PORT : Number(url.port),
     socketPath,
-    user: decodeURIComponent(url.username),
-    password: decodeURIComponent(url.password),
+    user: decode(url.username),
+    password: decode(url.password),
     prefix,
+  }
+}
+
+/** URL.parse lets a % stand that begins no escape. */
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    throw invalid('has a % in its user or password that is no escape: write it as %25')
   }
 }
 

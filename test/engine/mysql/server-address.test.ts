@@ -27,6 +27,8 @@ test('an address that is none is refused without its password', () => {
     'mysql://me:secret@h/?prefix=A-',
     `mysql://me:secret@h/?prefix=${'p'.repeat(24)}`,
     'mysql://me:secret@h/?ssl=1',
+    'mysql://me:100%secret@h/',
+    'mysql://m%e:secret@h/',
   ]) {
     assert.throws(
       () => parseServerAddress(text),
