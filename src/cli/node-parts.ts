@@ -2,7 +2,7 @@
  * The parts of a node that belongs to a cluster: made here, in an order that matters, and joined to
  * each other by their interfaces only.
  */
-import { DbError } from '../base/errors.ts'
+import { DbError, type ErrorCode } from '../base/errors.ts'
 import type { Clock, Logger, PeerMember, Random } from '../base/ports.ts'
 import type { Engine } from '../engine/engine.ts'
 import { SNAPSHOT_CHUNK_BYTES } from '../engine/snapshot.ts'
@@ -47,7 +47,7 @@ export interface NodePartsOptions {
   readonly logger: Logger
   /** The node was removed from its cluster, and that is on its disk. */
   readonly onRemoved: (identity: IdentityOf<'removed'>) => void
-  readonly onFatal: (reason: string) => void
+  readonly onFatal: (reason: string, code?: ErrorCode) => void
 }
 
 /** Entries by which a node may be behind and still be said to have caught up. */

@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { DbError } from '../base/errors.ts'
+import { DbError, type ErrorCode } from '../base/errors.ts'
 import type { Clock, Logger, Random } from '../base/ports.ts'
 import { formatAddress } from '../platform/address.ts'
 import { SystemClock } from '../platform/clock.ts'
@@ -42,7 +42,7 @@ export class Node implements Service {
   readonly #logger: Logger
   readonly #clock: Clock = new SystemClock()
   readonly #random: Random = new SystemRandom()
-  readonly #onFatal: (reason: string) => void
+  readonly #onFatal: (reason: string, code?: ErrorCode) => void
   readonly #lock: DataLock
   readonly #founding: Founding
   readonly #http: HttpServer
@@ -61,7 +61,7 @@ export class Node implements Service {
   static async start(
     settings: NodeSettings,
     logger: Logger,
-    onFatal: (reason: string) => void,
+    onFatal: (reason: string, code?: ErrorCode) => void,
   ): Promise<Node> {
     makeDataDirectory(settings.directory)
     // Before anything is read: two processes with one directory would be two nodes with one id.
@@ -81,7 +81,7 @@ export class Node implements Service {
   private constructor(
     settings: NodeSettings,
     logger: Logger,
-    onFatal: (reason: string) => void,
+    onFatal: (reason: string, code?: ErrorCode) => void,
     lock: DataLock,
   ) {
     const { directory, nodeId, address, join: addresses, joinAs, secret } = settings

@@ -20,7 +20,9 @@ export async function serve(settings: NodeSettings, logger: Logger): Promise<num
   }
   process.on('uncaughtException', die)
   process.on('unhandledRejection', die)
-  const node = await Node.start(settings, logger, reason => die(new DbError('INTERNAL', reason)))
+  const node = await Node.start(settings, logger, (reason, code = 'INTERNAL') =>
+    die(new DbError(code, reason)),
+  )
   const stopped = untilSignal(logger).then(() => node.stop())
   try {
     await Promise.race([node.run().then(() => stopped), stopped])

@@ -108,10 +108,11 @@ export function endUnconfirmed(batch: Batch, now: number): void {
   }
 }
 
-/** Ends a request that waited too long to be executed. */
-export function answerOverdue(pending: Pending): void {
-  const message = 'the write waited in the queue past its deadline and was not executed'
-  end(pending, new DbError('OVERLOADED', message))
+/** Ends a request that waited too long to be executed. `outage`: why nothing could be, if so. */
+export function answerOverdue(pending: Pending, outage?: DbError): void {
+  const what = 'the write waited in the queue past its deadline and was not executed'
+  const message = outage === undefined ? what : `${what}: ${outage.message}`
+  end(pending, new DbError(outage?.code ?? 'OVERLOADED', message))
 }
 
 /** For what was never sent to the others. */

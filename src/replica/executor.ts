@@ -70,7 +70,7 @@ export interface ExecutorParts {
   readonly onGap: () => void
   /** This machine failed the writer: another one had better lead. */
   readonly onDiskFault: () => void
-  readonly onFatal: (reason: string) => void
+  readonly onFatal: (reason: string, code?: ErrorCode) => void
 }
 
 export class Executor {
@@ -98,7 +98,7 @@ export class Executor {
       onReply: reply => this.#onReply(reply),
       onLost: error => this.#onWriterLost(error),
       onCorrupt: error => parts.onCorrupt(error.message),
-      onHopeless: reason => parts.onFatal(reason),
+      onHopeless: (reason, code) => parts.onFatal(reason, code),
     })
     this.#applier = new Applier({
       log: parts.log,
@@ -139,6 +139,11 @@ export class Executor {
 
   get lastError(): string {
     return this.#session.lastError
+  }
+
+  /** Why nothing can be executed or applied now, as the engine has told. */
+  get outage(): DbError | undefined {
+    return this.#session.outage
   }
 
   get divergence(): Divergence | undefined {

@@ -152,7 +152,7 @@ export class Leading {
 
   /** Ends what waited past its deadline, and what runs past its limit. */
   sweep(now: number): void {
-    this.#waiting.sweep(now)
+    this.#waiting.sweep(now, this.#parts.session.outage)
     this.#transactions.sweep()
     const hasWork = this.#waiting.count > 0 || this.openTransactions > 0
     const refusal = hasWork ? this.#parts.refusal() : undefined

@@ -32,6 +32,8 @@ export interface ReadsParts {
   readonly lagMs: () => number | undefined
   /** Why this node can't serve reads at all, if it can't. */
   readonly refusal: () => DbError | undefined
+  /** Why nothing is applied now, as the engine has told. */
+  readonly outage: () => DbError | undefined
   /** SQLite met something in this node's files that can't be. */
   readonly onCorrupt: (reason: string) => void
 }
@@ -101,9 +103,11 @@ export class Reads {
     if (late.length === 0) return
     this.#waiters = this.#waiters.filter(({ deadlineMs }) => deadlineMs > now)
     const applied = this.#parts.appliedIndex()
+    const outage = this.#parts.outage()
     for (const waiter of late) {
-      const what = `this node has applied entry ${applied}`
-      const message = `${what} and did not reach ${waiter.index} in time`
+      const [from, to] = [applied, waiter.index]
+      const what = `this node has applied entry ${from} and did not reach ${to} in time`
+      const message = outage === undefined ? what : `${what}: ${outage.message}`
       waiter.go(new DbError('STALE_READ', message, { details: { appliedIndex: applied } }))
     }
   }

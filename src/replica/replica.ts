@@ -2,7 +2,7 @@
  * One replica: it takes writes and reads, and binds the log, the engine and the other members. The
  * work is done by its parts; here stands only who hears of what.
  */
-import { DbError } from '../base/errors.ts'
+import { DbError, type ErrorCode } from '../base/errors.ts'
 import type { Clock, Logger, Random, SnapshotTransfer, Timer } from '../base/ports.ts'
 import type { RowFormat } from '../base/result-json.ts'
 import type { DigestRequest, Engine, ReadRequest, WriteRequest } from '../engine/engine.ts'
@@ -64,7 +64,7 @@ export interface ReplicaParts {
   /** The members changed; also told once at the start. */
   readonly onMembership?: (membership: Membership) => void
   /** The node can't go on: its owner ends the process. */
-  readonly onFatal: (reason: string) => void
+  readonly onFatal: (reason: string, code?: ErrorCode) => void
 }
 
 export class Replica {
@@ -137,6 +137,7 @@ export class Replica {
       appliedIndex: () => this.#executor.appliedIndex,
       lagMs: () => this.#reports.lagMs(),
       refusal: () => this.#readRefusal(),
+      outage: () => this.#executor.outage,
       onCorrupt: reason => this.#onCorrupt(reason),
     })
     this.#leaderCalls = new LeaderCalls({
@@ -426,10 +427,7 @@ export class Replica {
     return this.#leaderCalls.waitingCount === 0 && this.#router.heldCount === 0
   }
 
-  /**
-   * This node executes nothing more; what is in flight may end. What waits, and what still comes,
-   * is held and goes to the next leader.
-   */
+  /** Executes nothing more; what is in flight may end, all else is held for the next leader. */
   stopAdmission(): void {
     this.#executor.stopAdmission()
   }

@@ -83,11 +83,11 @@ export class WaitingWrites {
     this.#queue.unshift(requests.map(value => ({ value, sizeBytes: value.body.byteLength })))
   }
 
-  /** Answers those whose deadline has passed. */
-  sweep(now: number): void {
+  /** Answers those whose deadline has passed. `outage`: why nothing can be executed now. */
+  sweep(now: number, outage?: DbError): void {
     // Behind one with more time they keep their place, and are passed over when they are gathered.
     for (const waiting of this.#queue.values())
-      if (waiting.deadlineMs <= now) answerOverdue(waiting)
+      if (waiting.deadlineMs <= now) answerOverdue(waiting, outage)
     while ((this.#queue.peek()?.deadlineMs ?? Infinity) <= now) this.#queue.shift()
   }
 

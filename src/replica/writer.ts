@@ -3,7 +3,7 @@
  * starts another when it died. Who uses it hears of each death exactly once, before anything else,
  * and must then forget everything that it sent and that was not answered.
  */
-import { DbError } from '../base/errors.ts'
+import { DbError, type ErrorCode } from '../base/errors.ts'
 import type { Clock, Logger, Timer } from '../base/ports.ts'
 import type { Engine, Writer, WriterMessage, WriterReply } from '../engine/engine.ts'
 
@@ -24,7 +24,7 @@ export interface WriterSessionHandler {
   /** Its files are garbled: it will die of that again. */
   onCorrupt(error: DbError): void
   /** It dies again and again: the replica can't go on with this engine. */
-  onHopeless(reason: string): void
+  onHopeless(reason: string, code?: ErrorCode): void
 }
 
 /** Who wants the engine's files to stand still for a moment. */
@@ -58,6 +58,7 @@ export class WriterSession {
   #wantsCheckpoint = false
   #isStopped = false
   #lastError = ''
+  #outage: DbError | undefined
   build = ''
 
   constructor(engine: Engine, clock: Clock, logger: Logger, handler: WriterSessionHandler) {
@@ -73,6 +74,11 @@ export class WriterSession {
 
   get lastError(): string {
     return this.#lastError
+  }
+
+  /** What keeps it from running, as it has told; undefined once it runs again. */
+  get outage(): DbError | undefined {
+    return this.#outage
   }
 
   start(): void {
@@ -163,11 +169,13 @@ export class WriterSession {
       this.#fault = new DbError(reply.error.code, reply.error.message, {
         details: reply.error.details ?? {},
       })
+      this.#outage = this.#fault
       return
     }
     if (reply.type === 'opened') {
       this.#openTimer?.cancel()
       this.#state = 'ready'
+      this.#outage = undefined
       this.build = reply.build
       this.#handler.onOpened(reply)
       return
@@ -203,7 +211,7 @@ export class WriterSession {
     const { code, message } = error
     this.#logger.warn({ reason, deaths: this.#deaths, code, error: message }, 'writer ended')
     // No other writer of this release can read files of another one.
-    if (code === 'WRONG_DATA') return this.#handler.onHopeless(message)
+    if (code === 'WRONG_DATA') return this.#handler.onHopeless(message, code)
     if (wasReady) this.#handler.onLost(error)
     if (error.code === 'CORRUPT') this.#handler.onCorrupt(error)
     const isLocalFault = this.#fault !== undefined

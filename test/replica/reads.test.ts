@@ -14,6 +14,7 @@ class Bench {
   applied = 0
   lagMs: number | undefined
   refusal: DbError | undefined
+  outage: DbError | undefined
   readonly corrupt: string[] = []
   readonly reads = new Reads({
     log: this.log,
@@ -23,6 +24,7 @@ class Bench {
     appliedIndex: () => this.applied,
     lagMs: () => this.lagMs,
     refusal: () => this.refusal,
+    outage: () => this.outage,
     onCorrupt: reason => this.corrupt.push(reason),
   })
 
@@ -92,6 +94,17 @@ test('a session read that does not get there in time fails and is not served sta
 
   bench.apply(7)
   assert.equal(bench.engine.queries.length, 0)
+})
+
+test('a read that waits in vain tells why the node is not going on', () => {
+  const bench = new Bench()
+  const heard = bench.query({ consistency: 'session', atLeastIndex: 7 })
+  bench.outage = new DbError('SERVER_DOWN', 'the server is away')
+  bench.clock.pass(1001)
+  bench.reads.sweep()
+  const [outcome] = heard
+  assert(outcome?.type === 'failed')
+  assert.match(outcome.error.message, /applied entry 0 and did not reach 7.*: the server is away$/)
 })
 
 test('a local read asks nobody, and with a bound fails when the node is older or does not know', () => {

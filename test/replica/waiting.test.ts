@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { DbError } from '../../src/base/errors.ts'
 import type { Pending } from '../../src/replica/batch.ts'
 import type { ReplicaOptions } from '../../src/replica/types.ts'
 import { WaitingWrites } from '../../src/replica/waiting.ts'
@@ -69,4 +70,17 @@ test('what is put back keeps its age', () => {
   const taken = writes.take(10)
   writes.putBack(taken)
   assert.equal(writes.refusal(101)?.code, 'OVERLOADED')
+})
+
+test('a write that waited too long is told what kept it from being executed', () => {
+  const heard: string[] = []
+  const hear: Pending['done'] = outcome =>
+    heard.push(outcome.type === 'failed' ? `${outcome.error.code}: ${outcome.error.message}` : 'ok')
+  const writes = waiting([])
+  writes.add({ ...pending(0), deadlineMs: 10, done: hear })
+  writes.sweep(10, new DbError('SERVER_DOWN', 'the server is away'))
+  writes.add({ ...pending(0), deadlineMs: 20, done: hear })
+  writes.sweep(20)
+  assert.match(heard[0] ?? '', /^SERVER_DOWN: .* was not executed: the server is away$/)
+  assert.match(heard[1] ?? '', /^OVERLOADED: .* was not executed$/)
 })

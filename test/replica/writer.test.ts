@@ -12,7 +12,7 @@ class Bench {
     onOpened: ({ appliedIndex }) => this.heard.push(`opened ${appliedIndex}`),
     onReply: ({ type }) => this.heard.push(type),
     onLost: ({ code }) => this.heard.push(`lost ${code}`),
-    onHopeless: reason => this.heard.push(`hopeless: ${reason}`),
+    onHopeless: (reason, code = 'INTERNAL') => this.heard.push(`hopeless ${code}: ${reason}`),
     onCorrupt: ({ code }) => this.heard.push(`corrupt ${code}`),
   })
 
@@ -126,7 +126,7 @@ test('eight deaths in a row without progress are hopeless, and no writer follows
   bench.engine.die()
   assert.deepEqual(bench.taken(), [
     'lost ENGINE_RESTARTED',
-    'hopeless: the SQL process ended 8 times in a row: SIGKILL',
+    'hopeless INTERNAL: the SQL process ended 8 times in a row: SIGKILL',
   ])
   bench.clock.pass(60_000)
   assert.equal(bench.engine.writers, writers)
@@ -243,4 +243,24 @@ test('a checkpoint that is wanted goes out now and again before the next batch',
   bench.session.send({ ...batch, batch: 1 })
   bench.session.send({ ...batch, batch: 2 })
   assert.deepEqual(bench.engine.taken(), ['checkpoint', 'execute', 'execute'])
+})
+
+test('what the engine told keeps it from running until it is opened again', () => {
+  const bench = new Bench()
+  bench.engine.reply({ type: 'fault', error: { code: 'SERVER_DOWN', message: 'away' } })
+  bench.engine.die()
+  restartMs(bench)
+  assert.equal(bench.session.outage?.code, 'SERVER_DOWN')
+  bench.engine.open()
+  assert.equal(bench.session.outage, undefined)
+  bench.session.kill(new DbError('STATEMENT_TIMEOUT', 'too long'))
+  bench.engine.die()
+  assert.equal(bench.session.outage, undefined, 'who waits has nothing to do with that statement')
+})
+
+test('data of somebody else end the node under their own code', () => {
+  const bench = new Bench()
+  bench.engine.reply({ type: 'fault', error: { code: 'WRONG_DATA', message: 'of another' } })
+  bench.engine.die()
+  assert.deepEqual(bench.taken(), ['hopeless WRONG_DATA: of another'])
 })
