@@ -11,13 +11,14 @@ import type { ParsedStatement } from './statement-parser.ts'
 
 /**
  * Throws INVALID_REQUEST or TOO_LARGE. `database`: its name, for DATABASE(); `uuid`: an expression
- * for each UUID() in the text.
+ * for each UUID() in the text; `lastId`: what stands for LAST_INSERT_ID(), if something else does.
  */
 export function render(
   statement: ParsedStatement,
   params: SqlParams,
   database: string,
   uuid: () => string = () => 'UUID()',
+  lastId?: string,
 ): string {
   checkParams(statement, params)
   let text = ''
@@ -25,6 +26,7 @@ export function render(
   for (const piece of statement.pieces) {
     if (typeof piece === 'string') text += piece
     else if (piece.type === 'uuid') text += uuid()
+    else if (piece.type === 'last-id') text += lastId ?? piece.text
     else if (piece.type === 'database') text += quoteText(database)
     else if (piece.name !== undefined) text += literal(named(params, piece.name))
     else {

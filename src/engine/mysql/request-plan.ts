@@ -128,8 +128,9 @@ export class RequestPlan {
   #step({ statement, params, text }: Step, number: number): void {
     const { chance, before, leavesOutReads, isMariaDb, position, ordinal } = this.#options
     this.texts.push(text)
-    const { updatesDuplicates, asksForLastId } = statement
-    if (updatesDuplicates !== 'no' && asksForLastId && asksForId(statement)) {
+    const { updatesDuplicates, asksForLastId, setsLastId } = statement
+    const isAsked = asksForId(statement)
+    if (isAsked && (setsLastId || (updatesDuplicates !== 'no' && asksForLastId))) {
       throw new DbError('UNSUPPORTED', ASKED_TWICE)
     }
     if (statement.kind === 'read' && leavesOutReads === true && !asksForLastId) {
@@ -147,7 +148,9 @@ export class RequestPlan {
     const given = statement.isInsert ? before?.[number]?.lastInsertId : undefined
     const id = BigInt.asUintN(64, given ?? 0n)
     if (id !== 0n) settings.push(`insert_id = ${id}`)
-    const sql = render(statement, params, this.#options.database, () => uuidExpression(chance))
+    const { database } = this.#options
+    const uuid = (): string => uuidExpression(chance)
+    const sql = render(statement, params, database, uuid, isAsked ? LAST_ID : undefined)
     if (isTooLong(sql)) {
       throw new DbError('TOO_LARGE', `a statement has at most ${STATEMENT_SIZE_BYTES_MAX} bytes`, {
         details: { limit: STATEMENT_SIZE_BYTES_MAX },
@@ -157,9 +160,8 @@ export class RequestPlan {
       const { form, rowAt } = statement.insert
       this.#row = { head: sql.slice(0, rowAt), row: sql.slice(rowAt), form, id }
     }
-    const isAsked = asksForId(statement)
     if (isAsked) {
-      this.#add('SET @lockstep_last_id = LAST_INSERT_ID()', text)
+      this.#add(`SET ${LAST_ID} = LAST_INSERT_ID()`, text)
       this.#add('SET last_insert_id = 0', text)
     }
     const isSetFor = settings.length > 0 && isMariaDb
@@ -168,7 +170,7 @@ export class RequestPlan {
     this.#add(whole, text, answer => this.#take(statement, number, answer))
     if (isAsked) {
       this.#add('SELECT LAST_INSERT_ID()', text, answer => this.#takeId(number, answer))
-      const last = 'IF(LAST_INSERT_ID() = 0, @lockstep_last_id, LAST_INSERT_ID())'
+      const last = `IF(LAST_INSERT_ID() = 0, ${LAST_ID}, LAST_INSERT_ID())`
       this.#add(`SET last_insert_id = ${last}`, text)
     }
   }
@@ -194,8 +196,9 @@ export class RequestPlan {
     // For a row that was there the server tells the id of that one, or what LAST_INSERT_ID(..) was
     // given: given to others as the id of a new row it would make them update another one.
     const { updatesDuplicates } = statement
-    const isMade =
-      updatesDuplicates === 'no' || (updatesDuplicates === 'of-one-row' && rowsAffected === 1)
+    // Where rows are skipped it may be an id that a row gave, because none was made for another.
+    const isOfOneRow = updatesDuplicates === 'of-one-row' && rowsAffected === 1
+    const isMade = isOfOneRow || (updatesDuplicates === 'no' && !asksForId(statement))
     const lastInsertId = isMade ? told : undefined
     const outcome = { rowsAffected, lastInsertId, rowsDigest: undefined }
     this.#record(number, outcome, {
@@ -219,14 +222,19 @@ export class RequestPlan {
 }
 
 /** Whether LAST_INSERT_ID() is asked for the first id that a statement made. */
-function asksForId({ returnsRows, updatesDuplicates }: ParsedStatement): boolean {
+function asksForId(statement: ParsedStatement): boolean {
+  const { returnsRows, updatesDuplicates, skipsSomeRows, setsLastId } = statement
   // An answer of rows tells no id, and one of many rows not whether any was made.
-  return returnsRows || updatesDuplicates === 'of-many-rows'
+  const isUnsure = updatesDuplicates === 'of-many-rows' || (skipsSomeRows && !setsLastId)
+  return returnsRows || isUnsure
 }
 
+/** What LAST_INSERT_ID() was before a statement that it is asked for. */
+const LAST_ID = '@lockstep_last_id'
 const ASKED_TWICE =
-  'an INSERT ... ON DUPLICATE KEY UPDATE that asks for LAST_INSERT_ID() must be of one row and ' +
-  'return none, or nobody can tell which ids it made; send a statement for each row'
+  'an INSERT ... ON DUPLICATE KEY UPDATE with LAST_INSERT_ID(), and whatever gives ' +
+  'LAST_INSERT_ID(..) a value, must be of one row and return none, or nobody can tell which ids ' +
+  'it made; send a statement for each row'
 const UNORDERED =
   'INSERT ... SELECT gives the rows their ids in the order in which they come, which is not the ' +
   'same on every node; add ORDER BY a unique key'

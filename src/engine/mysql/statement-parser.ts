@@ -27,6 +27,8 @@ export type Piece =
   | { readonly type: 'uuid' }
   /** The name of the database as the cluster has it: on the server it has a prefix. */
   | { readonly type: 'database' }
+  /** LAST_INSERT_ID() of what ran before, and how it is written. */
+  | { readonly type: 'last-id'; readonly text: string }
 
 /** What the text of one statement tells. */
 export interface ParsedStatement {
@@ -39,6 +41,8 @@ export interface ParsedStatement {
   readonly usesChance: boolean
   /** It asks for LAST_INSERT_ID(), which begins at 0 in every request. */
   readonly asksForLastId: boolean
+  /** It gives LAST_INSERT_ID(..) a value itself. */
+  readonly setsLastId: boolean
   /** It writes the rows that a SELECT without an order gives. */
   readonly isUnorderedInsert: boolean
   /** A write that gives rows back. */
@@ -47,6 +51,8 @@ export interface ParsedStatement {
   readonly isInsert: boolean
   /** An INSERT that updates a row whose key is there; and whether it may be of several rows. */
   readonly updatesDuplicates: 'no' | 'of-one-row' | 'of-many-rows'
+  /** An INSERT IGNORE that may be of several rows. */
+  readonly skipsSomeRows: boolean
   /** A SELECT that locks the rows it reads. */
   readonly locksRows: boolean
   /** Names that stand before a dot, in small letters: tables, aliases, or databases. */
@@ -111,6 +117,7 @@ export class StatementParser {
   readonly #calls = new Set<string>()
   readonly #qualifiers = new Set<string>()
   #hasVariable = false
+  #setsLastId = false
   readonly #insertForm: InsertForm | undefined
   /** Where the row of an INSERT begins in the text that is put together. */
   #rowAt = 0
@@ -136,10 +143,12 @@ export class StatementParser {
       names: [...this.#names],
       usesChance: this.#calls.has('RAND') || this.#calls.has('UUID'),
       asksForLastId: this.#calls.has('LAST_INSERT_ID'),
+      setsLastId: this.#setsLastId,
       isUnorderedInsert: isInsert && !this.#listsRows() && !this.#isOrdered(),
       returnsRows: kind === 'write' && this.#has('RETURNING'),
       isInsert,
       updatesDuplicates: isInsert ? this.#updatesDuplicates() : 'no',
+      skipsSomeRows: isInsert && this.#has('IGNORE') && this.#mayBeOfManyRows(),
       locksRows: this.#follows('FOR', ['UPDATE', 'SHARE']) || this.#follows('LOCK', ['IN']),
       qualifiers: this.#qualifiers,
       insert: this.#insertForm && { form: this.#insertForm, rowAt: this.#rowAt },
@@ -180,15 +189,19 @@ export class StatementParser {
     return !outside.includes('SELECT') && outside.some(word => ROW_WORDS.has(word))
   }
 
-  /** Rows that are listed stand in brackets, one behind the other. */
   #updatesDuplicates(): ParsedStatement['updatesDuplicates'] {
     if (!this.#follows('ON', ['DUPLICATE'])) return 'no'
-    if (!this.#listsRows()) return 'of-many-rows'
+    return this.#mayBeOfManyRows() ? 'of-many-rows' : 'of-one-row'
+  }
+
+  /** Rows that are listed stand in brackets, one behind the other. */
+  #mayBeOfManyRows(): boolean {
+    if (!this.#listsRows()) return true
     const outside = this.#outside()
-    if (outside.includes('SET')) return 'of-one-row'
+    if (outside.includes('SET')) return false
     const from = outside.findIndex(word => ROW_WORDS.has(word))
-    const rows = outside.slice(from, outside.indexOf('ON', from))
-    return rows.includes(',') ? 'of-many-rows' : 'of-one-row'
+    const end = outside.indexOf('ON', from)
+    return outside.slice(from, end < 0 ? undefined : end).includes(',')
   }
 
   /** The words that stand in no brackets. */
@@ -243,6 +256,7 @@ export class StatementParser {
       }
       const call = this.#called(token, at)
       if (call !== undefined) this.#calls.add(call)
+      this.#setsLastId ||= call === 'LAST_INSERT_ID' && this.#words[at + 2] !== ')'
       if (call === 'UUID' && this.#words[at + 2] === ')') {
         this.#push({ type: 'uuid' })
         at += 2
@@ -254,6 +268,10 @@ export class StatementParser {
         if (isColumn) this.#text += ` AS \`${call}()\``
         at += 2
         end = this.#tokens[at]?.end ?? end
+      } else if (call === 'LAST_INSERT_ID' && this.#words[at + 2] === ')') {
+        at += 2
+        end = this.#tokens[at]?.end ?? end
+        this.#push({ type: 'last-id', text: this.#sql.slice(token.start, end) })
       } else if (call === 'SYSDATE') this.#text += 'NOW'
       else this.#text += this.#sql.slice(token.start, token.end)
     }

@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { inspect } from 'node:util'
+import { decodeEntry } from '../../../src/engine/entry.ts'
 import { MysqlEngine } from '../../../src/engine/mysql/mysql-engine.ts'
 import { parseServerAddress } from '../../../src/engine/mysql/server-address.ts'
 import { SystemClock } from '../../../src/platform/clock.ts'
@@ -77,6 +78,21 @@ const SAME: readonly [what: string, ...requests: string[]][] = [
     'INSERT INTO u VALUES (9223372036854775900, 1)',
     'burn INSERT INTO u (a) VALUES (1), (2)',
     'INSERT INTO u (a) VALUES (5)',
+  ],
+  [
+    'ids of rows that are skipped beside rows that give theirs',
+    'CREATE TABLE w (id TINYINT AUTO_INCREMENT PRIMARY KEY, a INT UNIQUE)',
+    'burn INSERT INTO w (a) VALUES (1), (2)',
+    'INSERT IGNORE INTO w (id, a) VALUES (43, 1), (NULL, 2), (26, 3)',
+    'INSERT IGNORE INTO w (id, a) VALUES (NULL, 1), (50, 1), (NULL, 1), (60, 9)',
+  ],
+  [
+    'LAST_INSERT_ID() in what returns or skips rows',
+    "INSERT INTO t (a) VALUES ('parent')|INSERT INTO t (a, b) VALUES ('p', LAST_INSERT_ID()), " +
+      "('q', last_insert_id ( )) RETURNING id, b|INSERT INTO t (b) VALUES (LAST_INSERT_ID())",
+    "INSERT INTO t (a) VALUES ('r')|INSERT IGNORE INTO t (id, b) VALUES (NULL, LAST_INSERT_ID()), " +
+      '(NULL, LAST_INSERT_ID())|UPDATE t SET b = b + 1000 WHERE id = LAST_INSERT_ID()',
+    '!INSERT INTO t (b) VALUES (LAST_INSERT_ID(5)) RETURNING id',
   ],
   [
     'rows that are selected, in their order',
@@ -223,3 +239,42 @@ for (const [what, ...requests] of SAME) {
     assert.deepEqual(await fast.digest(database), expected)
   })
 }
+
+test('rows that are returned may hold the id that was made before them', options, async () => {
+  assert(nodes !== undefined)
+  const { leader } = nodes
+  await leader.createDatabase('family')
+  await leader.run('family', TABLE)
+  const [result] = await leader.write(
+    statements(
+      'family',
+      'INSERT INTO t (id) VALUES (40)',
+      'INSERT INTO t (b) VALUES (1)',
+      'INSERT INTO t (b) VALUES (LAST_INSERT_ID()), (LAST_INSERT_ID()) RETURNING b',
+      'SELECT LAST_INSERT_ID()',
+    ),
+  )
+  assert(result?.type === 'ok', inspect(result))
+  const [, , returned, last] = result.results
+  assert.deepEqual(returned?.rows, [[41n], [41n]])
+  assert.deepEqual(last?.rows, [[42n]])
+})
+
+test(
+  'an id that a row gave is not told as one that was made for a skipped row',
+  options,
+  async () => {
+    assert(nodes !== undefined)
+    const { leader } = nodes
+    await leader.createDatabase('skipped')
+    await leader.run('skipped', 'CREATE TABLE w (id TINYINT AUTO_INCREMENT PRIMARY KEY, a INT)')
+    await leader.run('skipped', 'INSERT INTO w (id) VALUES (127)')
+    await leader.run('skipped', 'DELETE FROM w')
+    await leader.run('skipped', 'INSERT IGNORE INTO w (id, a) VALUES (43, 1), (NULL, 2), (26, 3)')
+    const { requests } = decodeEntry(leader.entries.at(-1)?.data ?? assert.fail())
+    // A follower whose counter has not got so far would give it to the row that is skipped here.
+    assert.deepEqual(requests[0]?.outcomes, [
+      { rowsAffected: 2, lastInsertId: undefined, rowsDigest: undefined },
+    ])
+  },
+)
