@@ -42,6 +42,8 @@ export interface SimEngineOptions {
   readonly faultProbability: number
   /** Pages in WALs at which a checkpoint is due, when the writer looks at them. */
   readonly walPagesMax: number
+  /** How long followers gather entries. */
+  readonly applyDelayMs: number
   /** How much is remembered of requests; the same on all nodes. */
   readonly requestLimits: RequestLimits
   /** A checkpoint before a message, as if one were due: the writer itself looks seldom. */
@@ -70,6 +72,7 @@ type Failed = Extract<ReadOutcome, { type: 'failed' }>
 export class SimEngine implements Engine {
   readonly #parts: SimEngineParts
   readonly snapshots: LocalSnapshots
+  readonly applyDelayMs: number
   #writer: SimWriter | undefined
   #reader: SqliteReader | undefined
   #isStopped = false
@@ -77,6 +80,7 @@ export class SimEngine implements Engine {
   constructor(parts: SimEngineParts) {
     this.#parts = parts
     const { disk, process, random, options } = parts
+    this.applyDelayMs = options().applyDelayMs
     removeSnapshots(disk.root, disk.fileSystem)
     this.snapshots = new LocalSnapshots({
       directory: disk.root,

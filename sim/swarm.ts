@@ -127,6 +127,7 @@ export const PLAIN: Swarm = {
     faultProbability: 0,
     walPagesMax: 10_000,
     requestLimits: REQUEST_LIMITS,
+    applyDelayMs: 0,
     checkpointProbability: 0,
   },
   transfer: {
@@ -211,6 +212,7 @@ function drawWithoutDigests(random: SimRandom, nodes?: number): Swarm {
       faultProbability: random.pick([0, 0, 0.003, 0.02]),
       walPagesMax: random.pick([2, 20, 10_000]),
       requestLimits: random.pick([REQUEST_LIMITS, FEW_SESSIONS]),
+      applyDelayMs: random.stream('apply-delay').pick([0, 5]),
       checkpointProbability: random.pick([0, 0.02, 0.1, 0.5]),
     },
     transfer: {

@@ -334,6 +334,11 @@ export interface Engine {
   /** Names of the databases as of now, sorted. */
   databases(done: (names: readonly string[]) => void): void
   readonly snapshots: SnapshotStore
+  /**
+   * So long may entries wait on a follower until they are applied, if nobody there asks for them:
+   * what comes meanwhile shares their transaction. 0: none waits.
+   */
+  readonly applyDelayMs: number
   /** Ends writer and readers; `done` when all are gone. */
   stop(done: () => void): void
 }

@@ -4,12 +4,15 @@
  * exactly once per life of the writer, and only ever after the entry before it.
  */
 import { assert, must } from '../base/assert.ts'
+import type { Clock, Timer } from '../base/ports.ts'
 import type { EngineEntry, WriterReply } from '../engine/engine.ts'
 import { isDigestPoint } from '../engine/entry.ts'
 import type { ReplicatedLog } from '../log/log.ts'
 import type { Opened } from './writer.ts'
 
 const APPLICATIONS_IN_FLIGHT_MAX = 2
+/** So many entries wait for no more. */
+const HELD_MAX = 64
 
 /** Entries handed to the engine while following, until it says that they are applied. */
 interface Application {
@@ -21,7 +24,14 @@ interface Application {
 
 export interface ApplierParts {
   readonly log: ReplicatedLog
+  readonly clock: Clock
   readonly maxApplyBytes: number
+  /** So long entries may wait for more, before they are handed over; see `Engine`. */
+  readonly delayMs: number
+  /** They may not: this node doesn't just follow, or somebody waits for what they bring. */
+  readonly isUrgent: () => boolean
+  /** They have waited long enough. */
+  readonly onDue: () => void
   readonly apply: (entries: readonly EngineEntry[]) => void
   /** `applied` rose. */
   readonly onAdvanced: () => void
@@ -44,6 +54,9 @@ export class Applier {
   #commitsUnderWay = 0
   /** A digest point that was handed over and is not applied yet: nothing follows it until then. */
   #digestPoint: number | undefined
+  /** When the oldest entry came that was not handed over, and what ends its wait. */
+  #heldSinceMs = 0
+  #timer: Timer | undefined
 
   constructor(parts: ApplierParts) {
     this.#parts = parts
@@ -78,6 +91,7 @@ export class Applier {
 
   /** The log has committed up to `index`. */
   committed(index: number): void {
+    if (this.isDispatched) this.#heldSinceMs = this.#parts.clock.monotonicMs()
     this.#commitIndex = index
   }
 
@@ -90,6 +104,12 @@ export class Applier {
     this.#dispatchedTerm = hasAll ? term : 0
     this.#applied = opened.appliedIndex
     this.#digestPoint = undefined
+  }
+
+  /** Nothing is handed over any more. */
+  stop(): void {
+    this.#timer?.cancel()
+    this.#timer = undefined
   }
 
   /** The writer died, with all that it was told to apply. */
@@ -141,6 +161,7 @@ export class Applier {
 
   /** Hands over what is committed and was not handed over yet. */
   follow(): void {
+    if (this.#holds()) return
     const { log, maxApplyBytes } = this.#parts
     while (
       this.#dispatched < this.#commitIndex &&
@@ -161,6 +182,22 @@ export class Applier {
       const dataIndex = data.at(-1)?.index ?? 0
       this.#applications.push({ lastIndex: last.index, lastTerm: last.term, dataIndex })
     }
+  }
+
+  /** Whether what is committed waits for more, so that the engine has one transaction for all. */
+  #holds(): boolean {
+    const { clock, delayMs, isUrgent, onDue } = this.#parts
+    const count = this.#commitIndex - this.#dispatched
+    const leftMs = this.#heldSinceMs + delayMs - clock.monotonicMs()
+    if (count > 0 && count < HELD_MAX && leftMs > 0 && !isUrgent()) {
+      this.#timer ??= clock.setTimer(leftMs, () => {
+        this.#timer = undefined
+        onDue()
+      })
+      return true
+    }
+    this.stop()
+    return false
   }
 
   #upToDigestPoint(entries: ReturnType<ReplicatedLog['read']>): ReturnType<ReplicatedLog['read']> {

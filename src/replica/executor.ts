@@ -57,6 +57,8 @@ export interface ExecutorParts {
   /** Why nothing is written at all, if so; and why nothing that takes room on the disk. */
   readonly refusal: () => DbError | undefined
   readonly noRoom: () => DbError | undefined
+  /** Somebody waits until more is applied. */
+  readonly isAwaited: () => boolean
   /** An own entry was committed: its index and size, for measuring how far others are behind. */
   readonly onOwnCommit: (index: number, sizeBytes: number) => void
   /** `applied` rose, or fell because the engine was restarted. */
@@ -102,7 +104,11 @@ export class Executor {
     })
     this.#applier = new Applier({
       log: parts.log,
+      clock: parts.clock,
       maxApplyBytes: parts.options.maxApplyBytes,
+      delayMs: parts.engine.applyDelayMs,
+      isUrgent: () => this.#role !== 'follower' || parts.isAwaited(),
+      onDue: () => this.#pump(),
       apply: entries => this.#session.send({ type: 'apply', entries }),
       onAdvanced: () => this.#onAdvanced(),
       onDigestPoint: index => parts.onDigestPoint(index),
@@ -240,6 +246,11 @@ export class Executor {
     }
   }
 
+  /** Somebody waits for what is committed: it waits for nothing more. */
+  hurry(): void {
+    this.#pump()
+  }
+
   /** Ends what waited past its deadline; called every few milliseconds. */
   sweep(): void {
     const now = this.#parts.clock.monotonicMs()
@@ -269,6 +280,7 @@ export class Executor {
     this.#isStopping = true
     this.#leading.endWaiting(stopping())
     this.#session.stop()
+    this.#applier.stop()
     const message = `this node stopped before the write was settled; ${MAY_TAKE_EFFECT}`
     const error = new DbError('LEADERSHIP_LOST', message)
     this.#leading.stop(error)

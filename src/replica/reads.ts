@@ -30,6 +30,8 @@ export interface ReadsParts {
   readonly appliedIndex: () => number
   /** Milliseconds ago at which this node's data was surely the newest, undefined if unknown. */
   readonly lagMs: () => number | undefined
+  /** A read waits for an entry that is not applied yet. */
+  readonly onWaiting: () => void
   /** Why this node can't serve reads at all, if it can't. */
   readonly refusal: () => DbError | undefined
   /** Why nothing is applied now, as the engine has told. */
@@ -49,6 +51,11 @@ export class Reads {
 
   get waitingCount(): number {
     return this.#waiters.length + this.#asking
+  }
+
+  /** Some wait until more is applied. */
+  get isWaiting(): boolean {
+    return this.#waiters.length > 0
   }
 
   query(request: ReadRequest, options: ReadOptions, done: ReadCallback<ReadAnswer>): void {
@@ -183,6 +190,7 @@ export class Reads {
   #whenApplied(index: number, deadlineMs: number, go: Waiter['go']): void {
     if (index <= this.#parts.appliedIndex()) return go(undefined)
     this.#waiters.push({ index, deadlineMs, go })
+    this.#parts.onWaiting()
   }
 }
 

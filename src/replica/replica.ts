@@ -109,6 +109,7 @@ export class Replica {
       refusal: () => disputedError(this.#disputes.dispute),
       // What comes during a hand-over is held and goes to the next leader.
       noRoom: () => (this.#handOver.isHolding ? undefined : this.#room.refusal()),
+      isAwaited: () => this.#reads.isWaiting,
       onOwnCommit: (index, sizeBytes) =>
         this.#applyLag.committed(index, sizeBytes, clock.monotonicMs()),
       onApplied: () => {
@@ -136,6 +137,7 @@ export class Replica {
       maxWaiting: options.maxWaitingReads,
       appliedIndex: () => this.#executor.appliedIndex,
       lagMs: () => this.#reports.lagMs(),
+      onWaiting: () => this.#executor.hurry(),
       refusal: () => this.#readRefusal(),
       outage: () => this.#executor.outage,
       onCorrupt: reason => this.#onCorrupt(reason),
@@ -258,9 +260,7 @@ export class Replica {
 
   /** Writes all of the request or nothing; `receiveMs` ago it came. `done` is called once. */
   execute(request: WriteRequest, timeoutMs: number, done: WriteCallback, receiveMs = 0): void {
-    if (this.#isStopped) {
-      return done({ type: 'failed', error: stopping() })
-    }
+    if (this.#isStopped) return done({ type: 'failed', error: stopping() })
     const mayForward = this.#leaderCalls.mayForward(request)
     if (!this.#isLeader && !mayForward) {
       return done({ type: 'failed', error: this.#leaderCalls.refusal() })

@@ -128,6 +128,7 @@ export function executorParts(clock: Clock, options: Partial<ReplicaOptions>) {
     stages: new WriteStages(),
     onGap: () => {},
     onDigestPoint: () => {},
+    isAwaited: () => false,
     onOwnCommit: () => {},
     onApplied: () => {},
   }
@@ -397,6 +398,7 @@ export class ManualTransfer implements SnapshotTransfer {
 /** An engine whose every reply a test gives by hand. */
 export class ManualEngine implements Engine {
   readonly snapshots = new ManualSnapshots()
+  readonly applyDelayMs: number
   sent: WriterMessage[] = []
   writers = 0
   readonly queries: { request: ReadRequest; done: (outcome: ReadOutcome) => void }[] = []
@@ -404,6 +406,10 @@ export class ManualEngine implements Engine {
   /** What its files know when it is opened. */
   past: Partial<EnginePast> = {}
   #handler: WriterHandler | undefined
+
+  constructor(applyDelayMs = 0) {
+    this.applyDelayMs = applyDelayMs
+  }
 
   startWriter(handler: WriterHandler): Writer {
     this.writers += 1

@@ -23,6 +23,7 @@ class Bench {
     maxWaiting: 2,
     appliedIndex: () => this.applied,
     lagMs: () => this.lagMs,
+    onWaiting: () => {},
     refusal: () => this.refusal,
     outage: () => this.outage,
     onCorrupt: reason => this.corrupt.push(reason),

@@ -39,12 +39,16 @@ const DATABASES_RETRY_MS = 100
  */
 export const MYSQL_BUILD = 'mysql 1'
 
+/** A transaction costs the node and its server several times what one more entry in it does. */
+const APPLY_DELAY_MS = 10
+
 export class MysqlEngine implements Engine {
   readonly #options: MysqlEngineOptions
   readonly #pool: ReadPool
   readonly #reader: MysqlReader
   readonly #renames = new TableRenames()
   readonly snapshots: MysqlSnapshots
+  readonly applyDelayMs = APPLY_DELAY_MS
   #writer: MysqlWriter | undefined
   #isStopped = false
 

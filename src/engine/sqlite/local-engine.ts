@@ -40,6 +40,7 @@ export class LocalEngine implements Engine {
   readonly #reader: SqliteReader
   #writer: LocalWriter | undefined
   readonly snapshots: LocalSnapshots
+  readonly applyDelayMs = 0
   #isStopped = false
 
   constructor(options: LocalEngineOptions) {

@@ -60,6 +60,7 @@ export class ProcessEngine implements Engine {
   readonly #child: Omit<EngineChildOptions, 'kind'>
   readonly #pool: ReaderPool
   readonly snapshots: SnapshotProcesses
+  readonly applyDelayMs = 0
   readonly #clock: Clock
   #writer: WriterProcess | undefined
   #isStopping = false
