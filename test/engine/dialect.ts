@@ -1,4 +1,6 @@
 /** What the suites of all engines must say in the SQL of each. */
+import { existsSync, readdirSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
 import type { SqlValue } from '../../src/base/sql.ts'
 
 /** What the same thing is called in the SQL of an engine. */
@@ -47,4 +49,37 @@ export const SQLITE: Dialect = {
   idTable: 'CREATE TABLE n (id INTEGER PRIMARY KEY, a TEXT UNIQUE, b INTEGER)',
   chance: 'random()',
   moment: 'unixepoch()',
+}
+
+/** What the suite of snapshots needs of an engine. */
+export interface SnapshotDialect {
+  /** A table t of an id and a text. */
+  readonly table: string
+  /** Another table, which is to be gone. */
+  readonly otherTable: string
+  /** Adds a row of a text by chance to t. */
+  readonly insertChance: string
+  /** The file of what the engine itself remembers. */
+  readonly systemFile: string
+  /** Once what was staged at `location` is adopted, its files are where they are used, or gone. */
+  readonly isTidy: (location: string) => boolean
+}
+
+export const SQLITE_SNAPSHOTS: SnapshotDialect = {
+  table: 'CREATE TABLE t (id INTEGER PRIMARY KEY, text)',
+  otherTable: 'CREATE TABLE other (x)',
+  insertChance: 'INSERT INTO t VALUES (500, randomblob(8))',
+  systemFile: 'system.sqlite',
+  isTidy: location => {
+    const generations = readdirSync(dirname(location)).filter(name => name.startsWith('gen-'))
+    return generations.length === 1 && generations[0] === basename(location)
+  },
+}
+
+export const MARIADB_SNAPSHOTS: SnapshotDialect = {
+  table: 'CREATE TABLE t (id BIGINT PRIMARY KEY, text LONGTEXT)',
+  otherTable: 'CREATE TABLE other (x BIGINT)',
+  insertChance: 'INSERT INTO t VALUES (500, UUID())',
+  systemFile: 'system.sql',
+  isTidy: location => !existsSync(location),
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { resultsJson, type RowFormat } from '../../src/base/result-json.ts'
 import type { WriteRequest } from '../../src/engine/engine.ts'
-import { type Dialect, SQLITE } from './dialect.ts'
+import { type Dialect, SQLITE, SQLITE_SNAPSHOTS } from './dialect.ts'
 import { codeOf, EngineHarness, statements, type OpenEngine } from './harness.ts'
 import { testSnapshots } from './snapshot-suite.ts'
 import { temporaryDirectory } from './sqlite/support.ts'
@@ -30,7 +30,7 @@ function insert(id: bigint, name: string): WriteRequest {
 /** Registers the suite for the engine that `open` opens. */
 export function testEngine(kind: string, open: OpenEngine): void {
   testStatements(kind, open, SQLITE)
-  testSnapshots(kind, open)
+  testSnapshots(kind, open, SQLITE_SNAPSHOTS)
 }
 
 /** The suite without snapshots, in the SQL of an engine. */

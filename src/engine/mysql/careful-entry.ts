@@ -11,7 +11,7 @@ import { describeError, describeOutcome, isSameOutcome } from '../outcomes.ts'
 import { LocalFault, toRequestError } from '../request-errors.ts'
 import { identitiesOf, RequestIds } from '../request-ids.ts'
 import { scoped, withoutDigests } from './execute-batch.ts'
-import { classifyServerError } from './mysql-errors.ts'
+import { classifyServerError, limitOfOwn } from './mysql-errors.ts'
 import { type PlannedRequest, planRepeat, type Repeat } from './repeat-plan.ts'
 import { runSolo, type SchemaRequest } from './schema-changes.ts'
 import { readOutcomes } from './schema-outcomes.ts'
@@ -160,6 +160,8 @@ export class CarefulEntry {
     if (failure === undefined) return planned
     const { type, error } = classifyServerError(failure.error, session.tables.serverName(database))
     if (type === 'local') throw new LocalFault(error)
+    const ownLimit = this.#isAgreed() ? undefined : limitOfOwn(failure.error)
+    if (ownLimit !== undefined) throw new LocalFault(ownLimit)
     await session.expect(`ROLLBACK TO SAVEPOINT ${SAVEPOINT}`)
     return error
   }
@@ -219,6 +221,10 @@ export class CarefulEntry {
   /** The first difference is the one that is told. */
   #differ(difference: Omit<Divergence, 'index' | 'digest'>): void {
     this.#difference ??= difference
+  }
+
+  #isAgreed(): boolean {
+    return this.#session.tables.agreedDigest(this.#index) !== undefined
   }
 
   #judge(): Divergence | undefined {

@@ -47,6 +47,22 @@ export function undoesTransaction({ number }: ServerError): boolean {
   return UNDOES_TRANSACTION.has(number)
 }
 
+/** `max_allowed_packet` is too low for a statement, or for a value that it makes. */
+const OVER_PACKET = new Set([1153, 1162, 1301])
+
+/**
+ * The fault of a server that does not take what another one took: undefined for any other error.
+ * To who asks for it, a value that is too long is a mistake; to who repeats it, a limit of its own.
+ */
+export function limitOfOwn({ number, message }: ServerError): RequestError | undefined {
+  if (!OVER_PACKET.has(number)) return undefined
+  const told =
+    `the MySQL server of this node does not take what the leader's took (${message}): SET GLOBAL ` +
+    "max_allowed_packet, there and in its configuration, to what the other nodes' servers have; " +
+    'the node goes on by itself then'
+  return { code: 'SERVER_UNFIT', message: told, details: { mysqlCode: number } }
+}
+
 /** Sorts what the server answered to a statement of a client. */
 export function classifyServerError(thrown: ServerError, serverDatabase = ''): SqlFailure {
   const { number, sqlState } = thrown

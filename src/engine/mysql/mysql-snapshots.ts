@@ -106,7 +106,8 @@ export class MysqlSnapshots implements SnapshotStore {
       const manifest = await this.#files.sound()
       await this.#onServer(async connection => {
         await takeWriterLock(connection, address.prefix)
-        if (manifest?.id === id) await this.#load(connection, manifest)
+        // A file sets how its statements are read, and views keep how theirs were.
+        if (manifest?.id === id) await this.#onServer(loader => this.#load(loader, manifest))
         await adoptStaged(connection, address.prefix, id)
       })
       await this.#files.remove()

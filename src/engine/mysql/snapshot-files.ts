@@ -45,7 +45,7 @@ export function databaseFile(madeBy: number): string {
 
 /** What a session must be like for the statements of a file to give what was read. */
 const PREAMBLE = [
-  'SET NAMES utf8mb4',
+  "SET NAMES utf8mb4 COLLATE 'utf8mb4_unicode_ci'",
   "SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00'",
   'SET foreign_key_checks = 0, unique_checks = 0',
 ]

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { DbError } from '../../base/errors.ts'
 import type { SnapshotManifest } from '../snapshot.ts'
 import type { Connection } from './connection.ts'
+import { packetTooSmall, whyTooLong } from './long-rows.ts'
 import { classifyServerError } from './mysql-errors.ts'
 import { DATABASE_COLLATION, flushServer, makeTables, ownDatabase } from './node-tables.ts'
 import { deleteNoteSql, readNote, replaceNoteSql } from './notes.ts'
@@ -73,8 +74,8 @@ export async function removeStaged(server: Server, prefix: string): Promise<void
 
 /**
  * Loads the files of a snapshot, unless they are loaded. Rejects with SNAPSHOT_FAILED if a database
- * of these names is there that Lockstep did not make, and with CORRUPT if the server does not take
- * what is in them.
+ * of these names is there that Lockstep did not make, or if the server does not take what is in the
+ * files; with SERVER_UNFIT if its limits are too low for the data.
  */
 export async function loadStaged(
   connection: Connection,
@@ -148,9 +149,11 @@ async function refuseNames(server: Server, names: readonly string[]): Promise<vo
 /** Runs the statements of a file in the current database; gives those that make views. */
 async function runFile(connection: Connection, path: string): Promise<readonly string[]> {
   const views: string[] = []
+  const [[limit] = []] = await connection.rows('SELECT @@max_allowed_packet')
+  const limitBytes = Number(limit)
   for await (const statement of readStatements(path)) {
     if (VIEW.test(statement)) views.push(statement)
-    else await runStatement(connection, statement)
+    else await runStatement(connection, statement, limitBytes)
   }
   return views
 }
@@ -174,17 +177,30 @@ async function makeViews(
       }
     }
     // One of those that can't be made says why.
-    if (next.length === left.length) return runStatement(connection, next[0] ?? '')
+    if (next.length === left.length) return runStatement(connection, next[0] ?? '', Infinity)
     left = next
   }
 }
 
-async function runStatement(connection: Connection, statement: string): Promise<void> {
+/** The sums of its file are right: whatever it fails of is no reason to call its giver broken. */
+async function runStatement(
+  connection: Connection,
+  statement: string,
+  limitBytes: number,
+): Promise<void> {
+  const sizeBytes = Buffer.byteLength(statement) + 1
+  const shown = `"${statement.slice(0, 100)}" of the snapshot`
+  if (sizeBytes >= limitBytes) {
+    // Of a release that did not part long rows. The server would close the connection.
+    throw packetTooSmall(`the statement ${shown}, of ${sizeBytes} bytes`, sizeBytes)
+  }
   const { error } = await connection.run(statement)
   if (error === undefined) return
+  const tooLong = whyTooLong(statement, error, limitBytes)
+  if (tooLong !== undefined) throw tooLong
   const failure = classifyServerError(error)
   const { code, message, details = {} } = failure.error
   if (failure.type === 'local') throw new DbError(code, message, { details })
-  const text = `the server does not take "${statement.slice(0, 100)}" of the snapshot: ${message}`
-  throw new DbError('CORRUPT', text, { details })
+  const text = `the MySQL server of this node does not take ${shown}: ${message}`
+  throw new DbError('SNAPSHOT_FAILED', text, { details })
 }

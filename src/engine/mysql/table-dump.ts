@@ -5,6 +5,7 @@
  */
 import { DbError } from '../../base/errors.ts'
 import type { SqlValue } from '../../base/sql.ts'
+import { isLongRow, longRowStatements } from './long-rows.ts'
 import type { ReadView } from './read-view.ts'
 import { literal, quoteName, quoteText } from './render.ts'
 import { withoutBreaks, withoutCounter } from './schema-text.ts'
@@ -21,6 +22,8 @@ export interface ViewedTable {
 interface Column {
   readonly name: string
   readonly type: string
+  /** Of its texts, undefined if it holds none. */
+  readonly charset: string | undefined
 }
 
 /** By what rows are found again after the last one that was read. */
@@ -69,7 +72,7 @@ export async function* dumpTable(view: ReadView, table: ViewedTable): AsyncGener
     await checkDefinition(view, table)
     await view.letGo()
     let length = 0
-    for (const line of toStatements(insert, columns, rows)) {
+    for (const line of toStatements(table.name, insert, columns, rows)) {
       length += line.length
       yield line
     }
@@ -86,14 +89,15 @@ async function readColumns(view: ReadView, { server, name }: ViewedTable): Promi
   // From here on nobody can change the table, until it is let go.
   await view.rows(`SELECT 1 FROM ${quoteName(server)}.${quoteName(name)} LIMIT 0`)
   const rows = await view.rows(
-    'SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = ' +
-      `${quoteText(server)} AND table_name = ${quoteText(name)} ` +
+    'SELECT column_name, data_type, character_set_name FROM information_schema.columns ' +
+      `WHERE table_schema = ${quoteText(server)} AND table_name = ${quoteText(name)} ` +
       "AND extra NOT LIKE '%VIRTUAL GENERATED%' AND extra NOT LIKE '%STORED GENERATED%' " +
       'ORDER BY ordinal_position',
   )
-  return rows.map(([column, type]) => ({
+  return rows.map(([column, type, charset]) => ({
     name: String(column),
     type: String(type).toLowerCase(),
+    charset: typeof charset === 'string' ? charset : undefined,
   }))
 }
 
@@ -176,14 +180,21 @@ function toExpression(column: Column): string {
 }
 
 function* toStatements(
+  table: string,
   insert: string,
   columns: readonly Column[],
   rows: readonly (readonly SqlValue[])[],
 ): Generator<string> {
   let statement = ''
-  for (const row of rows) {
-    const values = row.map((value, at) => toLiteral(columns[at], value)).join(',')
-    statement += `${statement === '' ? insert : ','}(${values})`
+  for (const values of rows) {
+    const literals = values.map((value, at) => toLiteral(columns[at], value))
+    if (isLongRow(literals)) {
+      if (statement !== '') yield statement
+      statement = ''
+      yield* longRowStatements({ table, insert, columns, values, literals })
+      continue
+    }
+    statement += `${statement === '' ? insert : ','}(${literals.join(',')})`
     if (statement.length < CHUNK_LENGTH) continue
     yield statement
     statement = ''
