@@ -6,7 +6,8 @@
 import { DbError } from '../base/errors.ts'
 import { chunkRows, insertHead, type RowRules } from './dump-rows.ts'
 import { DumpSplitter, type DumpStatement } from './dump-splitter.ts'
-import { bracketed, nameAt, toText, unquote } from './dump-text.ts'
+import { type DumpTable, readTable, rulesOf } from './dump-tables.ts'
+import { bracketed, nameAt, toText } from './dump-text.ts'
 
 /** One request to the cluster. */
 export type DumpStep = {
@@ -41,18 +42,14 @@ export interface DumpOptions {
   readonly onLeftOut: (leftOut: LeftOut) => void
 }
 
-interface Table {
-  readonly columns: readonly string[]
-  /** The column whose ids the server makes. */
-  readonly counter: string | undefined
-  /** Columns that the server computes. */
-  readonly generated: readonly string[]
-}
-
 /** What has no effect on a cluster, or is done in another way. Nothing is there to be dropped. */
 const PASSED_OVER =
   /^(?:set|lock|unlock|start\s+transaction|begin|commit|flush|analyze|optimize|drop)\b/i
 const KEYS_OFF = /^alter\s+table\s+\S+\s+(?:disable|enable)\s+keys\s*$/i
+const TIME_ZONE = /^set\s+(?:session\s+)?time_zone\s*=\s*'([^']*)'/i
+const UTC = new Set(['+00:00', 'UTC'])
+/** What may fill tables, or change them, in ways that can't be followed here. */
+const UNKNOWN_WRITE = /^(?:load|truncate|rename|call|execute|prepare|import|with)\b/i
 const NAMES = /^set\s+(?:names|character_set_client\s*=)\s*['"]?(\w+)/i
 const TEXTS = new Set(['utf8', 'utf8mb3', 'utf8mb4', 'ascii'])
 /** Whose it is may stand before what it is. */
@@ -65,8 +62,6 @@ const CHANGE = /^(?:alter\s+table|create\s+(?:unique\s+|fulltext\s+|spatial\s+)?
 const TABLE = /^create\s+(?:or\s+replace\s+)?table\s+(?:if\s+not\s+exists\s+)?/i
 const VIEW = /^create\s[\s\S]*?\bview\s+(?=`|\w)/i
 const FOREIGN_KEY = /^(?:constraint\s+(?:`(?:[^`]|``)*`|\w+)?\s*)?foreign\s+key\b/i
-const COUNTER = /\bauto_increment\b/i
-const GENERATED = /\bgenerated\s+always\s+as\b/i
 const OTHER_ENGINE = /\bengine\s*=?\s*(?!innodb\b)(\w+)/gi
 const OTHER_OPTIONS = /\b(?:page_checksum|transactional)\s*=\s*\d\s*/gi
 /** A collation of MySQL 8 that MariaDB does not have, and what is nearest. */
@@ -84,12 +79,14 @@ const WHY_NO_ROUTINE = 'procedures and functions are not replicated; send their 
 export class DumpSteps {
   readonly #options: DumpOptions
   readonly #splitter: DumpSplitter
-  readonly #tables = new Map<string, Table>()
+  readonly #tables = new Map<string, DumpTable>()
   /** Definitions of foreign keys by table. */
   readonly #foreignKeys = new Map<string, string[]>()
   readonly #laterChanges: string[] = []
   readonly #views = new Map<string, string>()
   #database: string | undefined
+  /** What the dump has said last of the time zone of its moments. */
+  #isUtc = false
   #bytes = 0
 
   constructor(options: DumpOptions) {
@@ -138,7 +135,10 @@ export class DumpSteps {
       const object = OBJECT.exec(text.replace(DEFINER, ''))?.[1]?.toUpperCase()
       if (object !== undefined) this.#leaveOut(object, text)
       else if (VIEW.test(text)) this.#view(text)
-      else {
+      else if (UNKNOWN_WRITE.test(text)) {
+        const message = `the dump holds a statement whose effect is not known: ${shortened(text)}`
+        throw new DbError('UNSUPPORTED', `${message}; make a dump with rows as INSERT`)
+      } else {
         const why = 'it is no statement that makes tables or fills them'
         this.#options.onLeftOut({ what: shortened(text), why })
       }
@@ -168,13 +168,7 @@ export class DumpSteps {
     const kept = parts.filter(part => !FOREIGN_KEY.test(part))
     const foreignKeys = parts.filter(part => FOREIGN_KEY.test(part))
     if (foreignKeys.length > 0) this.#foreignKeys.set(name, foreignKeys.map(toText))
-    const columns = kept.filter(part => part.startsWith('`'))
-    const namesOf = (those: readonly string[]): string[] => those.map(part => nameAt(part, 0).name)
-    this.#tables.set(name, {
-      columns: namesOf(columns),
-      counter: namesOf(columns.filter(part => COUNTER.test(part)))[0],
-      generated: namesOf(columns.filter(part => GENERATED.test(part))),
-    })
+    this.#tables.set(name, readTable(name, kept))
     const options = this.#tableOptions(name, text.slice(close))
     const body = this.#collations(`table ${name}`, kept.join(',\n  '))
     const sql = `CREATE TABLE ${quote(name)} (\n  ${toText(body)}\n)${toText(options)}`
@@ -217,6 +211,8 @@ export class DumpSteps {
   }
 
   #checkSetting(text: string): void {
+    const zone = TIME_ZONE.exec(text)?.[1]
+    if (zone !== undefined) this.#isUtc = UTC.has(zone)
     const charset = NAMES.exec(text)?.[1]?.toLowerCase()
     if (charset === undefined || TEXTS.has(charset)) return
     const message = `the dump is in ${charset}; make it with --default-character-set=utf8mb4`
@@ -234,28 +230,8 @@ export class DumpSteps {
 
   #rules(name: string, given: readonly string[] | undefined): RowRules {
     const table = this.#tables.get(name)
-    if (table === undefined) return { generated: new Set() }
-    const columns = given ?? table.columns
-    const generated = new Set(table.generated.map(column => columns.indexOf(column)))
-    const { counter } = table
-    const at = counter === undefined ? -1 : columns.indexOf(counter)
-    if (counter === undefined || at < 0) return { generated }
-    const check = (values: readonly string[]): void => {
-      if (isZero(values[at] ?? '')) throw zeroId(name, counter)
-    }
-    return { generated, check }
+    return table === undefined ? { generated: new Set() } : rulesOf(table, given, this.#isUtc)
   }
-}
-
-/** An id of 0 asks the server for a new one, whatever the dump was made with. */
-function zeroId(table: string, column: string): DbError {
-  const problem = `table ${table} has a row whose ${column} is 0`
-  const advice = 'a column of AUTO_INCREMENT makes a new id of it; give the row another id'
-  return new DbError('INVALID_REQUEST', `${problem}: ${advice}`)
-}
-
-function isZero(value: string): boolean {
-  return /^-?0+$/.test(value.startsWith("'") ? unquote(value) : value)
 }
 
 /** Views after those that they read. */

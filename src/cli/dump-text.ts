@@ -95,7 +95,10 @@ export function nameAt(
   NAME.lastIndex = start
   const found = NAME.exec(text)
   if (found === null) {
-    throw new DbError('INVALID_REQUEST', `no name where one is: ${text.slice(0, 200)}`)
+    const near = text.slice(0, 200)
+    const isAnsi = /\s*"/y.test(text.slice(start))
+    const advice = isAnsi ? 'make the dump without --compatible=ansi, ' : ''
+    throw new DbError('INVALID_REQUEST', `${advice}no name where one is: ${near}`)
   }
   const end = NAME.lastIndex
   if (text.charAt(end) === '.') return nameAt(text, end + 1)

@@ -5,7 +5,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { must } from '../base/assert.ts'
-import { DbError } from '../base/errors.ts'
+import { DbError, type ErrorCode } from '../base/errors.ts'
 import type { Client } from '../client/client.ts'
 import type { DumpStep, LeftOut } from './dump-steps.ts'
 import { stepsOf, type Survey } from './import-survey.ts'
@@ -17,6 +17,14 @@ const CREATE_PROGRESS =
   '(position BIGINT PRIMARY KEY, note VARCHAR(255) NOT NULL)'
 const INSERT_PROGRESS = `INSERT INTO ${PROGRESS_TABLE} (position, note) VALUES (?, ?)`
 const TIMEOUT_MS = 600_000
+/** What the data are refused for: the same dump will be, again. */
+const REFUSALS: ReadonlySet<string> = new Set<ErrorCode>([
+  'SQL_CONSTRAINT',
+  'SQL_ERROR',
+  'SQL_SYNTAX',
+  'UNKNOWN_TABLE',
+  'UNSUPPORTED',
+])
 
 /** Where an import stands. */
 export interface Progress {
@@ -137,7 +145,25 @@ async function isDone(client: Client, position: number): Promise<boolean> {
 function atStep(error: DbError, step: DumpStep): DbError {
   const statement = step.sql.replaceAll(/\s+/g, ' ').slice(0, 100)
   const message = `${error.message}, at ${statement}…`
-  return new DbError(error.code, message, { cause: error, details: error.details })
+  return new DbError(error.code, `${message} ${adviceAfter(error)}`, {
+    cause: error,
+    details: error.details,
+  })
+}
+
+/** What is there of the dump now, and what to do. */
+function adviceAfter({ code, fate }: DbError): string {
+  if (code === 'TOO_LARGE') {
+    const again = 'start them with a larger one, and run the same line again: it goes on there'
+    return `All before it is imported. The limit is --max-body-bytes of the nodes: ${again}`
+  }
+  if (fate !== 'not-applied' || !REFUSALS.has(code)) {
+    return 'What came before it is imported; run the same line again: it goes on there'
+  }
+  return (
+    'What came before it is imported, the rest is not. Correct it on the old server, drop the ' +
+    'database of the cluster, and import a new dump'
+  )
 }
 
 /** How many rows the cluster has of a table. */

@@ -25,6 +25,12 @@ test('text that is not padded standard base64 is refused', () => {
   withoutBuiltIn(check)
 })
 
+test('bytes of many megabytes come back', () => {
+  const bytes = new Uint8Array(12_000_001).fill(171)
+  assert.deepEqual(fromBase64(toBase64(bytes)), bytes)
+  assert.equal(fromBase64(`${'A'.repeat(16_000_000)}A-==`), undefined)
+})
+
 /** As in a runtime of 2024. */
 function withoutBuiltIn(check: () => void): void {
   const prototype = Object.getOwnPropertyDescriptor(Uint8Array.prototype, 'toBase64')

@@ -1,14 +1,11 @@
 /** `lockstep import` of what mariadb-dump makes, into a cluster on MariaDB. */
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { programPath } from '../../src/cli/program.ts'
 import { createClient } from '../../src/client/client.ts'
-import { findProgram } from '../../src/platform/programs.ts'
 import { MariaDbServer, whyNoMariaDb } from '../fixtures/mariadb-server.ts'
+import { runTool, startImport } from './import-kit.ts'
 import { get, makeDirectory, post, rolesOf, startCluster, until } from './kit.ts'
 
 const missing = whyNoMariaDb()
@@ -55,31 +52,6 @@ CREATE PROCEDURE p1() BEGIN SELECT 1; SELECT 2; END ;;
 DELIMITER ;
 `
 
-interface Ended {
-  readonly code: number | null
-  readonly out: string
-  readonly err: string
-}
-
-function startImport(file: string, addresses: readonly string[]): [ChildProcess, Promise<Ended>] {
-  const args = ['import', file, '--database', 'shop', '--nodes', addresses.join(',')]
-  const child = spawn(process.execPath, [programPath('main'), ...args])
-  let [out, err] = ['', '']
-  child.stdout.on('data', chunk => (out += String(chunk)))
-  child.stderr.on('data', chunk => (err += String(chunk)))
-  return [child, once(child, 'close').then(([code]) => ({ code: code as number | null, out, err }))]
-}
-
-/** Runs a program of MariaDB's on the server; what it printed. */
-function runTool(server: MariaDbServer, name: string, args: string[], input = ''): Buffer {
-  const program = findProgram(name) ?? assert.fail(`${name} is installed with the server`)
-  const connection = ['-h', '127.0.0.1', '-P', String(server.port), '-u', 'root']
-  const words = ['--no-defaults', '--default-character-set=utf8mb4', ...connection, ...args]
-  const run = spawnSync(program, words, { input, maxBuffer: 2 ** 28 })
-  assert.equal(run.status, 0, run.stderr.toString())
-  return run.stdout
-}
-
 /** All rows of all tables, a line for each, in an order of its own. */
 function rowsOf(server: MariaDbServer, database: string): string {
   const args = ['--no-create-info', '--skip-triggers', '--skip-extended-insert', '--skip-comments']
@@ -108,7 +80,7 @@ test(
     await t.test('a dump that was cut off changes nothing', async () => {
       const cut = `${file}.cut`
       writeFileSync(cut, readFileSync(file).subarray(0, -100))
-      const { code, err } = await startImport(cut, cluster.addresses)[1]
+      const { code, err } = await startImport(cut, cluster.addresses, 'shop')[1]
       assert.equal(code, 1)
       assert.match(err, /the dump is not whole/)
       const { status } = await post(cluster.addresses[0] ?? '', '/query', {
@@ -122,14 +94,14 @@ test(
       'the import is killed again and again, and the leader, and it goes on',
       async () => {
         for (const due of [8, 16, 24]) {
-          const [child, ended] = startImport(file, cluster.addresses)
+          const [child, ended] = startImport(file, cluster.addresses, 'shop')
           await until(position, found => found >= due, 60_000)
           child.kill('SIGKILL')
           assert.equal((await ended).code, null)
         }
         const { leaderId } = await rolesOf(cluster)
         await cluster.kill(leaderId)
-        const again = await startImport(file, cluster.addresses)[1]
+        const again = await startImport(file, cluster.addresses, 'shop')[1]
         assert.equal(again.code, 0, `${again.out}${again.err}`)
         assert.match(again.out, /going on after step (?:2[4-9]|[3-9]\d)/)
         assert.match(again.out, /all rows are there/)
@@ -164,7 +136,7 @@ test(
     })
 
     await t.test('a database that has tables is left alone', async () => {
-      const { code, err } = await startImport(file, cluster.addresses)[1]
+      const { code, err } = await startImport(file, cluster.addresses, 'shop')[1]
       assert.equal(code, 1)
       assert.match(err, /the database has tables already \(\w+\): nothing is overwritten/)
     })
@@ -182,7 +154,7 @@ test('a cluster on SQLite takes no dump of MySQL, and says so', async t => {
   const cluster = await startCluster(t, { nodes: 1 })
   const file = join(makeDirectory(t), 'dump.sql')
   writeFileSync(file, 'CREATE TABLE t (a INT);')
-  const { code, err } = await startImport(file, cluster.addresses)[1]
+  const { code, err } = await startImport(file, cluster.addresses, 'shop')[1]
   assert.equal(code, 1)
   assert.match(err, /the data of this cluster are in SQLite/)
 })

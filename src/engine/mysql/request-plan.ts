@@ -49,7 +49,7 @@ const SEED_MAX = 0x3fff_ffffn
 /** The name of the savepoint that the request which runs can be undone to. */
 export const REQUEST_SAVEPOINT = 'lockstep_request'
 /** Longest text of a statement with its values: the least of what servers take by default. */
-const STATEMENT_SIZE_BYTES_MAX = 15 * 1024 * 1024
+export const STATEMENT_SIZE_BYTES_MAX = 15 * 1024 * 1024
 const NOTHING: StatementOutcome = {
   rowsAffected: 0,
   lastInsertId: undefined,
