@@ -175,3 +175,14 @@ test('a leader on which alone a schema change fails is the one that is wrong', o
   await foundWrong(fixture)
   await expectSound(fixture)
 })
+
+test('so is it found, if nobody writes any more, by the digest of all data', options, async t => {
+  const fixture = await start(t, 'leader', ['--digest-interval-ms', '3000'])
+  const { leader, run } = fixture
+  await run('DROP TABLE $app.busy')
+  const change = { database: 'app', sql: 'ALTER TABLE busy ADD COLUMN extra TEXT' }
+  const { json } = await post(leader, '/execute', change)
+  assert.equal(json.error?.code, 'UNKNOWN_TABLE', JSON.stringify(json))
+  await foundWrong(fixture)
+  await expectSound(fixture)
+})

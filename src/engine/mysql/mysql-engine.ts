@@ -20,9 +20,9 @@ import { MysqlReader } from './mysql-reader.ts'
 import { MysqlWriter, type MysqlWriterOptions } from './mysql-writer.ts'
 import { MysqlSnapshots } from './mysql-snapshots.ts'
 import { ReadPool } from './read-pool.ts'
-import { TableRenames } from './table-renames.ts'
+import { TableChanges } from './table-changes.ts'
 
-export interface MysqlEngineOptions extends Omit<MysqlWriterOptions, 'renames'> {
+export interface MysqlEngineOptions extends Omit<MysqlWriterOptions, 'changes'> {
   readonly clock: Clock
   /** Connections that read. */
   readonly readersMax: number
@@ -46,7 +46,7 @@ export class MysqlEngine implements Engine {
   readonly #options: MysqlEngineOptions
   readonly #pool: ReadPool
   readonly #reader: MysqlReader
-  readonly #renames = new TableRenames()
+  readonly #changes = new TableChanges()
   readonly snapshots: MysqlSnapshots
   readonly applyDelayMs = APPLY_DELAY_MS
   #writer: MysqlWriter | undefined
@@ -56,10 +56,10 @@ export class MysqlEngine implements Engine {
     const { address, owner, clock, readersMax, directory = '.' } = options
     this.#options = options
     this.#pool = new ReadPool({ address, clock, connectionsMax: readersMax })
-    const [build, readers, renames] = [MYSQL_BUILD, this.#pool, this.#renames]
-    const parts = { address, owner, clock, directory, build, readers, renames }
+    const [build, readers, changes] = [MYSQL_BUILD, this.#pool, this.#changes]
+    const parts = { address, owner, clock, directory, build, readers, changes }
     this.snapshots = new MysqlSnapshots(parts)
-    this.#reader = new MysqlReader(address.prefix, () => clock.monotonicMs())
+    this.#reader = new MysqlReader(address.prefix, changes, () => clock.monotonicMs())
   }
 
   startWriter(handler: WriterHandler): Writer {
@@ -68,7 +68,7 @@ export class MysqlEngine implements Engine {
       return { send: () => {}, kill: () => {} }
     }
     assert(this.#writer === undefined || this.#writer.isGone, 'the last writer is not gone yet')
-    this.#writer = new MysqlWriter({ ...this.#options, renames: this.#renames }, handler)
+    this.#writer = new MysqlWriter({ ...this.#options, changes: this.#changes }, handler)
     return this.#writer
   }
 

@@ -2,6 +2,7 @@
  * Reads of one database in one transaction that sees all of it as of one moment, with the index
  * that it is of. It can't write, and is in the way of no writer.
  */
+import { must } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
 import type { StatementResult } from '../../base/sql.ts'
 import type { DigestOutcome, DigestRequest, ReadOutcome, ReadRequest } from '../engine.ts'
@@ -11,10 +12,14 @@ import type { Answer, Connection } from './connection.ts'
 import { classifyServerError, type ServerError } from './mysql-errors.ts'
 import { ownDatabase } from './node-tables.ts'
 import { parseText } from './parsed-text.ts'
+import { GaveWay } from './read-pool.ts'
 import { SYSTEM_DATABASES } from './refusals.ts'
 import { quoteName, quoteText, render } from './render.ts'
 import { atStatement, refuse } from './request-steps.ts'
-import { digestTables } from './table-digest.ts'
+import { asAllTell } from './shown.ts'
+import type { ParsedStatement } from './statement-parser.ts'
+import type { TableChanges, TableWatch } from './table-changes.ts'
+import { type Ask, digestTables } from './table-digest.ts'
 
 const UNKNOWN_DATABASE = 1049
 /** A table was changed after the transaction began: it is to begin anew. */
@@ -29,12 +34,14 @@ const PREAMBLE_COUNT = 3
 export class MysqlReader {
   readonly #prefix: string
   readonly #nowMs: () => number
+  readonly #changes: TableChanges
   #foreign: ReadonlySet<string> = new Set()
   #listedMs = -Infinity
 
   /** `nowMs`: a clock that never goes back. */
-  constructor(prefix: string, nowMs: () => number) {
+  constructor(prefix: string, changes: TableChanges, nowMs: () => number) {
     this.#prefix = prefix
+    this.#changes = changes
     this.#nowMs = nowMs
   }
 
@@ -48,18 +55,58 @@ export class MysqlReader {
       if (!(error instanceof DbError)) throw error
       return { type: 'failed', error: toRequestError(error) }
     }
-    for (let tries = 1; ; tries++) {
-      const outcome = await this.#try(connection, request, rendered)
-      if (outcome !== 'again') return outcome
-      if (tries < TRIES_MAX) continue
-      const message = 'the tables were changed again and again while they were read'
-      return { type: 'failed', error: { code: 'OVERLOADED', message } }
-    }
+    const { sql } = rendered
+    return this.#steadily({ connection, database: request.database, sql }, watch =>
+      this.#try(connection, request, rendered, watch),
+    )
   }
 
   /** Digests a table or a database in one read transaction. */
-  async digest(connection: Connection, request: DigestRequest): Promise<DigestOutcome> {
+  digest(connection: Connection, request: DigestRequest): Promise<DigestOutcome> {
     const { database, table } = request
+    const sql = table === undefined ? undefined : [quoteName(table)]
+    return this.#steadily({ connection, database, sql }, watch =>
+      this.#tryDigest(connection, request, watch),
+    )
+  }
+
+  /**
+   * Reads until no schema change came to what was read. Rejects with {@link GaveWay} if one waited
+   * for it.
+   */
+  async #steadily<Outcome>(
+    { connection, database, sql }: Reading,
+    read: (watch: TableWatch) => Promise<Outcome | 'again'>,
+  ): Promise<Outcome | Failed> {
+    for (let tries = 0; tries < TRIES_MAX; tries++) {
+      let gaveWay = false
+      const watch = this.#changes.watch({
+        id: connection.id,
+        giveWay: (server, whom) => {
+          if (server !== `${this.#prefix}${database}`) return
+          const isNamed = sql === undefined || sql.some(each => watch.isNamed(server, each))
+          gaveWay ||= isNamed || whom === 'everybody'
+          if (gaveWay) connection.close()
+        },
+      })
+      try {
+        const outcome = await read(watch)
+        if (outcome !== 'again') return outcome
+      } catch (thrown) {
+        throw gaveWay ? new GaveWay() : thrown
+      } finally {
+        watch.end()
+      }
+    }
+    const message = 'the tables were changed again and again while they were read'
+    return failed({ code: 'OVERLOADED', message })
+  }
+
+  async #tryDigest(
+    connection: Connection,
+    { database, table }: DigestRequest,
+    watch: TableWatch,
+  ): Promise<DigestOutcome | 'again'> {
     const { answers, error } = await connection.run(this.#preamble(database).join(';'))
     if (error !== undefined) {
       await connection.expect('ROLLBACK')
@@ -67,15 +114,24 @@ export class MysqlReader {
     }
     const began = readPreamble(answers, database)
     if (began instanceof DbError) return failed(toRequestError(began))
+    let isOfChanged = false
+    const ask: Ask = async sql => {
+      try {
+        return await connection.rows(sql)
+      } finally {
+        isOfChanged ||= watch.changedIn(sql) !== undefined
+      }
+    }
     try {
       const server = `${this.#prefix}${database}`
-      const digest = await digestTables(sql => connection.rows(sql), server, table)
+      const digest = await digestTables(ask, server, table)
       await connection.expect('COMMIT')
+      if (isOfChanged) return 'again'
       return { type: 'ok', appliedIndex: began, ...digest }
     } catch (thrown) {
       if (!(thrown instanceof DbError)) throw thrown
       await connection.expect('ROLLBACK')
-      return failed(toRequestError(thrown))
+      return isOfChanged ? 'again' : failed(toRequestError(thrown))
     }
   }
 
@@ -91,23 +147,32 @@ export class MysqlReader {
   async #try(
     connection: Connection,
     { database, maxRows, maxBytes }: ReadRequest,
-    { sql, texts }: Rendered,
+    { sql, texts, parsed }: Rendered,
+    watch: TableWatch,
   ): Promise<ReadOutcome | 'again'> {
     const limits = { maxRows: maxRows + 1, maxBytes: maxBytes + 1000, endsIfCut: true }
     const packet = [...this.#preamble(database), ...sql, 'COMMIT'].join(';')
     const { answers, error } = await connection.run(packet, limits)
     if (answers.some(({ isCut }) => isCut)) return failed(tooLarge(maxRows, maxBytes))
+    const isOfChanged = sql.some(each => watch.isNamed(`${this.#prefix}${database}`, each))
     if (error !== undefined) {
       await connection.expect('ROLLBACK')
       // Nothing is missing that is being replaced.
       const began = answers.length < 2 ? 0 : readPreamble(answers, database)
       if (began instanceof DbError) return failed(toRequestError(began))
-      if (error.number === TABLE_CHANGED) return 'again'
+      if (isOfChanged || error.number === TABLE_CHANGED) return 'again'
       return failed(this.#toError(error, database, texts[answers.length - PREAMBLE_COUNT] ?? 0))
     }
     const appliedIndex = readPreamble(answers, database)
     if (appliedIndex instanceof DbError) return failed(toRequestError(appliedIndex))
-    const results = answers.slice(PREAMBLE_COUNT, -1).map(toResult)
+    // It may have read the rows of before by the definition of after.
+    if (isOfChanged) return 'again'
+    const server = `${this.#prefix}${database}`
+    const results = parsed.map((statement, at): StatementResult => {
+      const answer = must(answers[PREAMBLE_COUNT + at], 'an answer to each statement')
+      const { columns = [], rows } = asAllTell(statement, answer, database, server)
+      return { rowsAffected: 0, columns, rows }
+    })
     return { type: 'ok', appliedIndex, results }
   }
 
@@ -129,6 +194,7 @@ export class MysqlReader {
   #render({ database, statements }: ReadRequest): Rendered {
     const sql: string[] = []
     const texts: number[] = []
+    const all: ParsedStatement[] = []
     for (const [text, statement] of statements.entries()) {
       try {
         const parsed = parseText(statement.sql)
@@ -147,12 +213,13 @@ export class MysqlReader {
           }
           sql.push(render(each, statement.params, database))
           texts.push(text)
+          all.push(each)
         }
       } catch (error) {
         throw atStatement(error, text)
       }
     }
-    return { sql, texts }
+    return { sql, texts, parsed: all }
   }
 
   #toError(error: ServerError, database: string, statement: number): Failed['error'] {
@@ -173,10 +240,18 @@ export class MysqlReader {
   }
 }
 
+interface Reading {
+  readonly connection: Connection
+  readonly database: string
+  /** What names the tables; undefined for all of the database. */
+  readonly sql: readonly string[] | undefined
+}
+
 interface Rendered {
   readonly sql: readonly string[]
   /** Which text each statement stands in. */
   readonly texts: readonly number[]
+  readonly parsed: readonly ParsedStatement[]
 }
 
 type Failed = ReadOutcome & { readonly type: 'failed' }
@@ -186,10 +261,6 @@ function readPreamble(answers: readonly Answer[], database: string): number | Db
   const [applied, count, moving] = answers[1]?.rows[0] ?? []
   if (applied === undefined || moving !== 0n) return notOpen()
   return count === 1n ? Number(applied) : unknownDatabase(database)
-}
-
-function toResult({ columns, rows }: Answer): StatementResult {
-  return { rowsAffected: 0, columns: columns ?? [], rows }
 }
 
 function failed(error: Failed['error']): Failed {

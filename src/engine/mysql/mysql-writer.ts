@@ -27,13 +27,13 @@ import { NodeTables, type Owner, refuseStrangers } from './node-tables.ts'
 import { checkServer } from './server-check.ts'
 import type { ServerAddress } from './server-address.ts'
 import { Session } from './session.ts'
-import type { TableRenames } from './table-renames.ts'
+import type { TableChanges } from './table-changes.ts'
 import { takeWriterLock } from './writer-lock.ts'
 
 export interface MysqlWriterOptions {
   readonly address: ServerAddress
   readonly owner: Owner
-  readonly renames: TableRenames
+  readonly changes: TableChanges
 }
 
 /** Entries that a power cut may take before they are made to survive it. */
@@ -160,7 +160,7 @@ export class MysqlWriter implements Writer {
 
   async #open(): Promise<WriterReply> {
     assert(this.#session === undefined, 'open came twice')
-    const { address, owner, renames } = this.#options
+    const { address, owner, changes } = this.#options
     const connection = await Connection.open(address)
     this.#connection = connection
     if (this.#isEnded) connection.close()
@@ -174,7 +174,7 @@ export class MysqlWriter implements Writer {
     // What was cut short comes first: until then the data are neither the old ones nor the new.
     if (isThere) await finishAdoption(connection, address.prefix)
     const tables = await NodeTables.open(connection, address.prefix, owner)
-    this.#session = new Session(connection, tables, facts.isMariaDb, renames)
+    this.#session = new Session(connection, tables, facts.isMariaDb, changes, address)
     this.#flushesAtCommit = facts.flushesAtCommit
     await this.#flush()
     const { past, applied, nowMs } = tables

@@ -13,6 +13,13 @@ import type { ServerAddress } from './server-address.ts'
 /** What a read does with a connection. */
 export type Work<Result> = (connection: Connection) => Promise<Result>
 
+/** What a read is ended with that gave way to a schema change: it goes once more by itself. */
+export class GaveWay extends DbError {
+  constructor() {
+    super('OVERLOADED', 'schema changes needed what was read, again and again; read it once more')
+  }
+}
+
 interface Failed {
   readonly type: 'failed'
   readonly error: RequestError
@@ -28,6 +35,8 @@ interface Job {
 }
 
 const WAITING_MAX = 10_000
+/** How often a read that gave way goes again. */
+const TRIES_MAX = 5
 
 export interface ReadPoolOptions {
   readonly address: ServerAddress
@@ -109,6 +118,15 @@ export class ReadPool {
   }
 
   async #run(job: Job): Promise<void> {
+    for (let tries = 1; !job.hasEnded; tries++) await this.#try(job, tries === TRIES_MAX)
+    this.#running.delete(job)
+    const { connection } = job
+    if (connection !== undefined && !connection.isLost) this.#idle.push(connection)
+    if (this.#isStopped) for (const each of this.#idle.splice(0)) each.close()
+    this.#next()
+  }
+
+  async #try(job: Job, isLast: boolean): Promise<void> {
     try {
       const connection = await this.#connection()
       job.connection = connection
@@ -116,14 +134,20 @@ export class ReadPool {
       else this.#end(job, await job.work(connection))
     } catch (thrown) {
       // What is left open on the connection is not known.
-      job.connection?.close()
+      const { connection } = job
+      connection?.close()
+      if (thrown instanceof GaveWay) {
+        job.connection = undefined
+        if (connection !== undefined) this.#endOnServer(connection)
+        if (!isLast) return
+      }
       this.#end(job, { type: 'failed', error: toError(thrown) })
     }
-    this.#running.delete(job)
-    const { connection } = job
-    if (connection !== undefined && !connection.isLost) this.#idle.push(connection)
-    if (this.#isStopped) for (const each of this.#idle.splice(0)) each.close()
-    this.#next()
+  }
+
+  #endOnServer({ id }: Connection): void {
+    const { address, clock } = this.#options
+    void killOnServer(address, clock, id)
   }
 
   async #connection(): Promise<Connection> {
@@ -149,8 +173,7 @@ export class ReadPool {
     const { connection } = job
     if (connection === undefined) return
     connection.close()
-    const { address, clock } = this.#options
-    void killOnServer(address, clock, connection.id)
+    this.#endOnServer(connection)
   }
 
   #end(job: Job, result: unknown): void {

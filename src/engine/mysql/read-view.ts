@@ -7,18 +7,18 @@ import { must } from '../../base/assert.ts'
 import { DbError } from '../../base/errors.ts'
 import type { Clock } from '../../base/ports.ts'
 import type { SqlValue } from '../../base/sql.ts'
-import { type Answer, Connection, type RowLimits } from './connection.ts'
+import { type Answer, Connection, type RowLimits, type RunOutcome } from './connection.ts'
 import { killOnServer } from './kill-on-server.ts'
 import { ownDatabase } from './node-tables.ts'
 import { quoteName } from './render.ts'
 import type { ServerAddress } from './server-address.ts'
-import type { TableRenames } from './table-renames.ts'
+import type { TableChanges, TableReader, TableWatch } from './table-changes.ts'
 
 export interface ReadViewOptions {
   readonly address: ServerAddress
   readonly clock: Clock
   /** Of the writer of the same node. */
-  readonly renames: TableRenames
+  readonly changes: TableChanges
 }
 
 /** What the node is as of the entry that a view is of. */
@@ -50,13 +50,14 @@ const SAVEPOINT = 'lockstep_view'
 export class ReadView {
   readonly #connection: Connection
   readonly #options: ReadViewOptions
-  #renamesBefore: number
-  #isReading = false
+  #watch: TableWatch
+  /** What is asked and not answered yet. */
+  #reading: string | undefined
 
   private constructor(connection: Connection, options: ReadViewOptions) {
     this.#connection = connection
     this.#options = options
-    this.#renamesBefore = options.renames.count
+    this.#watch = options.changes.watch(this.#reader())
   }
 
   /** Rejects with SERVER_DOWN or SERVER_REFUSED. */
@@ -76,7 +77,8 @@ export class ReadView {
   async begin(index: number): Promise<ViewedState> {
     const { prefix } = this.#options.address
     const own = quoteName(ownDatabase(prefix))
-    this.#renamesBefore = this.#options.renames.count
+    this.#watch.end()
+    this.#watch = this.#options.changes.watch(this.#reader())
     await this.#connection.expect('START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY')
     const [state] = await this.rows(`SELECT applied, now_ms FROM ${own}.state`)
     if (state === undefined) {
@@ -107,12 +109,7 @@ export class ReadView {
 
   /** As {@link rows}, with no more of them than is allowed, and whether there were more. */
   async answer(sql: string, limits?: RowLimits): Promise<Answer> {
-    this.#isReading = true
-    const { answers, error } = await this.#connection.run(sql, limits)
-    this.#isReading = false
-    if (this.#options.renames.count !== this.#renamesBefore) {
-      throw new DbError('SNAPSHOT_FAILED', `${WHY_CHANGED}: a table changed its name`)
-    }
+    const { answers, error } = await this.#run(sql, limits)
     if (error === undefined) return must(answers.at(-1), 'the answer to a SELECT')
     const { number, message } = error
     const details = { mysqlCode: number }
@@ -120,6 +117,29 @@ export class ReadView {
       throw new DbError('NODE_FAULT', `the MySQL server says: ${message}`, { details })
     }
     throw new DbError('SNAPSHOT_FAILED', `${WHY_CHANGED}: ${message}`, { details })
+  }
+
+  async #run(sql: string, limits?: RowLimits): Promise<RunOutcome> {
+    this.#reading = sql
+    const [settled] = await Promise.allSettled([this.#connection.run(sql, limits)])
+    this.#reading = undefined
+    const changed = this.#watch.changedIn(sql)
+    if (changed !== undefined) {
+      throw new DbError('SNAPSHOT_FAILED', `${WHY_CHANGED}, of ${changed}`)
+    }
+    if (settled.status === 'rejected') throw settled.reason
+    return settled.value
+  }
+
+  /** What it reads of a table that is changed does not count, so that it need not be read. */
+  #reader(): TableReader {
+    return {
+      id: this.#connection.id,
+      giveWay: () => {
+        const sql = this.#reading
+        if (sql !== undefined && this.#watch.changedIn(sql) !== undefined) this.close()
+      },
+    }
   }
 
   /**
@@ -134,8 +154,9 @@ export class ReadView {
   close(): void {
     const { id, isLost } = this.#connection
     this.#connection.close()
+    this.#watch.end()
     const { address, clock } = this.#options
-    if (this.#isReading && !isLost) void killOnServer(address, clock, id)
-    this.#isReading = false
+    if (this.#reading !== undefined && !isLost) void killOnServer(address, clock, id)
+    this.#reading = undefined
   }
 }

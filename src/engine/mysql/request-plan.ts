@@ -12,6 +12,7 @@ import type { Answer } from './connection.ts'
 import type { InsertForm } from './insert-form.ts'
 import { render } from './render.ts'
 import { atStatement, type IsForeign, readSteps, type Step } from './request-steps.ts'
+import { asAllTell } from './shown.ts'
 import type { ParsedStatement } from './statement-parser.ts'
 
 export interface PlanOptions {
@@ -179,7 +180,12 @@ export class RequestPlan {
     const { columns, rows } = answer
     if (answer.isCut) this.#refusal ??= tooManyRows()
     if (statement.kind === 'read') {
-      this.#record(number, NOTHING, { rowsAffected: 0, columns: columns ?? [], rows })
+      const told = asAllTell(statement, answer, this.#options.database)
+      this.#record(number, NOTHING, {
+        rowsAffected: 0,
+        columns: told.columns ?? [],
+        rows: told.rows,
+      })
       return
     }
     if (columns !== undefined) {

@@ -15,7 +15,8 @@ import { parseText } from './parsed-text.ts'
 import { quoteName, quoteText } from './render.ts'
 import { RequestPlan } from './request-plan.ts'
 import { digestSchema } from './schema-digest.ts'
-import { momentCommand, type Session } from './session.ts'
+import { momentCommand, ownFault, type Session } from './session.ts'
+import { describeHolders, LOCK_NOT_GIVEN, withWay } from './table-locks.ts'
 
 export type SchemaRequest = WriteRequest & {
   readonly type: 'statements' | 'create-database' | 'drop-database'
@@ -65,7 +66,10 @@ async function drop(session: Session, entry: SoloEntry): Promise<RequestResult> 
   const { tables } = session
   const { index, request } = entry
   if ((await tables.intentOf(index)) === undefined) await tables.intend(index, '')
-  await session.expect(`DROP DATABASE IF EXISTS ${quoteName(tables.serverName(request.database))}`)
+  const server = tables.serverName(request.database)
+  const sql = `DROP DATABASE IF EXISTS ${quoteName(server)}`
+  const failure = await withWay(session, server, () => session.run([{ sql }]))
+  if (failure !== undefined) throw await localFault(session, entry, ownFault(failure).error)
   await finish(session, entry, [tables.removeSql(request.database)], true)
   return { type: 'ok', results: [] }
 }
@@ -120,14 +124,30 @@ async function runChange(session: Session, entry: SoloEntry): Promise<RequestErr
     if (!(thrown instanceof DbError)) throw thrown
     return { code: thrown.code, message: thrown.message }
   }
-  for (const { sql } of statements) session.renames.note(sql)
-  const begin = [momentCommand(nowMs), ...session.use(request.database)]
-  const failure = await session.run([...begin, ...plan.commands])
-  if (failure === undefined) return undefined
   const server = tables.serverName(request.database)
+  for (const { sql } of statements) session.changes.note(server, sql)
+  const begin = [momentCommand(nowMs), ...session.use(request.database)]
+  const commands = [...begin, ...plan.commands]
+  const failure = await withWay(session, server, () => session.run(commands))
+  if (failure === undefined) return undefined
   const classified = classifyServerError(failure.error, server)
-  if (classified.type === 'local') throw new LocalFault(classified.error)
+  if (classified.type === 'local') throw await localFault(session, entry, classified.error)
   return classified.error
+}
+
+/** A lock that was not given is asked for again by the next writer: it says for whom it waits. */
+async function localFault(
+  session: Session,
+  { index, request }: SoloEntry,
+  error: RequestError,
+): Promise<LocalFault> {
+  if (error.details?.['mysqlCode'] !== LOCK_NOT_GIVEN) return new LocalFault(error)
+  const { database } = request
+  const holders = await describeHolders(session, session.tables.serverName(database))
+  const message =
+    `the schema change of entry ${index} waits for a lock in the database ${database}, and will ` +
+    `be tried again: ${holders}`
+  return new LocalFault({ ...error, message })
 }
 
 async function finish(

@@ -6,7 +6,7 @@ import { DbError } from '../../base/errors.ts'
 import { nextToken, type Token } from './tokens.ts'
 
 /** The next id of a table: rolled back inserts move it, so that nodes have different ones. */
-const COUNTER = / AUTO_INCREMENT=\d+/
+const COUNTER = /^(\) ENGINE=\w+) AUTO_INCREMENT=\d+/m
 /** Whose view it is: the account of one node. */
 const DEFINER = /DEFINER=`[^`]*`@`[^`]*` /
 
@@ -37,7 +37,7 @@ export function withoutBreaks(quoted: string): string {
 }
 
 export function withoutCounter(definition: string): string {
-  return definition.replace(COUNTER, '')
+  return definition.replace(COUNTER, '$1')
 }
 
 /** A view that belongs to whoever makes it. */

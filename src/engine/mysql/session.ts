@@ -11,13 +11,15 @@ import { InsertTargets } from './insert-targets.ts'
 import { classifyServerError } from './mysql-errors.ts'
 import type { NodeTables } from './node-tables.ts'
 import { quoteName } from './render.ts'
-import type { TableRenames } from './table-renames.ts'
+import type { ServerAddress } from './server-address.ts'
+import type { TableChanges } from './table-changes.ts'
 
 export class Session {
   readonly connection: Connection
   readonly tables: NodeTables
   readonly isMariaDb: boolean
-  readonly renames: TableRenames
+  readonly changes: TableChanges
+  readonly address: ServerAddress
   readonly chance = new Chance()
   readonly targets: InsertTargets
   #database = ''
@@ -26,12 +28,14 @@ export class Session {
     connection: Connection,
     tables: NodeTables,
     isMariaDb: boolean,
-    renames: TableRenames,
+    changes: TableChanges,
+    address: ServerAddress,
   ) {
     this.connection = connection
     this.tables = tables
     this.isMariaDb = isMariaDb
-    this.renames = renames
+    this.changes = changes
+    this.address = address
     this.targets = new InsertTargets(connection)
   }
 

@@ -13,6 +13,7 @@ import {
   SCHEMA_OBJECTS,
 } from './refusals.ts'
 import { type InsertForm, readInsertForm } from './insert-form.ts'
+import { databaseNamed } from './named-database.ts'
 import { nameOf, type Token } from './tokens.ts'
 
 /** What a statement does to the database. */
@@ -380,6 +381,14 @@ export class StatementParser {
       if (reason !== undefined) return `${word}: ${reason}; ${IN_BACKTICKS}`
     }
     if (this.#follows('SYSTEM', ['VERSIONING'])) return VERSIONED
+    const database = databaseNamed({
+      words: this.#words,
+      depths: this.#depths,
+      nameAt: at => this.#nameAt(at),
+    })
+    if (database !== undefined) {
+      return `a schema change is about its own database; leave out ${database} before the dot`
+    }
     if (this.#follows('EXCHANGE', ['PARTITION'])) {
       return 'EXCHANGE PARTITION moves rows, and a second time moves them back; insert and delete'
     }
@@ -391,6 +400,12 @@ export class StatementParser {
       return `${verb} of several tables is not one change; send one for each`
     }
     return undefined
+  }
+
+  #nameAt(at: number): string | undefined {
+    const token = this.#tokens[at]
+    if (token?.type !== 'word' && token?.type !== 'quoted') return undefined
+    return nameOf(this.#sql, token).toLowerCase()
   }
 
   /** What kind of thing a schema change speaks of. */

@@ -16,10 +16,14 @@ export interface MysqlNode extends AsyncDisposable {
 
 let prefixes = 0
 
-/** A node with a prefix of its own, and the log of another one. `port`: of its server. */
+/**
+ * A node with a prefix of its own, and the log of another one. `port`: of its server; `directory`:
+ * for files of snapshots.
+ */
 export async function startNode(
   port: number,
   entries: EngineHarness['entries'] = [],
+  directory = '',
 ): Promise<MysqlNode> {
   prefixes += 1
   const prefix = `d${prefixes}_`
@@ -28,7 +32,7 @@ export async function startNode(
   const parts = { address, owner, clock: new SystemClock(), readersMax: 2 }
   const open = (directory: string): Promise<MysqlEngine> =>
     Promise.resolve(new MysqlEngine({ ...parts, directory }))
-  const harness = await EngineHarness.open(open, '', entries)
+  const harness = await EngineHarness.open(open, directory, entries)
   return { prefix, harness, [Symbol.asyncDispose]: () => harness.stop() }
 }
 

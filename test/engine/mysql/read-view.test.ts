@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { ReadView } from '../../../src/engine/mysql/read-view.ts'
 import { parseServerAddress } from '../../../src/engine/mysql/server-address.ts'
-import { TableRenames } from '../../../src/engine/mysql/table-renames.ts'
+import { TableChanges } from '../../../src/engine/mysql/table-changes.ts'
 import { SystemClock } from '../../../src/platform/clock.ts'
 import { MariaDbServer, whyNoMariaDb } from '../../fixtures/mariadb-server.ts'
 import { type MysqlNode, startNode } from './kit.ts'
@@ -30,7 +30,7 @@ function openView({ prefix }: MysqlNode): Promise<ReadView> {
   return ReadView.open({
     address: parseServerAddress(server.url(prefix)),
     clock: new SystemClock(),
-    renames: new TableRenames(),
+    changes: new TableChanges(),
   })
 }
 
