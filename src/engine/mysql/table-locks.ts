@@ -11,7 +11,7 @@ const LOOK_MS = 500
 /** So many looks in a row must find it waiting: most readers are done by then. */
 const LOOKS_FOR_NAMED = 2
 /** A table may be read through a view, by a text that doesn't name it. */
-const LOOKS_FOR_ALL = 3
+const LOOKS_FOR_ALL = 4
 const TOLD_MAX = 5
 /** The lock was not given within `lock_wait_timeout`. */
 export const LOCK_NOT_GIVEN = 1205
