@@ -53,8 +53,9 @@ export const TRANSACTION_MUTATIONS: readonly Mutation[] = [
     name: 'the commit of a transaction carries no id of its own',
     mode: 'whole',
     file: 'src/replica/transactions.ts',
-    find: '      ...started,\n      ...ids,\n',
-    replace: '      ...started,\n      ...(call.id !== undefined && { id: call.id }),\n',
+    find: '        ...ids,\n        commitIndex,\n',
+    replace:
+      '        ...(first.call.id !== undefined && { id: first.call.id }),\n        commitIndex,\n',
     tests: ['test/replica/transactions.test.ts'],
   },
   {

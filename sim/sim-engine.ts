@@ -70,6 +70,7 @@ export interface SimEngineParts {
 type Failed = Extract<ReadOutcome, { type: 'failed' }>
 
 export class SimEngine implements Engine {
+  readonly repeatsCheaply = true
   readonly #parts: SimEngineParts
   readonly snapshots: LocalSnapshots
   readonly applyDelayMs: number
@@ -279,7 +280,7 @@ class SimWriter implements Writer {
     if (isDue) this.#sqlite.handle({ type: 'checkpoint' })
     const reply = this.#sqlite.handle(message)
     this.#noteApplied(message, reply)
-    world.note(`sql ${message.type}`, node, indexOf(message), 0, () => describe(message, reply))
+    world.note(`sql ${kindOf(message)}`, node, indexOf(message), 0, () => describe(message, reply))
     if (random.chance(deathProbability)) return this.#die('died before its reply was sent')
     this.#reply(reply)
     if (reply.type === 'fault') this.#die('a local fault')
@@ -317,6 +318,14 @@ class SimWriter implements Writer {
       this.#handler.onExit(reason)
     })
   }
+}
+
+/** Steps that give way at once, and commits of several, are told from the others. */
+function kindOf(message: WriterMessage): string {
+  if (message.type === 'step' && message.givesWay === true) return 'step giving way'
+  return message.type === 'finish' && message.others !== undefined
+    ? 'finish of several'
+    : message.type
 }
 
 function indexOf(message: WriterMessage): number {

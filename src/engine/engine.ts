@@ -30,9 +30,10 @@ export type WriteRequest =
    */
   | { readonly type: 'cancel'; readonly database: string; readonly id: RequestId }
   /**
-   * An interactive transaction as its entry holds it, alone: its steps that changed something, each
-   * with its statements. Only the writer makes it; nobody can ask for it. `ownId`: what it is known
-   * by beside the id that its client gave, which a second commit may not give again.
+   * An interactive transaction as its entry holds it: its steps that changed something, each with
+   * its statements. Only the writer makes it; nobody can ask for it. `ownId`: what it is known by
+   * beside the id that its client gave, which a second commit may not give again. `moment`: its
+   * own; one without it is alone in its entry, and has that of the entry.
    */
   | {
       readonly type: 'transaction'
@@ -40,7 +41,15 @@ export type WriteRequest =
       readonly steps: readonly (readonly Statement[])[]
       readonly id?: RequestId
       readonly ownId?: RequestId
+      readonly moment?: Moment
     }
+
+/** From what the time and the chance of statements are derived. */
+export interface Moment {
+  readonly nowMs: number
+  /** 16 bytes. */
+  readonly seed: Uint8Array
+}
 
 /**
  * By what a client's request is known when it comes again. The same id with the same body takes
@@ -116,10 +125,13 @@ export type WriterMessage =
       readonly request: Uint8Array
       /** The step may only read. */
       readonly isQuery: boolean
+      /** The transaction gives way at once: it is rolled back when the step is done. */
+      readonly givesWay?: boolean
     }
   /**
    * Leader: an interactive transaction asks to be committed. From here on it is as a batch of one
-   * request without results. Answered by `executed`.
+   * request without results. Answered by `executed`. `others`, of the same database, ask so too:
+   * they may come after it in the same entry, or not be touched yet, as `taken` says.
    */
   | {
       readonly type: 'finish'
@@ -128,6 +140,7 @@ export type WriterMessage =
       readonly id?: RequestId
       readonly ownId?: RequestId
       readonly commitIndex: number
+      readonly others?: readonly FinishedTransaction[]
     }
   /** Ends the open batch for good, as entry `index` of the log. Answered by `committed`. */
   | { readonly type: 'commit'; readonly batch: number; readonly index: number }
@@ -156,6 +169,13 @@ export interface TransactionStart {
    * with TRANSACTION_CONFLICT.
    */
   readonly earlier: readonly EarlierStep[]
+}
+
+/** An interactive transaction that asks to be committed and is not the open one. */
+export interface FinishedTransaction {
+  readonly start: TransactionStart
+  readonly id?: RequestId
+  readonly ownId?: RequestId
 }
 
 export interface EarlierStep {
@@ -319,6 +339,8 @@ export interface WriterHandler {
 }
 
 export interface Engine {
+  /** Whether its writer repeats the steps of a transaction at little cost. */
+  readonly repeatsCheaply: boolean
   /** One writer at a time; a new one only after `onExit` of the last. */
   startWriter(handler: WriterHandler): Writer
   /** `done` is called once. A read past its deadline is stopped and fails with QUERY_TIMEOUT. */

@@ -8,14 +8,13 @@ import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { WriteRequest } from './engine.ts'
 import { expectVersion } from './format-version.ts'
+import { SEED_BYTES } from './limits.ts'
 import { decodeRequest } from './request.ts'
 
 const VERSION = 1
 const HAS_LAST_INSERT_ID = 1
 const HAS_ROWS = 2
 
-/** Bytes of a seed. */
-export const SEED_BYTES = 16
 /** Version, the longest moment, a seed and a count. */
 const DIGEST_POINT_BYTES_MAX = 1 + 8 + SEED_BYTES + 4
 

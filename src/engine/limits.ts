@@ -1,4 +1,6 @@
 /** Bounds of what one statement or request may cost a node, the same on all nodes. */
+/** Bytes of a seed. */
+export const SEED_BYTES = 16
 
 /** Most databases of a cluster. Each costs every node a file, and every start a look at it. */
 export const DATABASES_MAX = 10_000

@@ -3,14 +3,15 @@
  * what an entry repeats. The leader executes what it decodes, so that every node sees the same
  * values.
  */
-import { unreachable } from '../base/assert.ts'
+import { assert, unreachable } from '../base/assert.ts'
 import { ByteReader, ByteWriter } from '../base/bytes.ts'
 import { DbError } from '../base/errors.ts'
 import type { Statement } from '../base/sql.ts'
-import type { RequestId, WriteRequest } from './engine.ts'
+import type { Moment, RequestId, WriteRequest } from './engine.ts'
 import { expectVersion } from './format-version.ts'
 import { decodeRequestId, encodeRequestId, refuseRequestId, skipRequestId } from './request-id.ts'
 import { KnownTexts } from './known-texts.ts'
+import { SEED_BYTES } from './limits.ts'
 import { decodeParams, encodeParams } from './value-codec.ts'
 
 const VERSION = 1
@@ -19,16 +20,18 @@ const CREATE_DATABASE = 1
 const DROP_DATABASE = 2
 const CANCEL = 3
 const TRANSACTION = 4
+const TRANSACTION_IN_GROUP = 5
 
 // One for all requests, because making one costs as much as filling it.
 const writer = new ByteWriter(4096)
 const knownTexts = new KnownTexts()
 
 /**
- * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop, 3 cancel, 4 transaction) · request
- * id (request-id.ts) · database utf8 · and for statements: varint count · for each: sql utf8,
+ * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop, 3 cancel, 4 transaction, 5 one
+ * with a moment of its own) · request id (request-id.ts) · database utf8 · and for statements: varint count · for each: sql utf8,
  * parameters · for a transaction: varint count of steps, each as statements. The id of a
- * transaction is followed by its own one (request-id.ts).
+ * transaction is followed by its own one (request-id.ts), and its steps by its moment, if it has
+ * one: nowMs varint · seed 16 bytes.
  * Throws `DbError` INVALID_REQUEST for a value SQL doesn't have, or no id.
  */
 export function encodeRequest(request: WriteRequest): Uint8Array<ArrayBuffer> {
@@ -44,8 +47,15 @@ export function encodeRequest(request: WriteRequest): Uint8Array<ArrayBuffer> {
   if (request.type === 'transaction') {
     writer.varint(request.steps.length)
     for (const statements of request.steps) encodeStatements(statements)
+    if (request.moment !== undefined) encodeMoment(request.moment)
   }
   return writer.finish()
+}
+
+function encodeMoment({ nowMs, seed }: Moment): void {
+  assert(seed.length === SEED_BYTES, `a seed has ${SEED_BYTES} bytes, not ${seed.length}`)
+  writer.varint(nowMs)
+  writer.raw(seed)
 }
 
 function encodeStatements(statements: readonly Statement[]): void {
@@ -65,7 +75,7 @@ export function decodeRequest(bytes: Uint8Array): WriteRequest {
   const id = decodeRequestId(reader)
   const refusal = id === undefined ? undefined : refuseRequestId(id)
   if (refusal !== undefined) throw new DbError('CORRUPT', refusal)
-  const ownId = type === TRANSACTION ? decodeRequestId(reader) : undefined
+  const ownId = isTransaction(type) ? decodeRequestId(reader) : undefined
   const request = decodeBody(reader, type, id, ownId)
   reader.expectEnd()
   return request
@@ -81,7 +91,7 @@ export function takesRoom(bytes: Uint8Array): boolean {
 export function bodyOffset(bytes: Uint8Array): number {
   const reader = new ByteReader(bytes, 2)
   skipRequestId(reader)
-  if (bytes[1] === TRANSACTION) skipRequestId(reader)
+  if (isTransaction(bytes[1])) skipRequestId(reader)
   return reader.offset
 }
 
@@ -106,10 +116,14 @@ function decodeBody(
       if (id === undefined) return { type: 'statements', database, statements }
       return { type: 'statements', database, statements, id }
     }
-    case TRANSACTION: {
+    case TRANSACTION:
+    case TRANSACTION_IN_GROUP: {
       const steps: Statement[][] = []
       for (let left = reader.varint(); left > 0; left--) steps.push(decodeStatements(reader))
-      return { type: 'transaction', database, steps, ...(id && { id }), ...(ownId && { ownId }) }
+      const ids = { ...(id && { id }), ...(ownId && { ownId }) }
+      if (type === TRANSACTION) return { type: 'transaction', database, steps, ...ids }
+      const moment = { nowMs: reader.varint(), seed: reader.raw(SEED_BYTES) }
+      return { type: 'transaction', database, steps, ...ids, moment }
     }
     default:
       throw new DbError('CORRUPT', `${type} is no type of request`)
@@ -125,6 +139,10 @@ function decodeStatements(reader: ByteReader): Statement[] {
   return statements
 }
 
+function isTransaction(type: number | undefined): boolean {
+  return type === TRANSACTION || type === TRANSACTION_IN_GROUP
+}
+
 function typeTag(request: WriteRequest): number {
   switch (request.type) {
     case 'statements':
@@ -136,7 +154,7 @@ function typeTag(request: WriteRequest): number {
     case 'cancel':
       return CANCEL
     case 'transaction':
-      return TRANSACTION
+      return request.moment === undefined ? TRANSACTION : TRANSACTION_IN_GROUP
     default:
       return unreachable(request)
   }

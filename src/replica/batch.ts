@@ -30,8 +30,8 @@ export interface Batch extends BatchTimes {
   proposal: ProposalNumber
   index: number
   sizeBytes: number
-  /** If it is an interactive transaction that ends. */
-  readonly commit?: TransactionCommit
+  /** If it is of interactive transactions that end: one for each request. */
+  readonly commits?: TransactionCommit[]
   /** If it only marks a place for digests: nothing was executed, and nobody waits for it. */
   readonly isDigestPoint?: boolean
 }

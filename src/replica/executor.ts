@@ -118,6 +118,7 @@ export class Executor {
       session: this.#session,
       applier: this.#applier,
       answers: this.#answers,
+      repeatsCheaply: parts.engine.repeatsCheaply,
       refusal: () => this.#refusal(),
       pump: () => this.#pump(),
     })

@@ -44,6 +44,8 @@ export interface LeadingParts {
   readonly random: Random
   readonly options: ReplicaOptions
   readonly counters: ReplicaCounters
+  /** Whether the engine repeats the steps of a transaction at little cost. */
+  readonly repeatsCheaply: boolean
   /** Whether no new batch may begin. */
   readonly isPaused: () => boolean
   /** Why nothing is written here at all, if so. */
@@ -84,8 +86,8 @@ export class Leading {
       nextNumber: () => this.#nextNumber(),
       nowMs: () => this.#readClock(),
       term: () => this.#term,
-      commit: (commit, message) => this.#commitTransaction(commit, message),
-      confirm: commit => this.#prove(this.#batchOfCommit(commit, this.#nextNumber())),
+      commit: (commits, message) => this.#commitTransactions(commits, message),
+      confirm: commit => this.#prove(this.#batchOfCommits([commit], this.#nextNumber())),
       submit: (body, timeoutMs, done) => this.submit(body, timeoutMs, done),
       commitIndex: () => parts.applier.commitIndex,
     })
@@ -190,7 +192,7 @@ export class Leading {
 
   #endTransactions(error: DbError): void {
     const running = this.#transactions.endAll(commitError(error))
-    if (running !== undefined) this.#abandoned.add(running)
+    for (const number of running) this.#abandoned.add(number)
   }
 
   /** What is executed is not applied; what is in the log has the fate `unknown`. */
@@ -240,13 +242,13 @@ export class Leading {
     this.#parts.session.send({ type: 'commit', batch: open.number, index })
     this.#open = undefined
     // Who has committed a transaction begins another one, if anything: that is no write yet.
-    if (open.commit === undefined) this.#gathering.committed(open.requests.length)
+    if (open.commits === undefined) this.#gathering.committed(open.requests.length)
     return open
   }
 
   /** The clients of a batch were answered. */
   answered(batch: Batch): void {
-    if (batch.commit === undefined) this.#gathering.answered(batch.startedMs)
+    if (batch.commits === undefined) this.#gathering.answered(batch.startedMs)
   }
 
   /** The log did not take a proposal. */
@@ -263,8 +265,8 @@ export class Leading {
     if (batch?.state === 'replicating') {
       // The entry is in the log and its answers are known: only the engine has to catch up.
       this.#parts.answers.orphan(batch)
-    } else if (batch?.commit !== undefined) {
-      this.#transactions.commitInterrupted(batch.commit, error, isFaultOfDisk)
+    } else if (batch?.commits !== undefined) {
+      this.#transactions.commitsInterrupted(batch.commits, error, isFaultOfDisk)
     } else if (batch !== undefined) {
       this.#retryAlone(batch, error, isFaultOfDisk)
     }
@@ -283,8 +285,8 @@ export class Leading {
     const batch = must(this.#open, 'the open batch')
     assert(batch.number === reply.batch, `batch ${reply.batch} was executed, not ${batch.number}`)
     assert(reply.taken > 0 && reply.taken === reply.results.length, `took ${reply.taken}`)
-    const left = batch.requests.slice(reply.taken)
-    this.#waiting.putBack(left)
+    if (batch.commits === undefined) this.#waiting.putBack(batch.requests.slice(reply.taken))
+    else this.#transactions.putBack(batch.commits.splice(reply.taken))
     batch.requests = batch.requests.slice(0, reply.taken)
     batch.results = reply.results
     this.#noteCorruption(reply.results)
@@ -346,6 +348,7 @@ export class Leading {
 
   /** One of these was too much; which one shows when each runs by itself. */
   #retryAlone(batch: Batch, error: DbError, isFaultOfDisk: boolean): void {
+    assert(batch.commits === undefined || batch.requests.length === 1, 'what is large is alone')
     if (batch.requests.length === 1 || isFaultOfDisk) {
       failBatch(batch, error)
       return
@@ -404,18 +407,22 @@ export class Leading {
     if (this.#parts.log.append(this.#term, entry) === undefined) this.#open = undefined
   }
 
-  /** From here on a transaction is as a batch of one request. */
-  #commitTransaction(commit: TransactionCommit, message: WriterMessage & { type: 'finish' }): void {
-    this.#open = this.#batchOfCommit(commit, message.batch)
+  /** From here on transactions are as a batch, of one request each. */
+  #commitTransactions(
+    commits: readonly TransactionCommit[],
+    message: WriterMessage & { type: 'finish' },
+  ): void {
+    this.#open = this.#batchOfCommits(commits, message.batch)
     this.#parts.session.send(message)
   }
 
-  #batchOfCommit(commit: TransactionCommit, number: number): Batch {
-    const { deadlineMs, call, done } = commit
+  #batchOfCommits(commits: readonly TransactionCommit[], number: number): Batch {
     const body = new Uint8Array()
-    const pending = { body, arrivedMs: call.sinceMs, deadlineMs, isAlone: true, done }
-    const batch = this.#newBatch([pending], number)
-    return { ...batch, results: [{ type: 'ok', results: [] }], commit }
+    const requests = commits.map(({ deadlineMs, call, done }) => {
+      return { body, arrivedMs: call.sinceMs, deadlineMs, isAlone: true, done }
+    })
+    const results = commits.map(() => ({ type: 'ok', results: [] }) as const)
+    return { ...this.#newBatch(requests, number), results, commits: [...commits] }
   }
 
   #newBatch(requests: Pending[], number: number): Batch {

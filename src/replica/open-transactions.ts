@@ -34,6 +34,8 @@ export interface OpenTransaction {
   /** What it has run, for when it must run again. */
   readonly earlier: EarlierStep[]
   sizeBytes: number
+  /** How long the writer worked on it when it last had its turn: about what a repeat costs. */
+  costMs: number
   /** Its moment, once a step has seen it. */
   nowMs: number | undefined
   isReadOnly: boolean
@@ -130,6 +132,7 @@ export class OpenTransactions {
       calls: [],
       earlier: [],
       sizeBytes: 0,
+      costMs: 0,
       nowMs: undefined,
       isReadOnly: true,
       heardAtMs: now,

@@ -7,6 +7,7 @@ import { DbError } from '../base/errors.ts'
 import type { Clock, Random } from '../base/ports.ts'
 import type { RequestId, WriterMessage, WriterReply } from '../engine/engine.ts'
 import { encodeRequest } from '../engine/request.ts'
+import { Interleaving } from './interleaving.ts'
 import {
   askedToCommit,
   commitError,
@@ -18,7 +19,7 @@ import {
 } from './open-transactions.ts'
 import type { TransactionCall, TransactionCallback } from './transaction-call.ts'
 import { parseTransactionId } from './transaction-id.ts'
-import { type CommitTurn, TransactionTurns } from './transaction-turns.ts'
+import { type CommitOther, type CommitTurn, TransactionTurns } from './transaction-turns.ts'
 import type { ReplicaCounters, ReplicaOptions, WriteCallback, WriteOutcome } from './types.ts'
 
 /** A commit on its way, as a batch of one request. */
@@ -42,14 +43,19 @@ export interface TransactionsParts {
   readonly isPaused: () => boolean
   /** Why nothing is written that takes room on the disk, if so. */
   readonly noRoom: () => DbError | undefined
-  /** Has the writer end the transaction of turn `number`, and what it logs replicated. */
-  readonly commit: (commit: TransactionCommit, message: WriterMessage & { type: 'finish' }) => void
+  /** Has the writer end transactions, and what it logs replicated. */
+  readonly commit: (
+    commits: readonly TransactionCommit[],
+    message: WriterMessage & { type: 'finish' },
+  ) => void
   /** Answers a commit of which nothing is logged, once a proof of leadership has come. */
   readonly confirm: (commit: TransactionCommit) => void
   /** Executes an ordinary write. */
   readonly submit: (body: Uint8Array, timeoutMs: number, done: WriteCallback) => void
   readonly commitIndex: () => number
   readonly pump: () => void
+  /** Whether the engine repeats steps at little cost. */
+  readonly repeatsCheaply: boolean
 }
 
 const NO_STATEMENTS = new Uint8Array()
@@ -58,13 +64,20 @@ export class Transactions {
   readonly #parts: TransactionsParts
   readonly #open: OpenTransactions
   readonly #turns: TransactionTurns
+  readonly #interleaving: Interleaving
 
   constructor(parts: TransactionsParts) {
     this.#parts = parts
     this.#open = new OpenTransactions(parts)
+    this.#interleaving = new Interleaving({
+      isCheap: parts.repeatsCheaply,
+      idleMs: parts.options.transactionIdleMs,
+      isOpen: ({ name }) => this.#open.find(name) !== undefined,
+    })
     this.#turns = new TransactionTurns({
       ...parts,
       open: this.#open,
+      interleaving: this.#interleaving,
       commit: turn => this.#commit(turn),
     })
   }
@@ -167,21 +180,29 @@ export class Transactions {
     this.#turns.writerLost(error, isFaultOfDisk)
   }
 
-  /** The writer died while it ended a transaction: nothing of that is in the log. */
-  commitInterrupted(
-    { transaction, call }: TransactionCommit,
+  /** The writer did not look at these: they ask again. */
+  putBack(commits: readonly TransactionCommit[]): void {
+    for (const { transaction, call } of commits) this.#open.reopen(transaction, call)
+  }
+
+  /** The writer died while it ended transactions: nothing of that is in the log. */
+  commitsInterrupted(
+    commits: readonly TransactionCommit[],
     error: DbError,
     isFaultOfDisk: boolean,
   ): void {
-    this.#open.reopen(transaction, call)
-    this.#turns.interrupted(transaction, error, isFaultOfDisk)
+    this.putBack(commits)
+    const isAlone = commits.length === 1
+    for (const { transaction } of commits) {
+      this.#turns.interrupted(transaction, error, isFaultOfDisk, isAlone)
+    }
   }
 
   /**
-   * Ends all whose commit is not under way. The number of the turn whose step still runs, if one
-   * does: its reply is for nobody.
+   * Ends all whose commit is not under way. The numbers of the turns whose steps still run: their
+   * replies are for nobody.
    */
-  endAll(error: DbError): number | undefined {
+  endAll(error: DbError): readonly number[] {
     const running = this.#turns.abandon()
     this.#open.endAll(error)
     return running
@@ -266,19 +287,34 @@ export class Transactions {
     this.#parts.pump()
   }
 
-  #commit({ transaction, call, number, ...started }: CommitTurn): void {
+  #commit({ number, others, start, ...first }: CommitTurn): void {
     const commitIndex = this.#parts.commitIndex()
+    const begin = (asked: Omit<CommitOther, 'start'>) => this.#committing(asked, commitIndex)
+    const ids = begin(first)
+    const behind = others.map(other => ({ start: other.start, ...begin(other) }))
+    this.#parts.commit(
+      [first, ...others].map(({ transaction, call }) => this.#commitOf(transaction, call)),
+      {
+        type: 'finish',
+        batch: number,
+        ...(start && { start }),
+        ...ids,
+        commitIndex,
+        ...(behind.length > 0 && { others: behind }),
+      },
+    )
+  }
+
+  /** By what the commit of one is to be known. */
+  #committing(
+    { transaction, call }: Omit<CommitOther, 'start'>,
+    commitIndex: number,
+  ): { readonly id: RequestId; readonly ownId?: RequestId } {
     // While it is open here, nobody can have committed it, or have asked what became of it.
     const own = { ...keyOf(transaction.name), birth: commitIndex }
     const ids = call.id === undefined ? { id: own } : { id: call.id, ownId: own }
     this.#open.committing(transaction, ids.id)
-    this.#parts.commit(this.#commitOf(transaction, call), {
-      type: 'finish',
-      batch: number,
-      ...started,
-      ...ids,
-      commitIndex,
-    })
+    return ids
   }
 
   #commitOf(transaction: OpenTransaction, call: WaitingCall): TransactionCommit {
@@ -289,6 +325,7 @@ export class Transactions {
   #onCommitted(transaction: OpenTransaction, call: WaitingCall, outcome: WriteOutcome): void {
     const others = transaction.commits.splice(0)
     if (outcome.type === 'ok') {
+      this.#interleaving.committed()
       this.#open.closed(transaction, undefined)
       const { index, isRepeat } = outcome
       const value = { transaction: transaction.name, index, results: [] }
@@ -297,7 +334,10 @@ export class Transactions {
       return
     }
     const error = commitError(outcome.error)
-    if (error.code === 'TRANSACTION_CONFLICT') this.#parts.counters.transactionConflicts += 1
+    if (error.code === 'TRANSACTION_CONFLICT') {
+      this.#parts.counters.transactionConflicts += 1
+      this.#interleaving.conflicted()
+    }
     this.#open.closed(transaction, error.fate === 'unknown' ? undefined : error)
     for (const { done } of [call, ...others]) done({ type: 'failed', error })
   }

@@ -84,6 +84,13 @@ export const writeRequest: fc.Arbitrary<WriteRequest> = fc.oneof(
         steps: fc.array(fc.array(statement, { maxLength: 3 }), { maxLength: 4 }),
         id: requestId,
         ownId: requestId,
+        moment: fc.record(
+          {
+            nowMs: fc.nat(253_402_300_799_999),
+            seed: fc.uint8Array({ minLength: 16, maxLength: 16 }),
+          },
+          plain,
+        ),
       },
       { ...plain, requiredKeys: ['type', 'database', 'steps'] },
     ),

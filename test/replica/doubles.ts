@@ -397,6 +397,7 @@ export class ManualTransfer implements SnapshotTransfer {
 
 /** An engine whose every reply a test gives by hand. */
 export class ManualEngine implements Engine {
+  readonly repeatsCheaply = true
   readonly snapshots = new ManualSnapshots()
   readonly applyDelayMs: number
   sent: WriterMessage[] = []

@@ -56,11 +56,16 @@ export class TransactionsBench implements Disposable {
   noRoom: DbError | undefined
 
   /** A leader of term 2 with a database `d` and a table `t`, whose row 1 has a = 0. */
-  constructor(options: Partial<ReplicaOptions> = {}, requestLimits = REQUEST_LIMITS) {
+  constructor(
+    options: Partial<ReplicaOptions> = {},
+    requestLimits = REQUEST_LIMITS,
+    engine: { readonly repeatsCheaply?: boolean } = {},
+  ) {
     this.#engine = new LocalEngine({
       directory: this.#directory,
       requestLimits,
       later: callback => this.#later.push(callback),
+      ...engine,
     })
     this.executor = new Executor({
       log: this.log,

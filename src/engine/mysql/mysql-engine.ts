@@ -43,6 +43,8 @@ export const MYSQL_BUILD = 'mysql 1'
 const APPLY_DELAY_MS = 10
 
 export class MysqlEngine implements Engine {
+  /** Each step is several ways to the server and back. */
+  readonly repeatsCheaply = false
   readonly #options: MysqlEngineOptions
   readonly #pool: ReadPool
   readonly #reader: MysqlReader

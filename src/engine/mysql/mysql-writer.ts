@@ -214,6 +214,7 @@ export class MysqlWriter implements Writer {
     start,
     request,
     isQuery,
+    givesWay = false,
   }: WriterMessage & { type: 'step' }): Promise<WriterReply> {
     const open = await this.#transaction(batch, start)
     if (!(open instanceof InteractiveTransaction)) {
@@ -225,12 +226,13 @@ export class MysqlWriter implements Writer {
     const { nowMs } = open
     const { result, proof, isOver } = await open.step(request, isQuery)
     const { isReadOnly } = open
-    if (isOver) await this.#rollback()
+    if (isOver || givesWay) await this.#rollback()
     return { type: 'stepped', batch, nowMs, result, proof, isReadOnly, isOver }
   }
 
   async #finish(message: WriterMessage & { type: 'finish' }): Promise<WriterReply> {
     const { batch, start, commitIndex } = message
+    // Only the first one: the others are to ask again, and each has an entry of its own.
     const open = await this.#transaction(batch, start)
     const { entry, result }: TransactionEnd =
       open instanceof InteractiveTransaction

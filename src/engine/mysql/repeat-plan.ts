@@ -1,4 +1,5 @@
 /** The plan of a request that is in an entry already: what it gives must be what the entry says. */
+import { assert } from '../../base/assert.ts'
 import type { WriteRequest } from '../engine.ts'
 import type { Entry, StatementOutcome } from '../entry.ts'
 import type { Command } from './commands.ts'
@@ -29,6 +30,7 @@ export function planRepeat(session: Session, repeat: Repeat): PlannedRequest {
   chance.setSeed(entry.seed)
   // The steps of a transaction stand where requests stand in other entries.
   const isTransaction = request.type === 'transaction'
+  assert(!isTransaction || request.moment === undefined, 'a transaction is alone in its entry')
   const lists = isTransaction ? request.steps : [request.statements]
   let from = 0
   const plans = lists.map((statements, step) => {

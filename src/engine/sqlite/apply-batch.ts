@@ -124,7 +124,9 @@ export class ApplyBatch {
     const destroyer = this.#destroyers.get(position)
     if (destroyer !== undefined) return this.#failed(request.database, '', destroyer)
     this.#begin(file)
-    if (request.type === 'transaction') return this.#runTransaction(file, entryRequest, request)
+    if (request.type === 'transaction') {
+      return this.#runTransaction(file, entryRequest, request, position)
+    }
     // They are part of the answer that is remembered under its id.
     const keepsRows = hasId(request)
     const actual = this.#run(file, request.statements, position, keepsRows)
@@ -136,21 +138,27 @@ export class ApplyBatch {
     return { type: 'ok', outcomes: actual.outcomes }
   }
 
-  /** Its steps stand where requests stand in other entries, for it is alone in its own. */
+  /**
+   * Its steps stand where requests stand in other entries: it is alone in its own, or has a moment
+   * and chance of its own.
+   */
   #runTransaction(
     file: DatabaseFile,
     { bytes, outcomes: expected }: EntryRequest,
     request: WriteRequest & { readonly type: 'transaction' },
+    position: number,
   ): OwnOutcome | undefined {
-    assert(this.#entry.requests.length === 1, 'a transaction is alone in its entry')
-    const { database, steps } = request
+    const { database, steps, moment } = request
+    const isAlone = this.#entry.requests.length === 1
+    assert(isAlone || moment !== undefined, 'a transaction among others has its own moment')
+    if (moment !== undefined) file.determinism.beginEntry(moment.nowMs, moment.seed)
     const outcomes: StatementOutcome[] = []
     file.savepoint()
-    for (const [position, statements] of steps.entries()) {
-      const actual = this.#run(file, statements, position, false)
+    for (const [step, statements] of steps.entries()) {
+      const actual = this.#run(file, statements, step, false)
       if (actual.type === 'failed') {
         if (!actual.isTransactionLost) file.rollbackToSavepoint()
-        return this.#fail(actual, database, 0)
+        return this.#fail(actual, database, position)
       }
       const from = outcomes.length
       outcomes.push(...actual.outcomes)

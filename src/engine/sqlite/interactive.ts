@@ -7,19 +7,12 @@
 import { ByteWriter } from '../../base/bytes.ts'
 import { DbError } from '../../base/errors.ts'
 import type { Statement, StatementResult } from '../../base/sql.ts'
-import type {
-  EarlierStep,
-  RequestError,
-  RequestResult,
-  TransactionStart,
-  WriteRequest,
-} from '../engine.ts'
+import type { EarlierStep, RequestError, TransactionStart } from '../engine.ts'
 import type { StatementOutcome } from '../entry.ts'
-import { encodeStatementOutcome, EntryBuilder } from '../entry.ts'
-import { decodeRequest, encodeRequest } from '../request.ts'
+import { encodeStatementOutcome } from '../entry.ts'
+import { decodeRequest } from '../request.ts'
 import type { DatabaseFile } from './database-file.ts'
 import type { FileSet } from './file-set.ts'
-import { identitiesOf, RequestIds } from '../request-ids.ts'
 import { LocalFault, toRequestError } from '../request-errors.ts'
 import type { RequestRunner } from './request-runner.ts'
 import type { SavepointCommand } from '../savepoints.ts'
@@ -31,8 +24,6 @@ import {
   PROOF_OK,
   refusedWords,
   type StepOutcome,
-  type TransactionEnd,
-  type TransactionIds,
 } from '../transaction-steps.ts'
 import { readSavepointCommand, Savepoints } from './savepoints.ts'
 import { isSolo } from './solo.ts'
@@ -40,36 +31,36 @@ import type { SqlFailure } from './sql-errors.ts'
 import { nextToken, skipToStatement } from './tokens.ts'
 
 /** A step that is to be in the entry. */
-interface Logged {
+export interface LoggedStep {
   readonly statements: readonly Statement[]
   readonly outcomes: readonly StatementOutcome[]
 }
 
-const DONE: RequestResult = { type: 'ok', results: [] }
-
-const builder = new EntryBuilder()
 const proofs = new ByteWriter(1024)
 
 export class InteractiveTransaction {
   /** The number of its turn, by which the writer's messages know it. */
   readonly number: number
   readonly nowMs: number
+  readonly database: string
+  readonly seed: Uint8Array
+  readonly file: DatabaseFile
   readonly #files: FileSet
   readonly #runner: RequestRunner
-  readonly #file: DatabaseFile
-  readonly #database: string
-  readonly #seed: Uint8Array
   readonly #savepoints: Savepoints
-  readonly #ids: RequestIds
-  #logged: Logged[] = []
+  #logged: LoggedStep[] = []
   #stepCount = 0
+  #hasLostAll = false
 
-  /** Begins its SQLite transaction. Throws `DbError` UNKNOWN_DATABASE. */
+  /**
+   * Begins its SQLite transaction, or takes part in the open one of its database. Throws `DbError`
+   * UNKNOWN_DATABASE.
+   */
   constructor(
     files: FileSet,
     runner: RequestRunner,
     number: number,
-    start: TransactionStart & { readonly nowMs: number },
+    start: TransactionStart & { readonly isPart?: boolean },
   ) {
     const { database, nowMs, seed } = start
     const file = files.find(database)
@@ -80,18 +71,27 @@ export class InteractiveTransaction {
     this.#runner = runner
     this.number = number
     this.nowMs = nowMs
-    this.#file = file
-    this.#database = database
-    this.#seed = seed.slice()
+    this.file = file
+    this.database = database
+    this.seed = seed.slice()
     this.#savepoints = new Savepoints(file)
-    this.#ids = new RequestIds(files.catalogue)
-    file.begin()
-    file.determinism.beginEntry(nowMs, this.#seed)
+    if (start.isPart !== true) file.begin()
+    file.determinism.beginEntry(nowMs, this.seed)
   }
 
   /** Nothing that it did is to stay. */
   get isReadOnly(): boolean {
     return this.#logged.length === 0
+  }
+
+  /** A step of it has undone all of the SQLite transaction, or left it of no use. */
+  get hasLostAll(): boolean {
+    return this.#hasLostAll
+  }
+
+  /** Its steps that are to be in the entry. */
+  get logged(): readonly LoggedStep[] {
+    return this.#logged
   }
 
   /**
@@ -120,7 +120,7 @@ export class InteractiveTransaction {
       if (!(error instanceof DbError)) throw error
       return failedStep(toRequestError(error), false)
     }
-    const outcome = this.#runner.run(this.#file, statements, {
+    const outcome = this.#runner.run(this.file, statements, {
       position: this.#logged.length,
       ordinal,
       keepsRows: true,
@@ -135,50 +135,15 @@ export class InteractiveTransaction {
     return { result: { type: 'ok', results }, proof: proofOf(results, outcomes), isOver: false }
   }
 
-  /**
-   * Its end: the entry's bytes, undefined if there is nothing that others must repeat, and what its
-   * client is told. `commitIndex`: the last entry known to be committed.
-   */
-  finish({ id, ownId }: TransactionIds, commitIndex: number): TransactionEnd {
-    if (this.isReadOnly) return { entry: undefined, result: DONE }
-    const request: WriteRequest = {
-      type: 'transaction',
-      database: this.#database,
-      steps: this.#logged.map(({ statements }) => statements),
-      ...(id && { id }),
-      ...(ownId && { ownId }),
-    }
-    const bytes = encodeRequest(request)
-    const identities = identitiesOf(request)
-    for (const identity of identities) {
-      const known = this.#ids.answer(identity, bytes, this.#file, commitIndex)
-      if (known !== undefined) return { entry: undefined, result: known }
-    }
-    for (const identity of identities) {
-      this.#ids.noteApplied(identity, bytes, this.#file.requests, [], [])
-    }
-    builder.begin(this.nowMs, this.#seed)
-    builder.add(
-      bytes,
-      this.#logged.flatMap(({ outcomes }) => outcomes),
-    )
-    return { entry: builder.finish(), result: DONE }
-  }
-
-  commit(index: number): void {
-    this.#files.noteChange(this.#file, index)
-    this.#file.commit(index, this.nowMs, this.#ids.recordsOf(this.#file.requests))
-  }
-
   rollback(): void {
-    this.#file.rollback()
+    this.file.rollback()
   }
 
   #read(bytes: Uint8Array): readonly Statement[] {
     // Steps are kept for the entry, and the message that brought them is gone when it comes.
     const request = decodeRequest(bytes.slice())
-    if (request.type !== 'statements' || request.database !== this.#database) {
-      throw new DbError('INVALID_REQUEST', `a step holds statements for ${this.#database}`)
+    if (request.type !== 'statements' || request.database !== this.database) {
+      throw new DbError('INVALID_REQUEST', `a step holds statements for ${this.database}`)
     }
     if (request.statements.length === 0) {
       throw new DbError('INVALID_REQUEST', 'the request holds no statement')
@@ -198,6 +163,7 @@ export class InteractiveTransaction {
     if (failure.type === 'full') this.#files.requireSpace(failure.error)
     // After a corrupt page SQLite refuses to write until the whole transaction is rolled back.
     const isOver = isTransactionLost || failure.type === 'corrupt'
+    this.#hasLostAll ||= isOver
     const error: RequestError =
       failure.type === 'full'
         ? { ...failure.error, code: 'SQL_ERROR', message: FULL }

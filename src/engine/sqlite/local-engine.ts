@@ -28,6 +28,8 @@ import { SqliteWriter } from './sqlite-writer.ts'
 export interface LocalEngineOptions extends SqliteWriterOptions, SqliteReaderOptions {
   /** Calls back later, never inside the call. Each message and each reply passes through it. */
   readonly later: (callback: () => void) => void
+  /** True if not given. */
+  readonly repeatsCheaply?: boolean
 }
 
 const STOPPED = {
@@ -36,6 +38,7 @@ const STOPPED = {
 } as const
 
 export class LocalEngine implements Engine {
+  readonly repeatsCheaply: boolean
   readonly #options: LocalEngineOptions
   readonly #reader: SqliteReader
   #writer: LocalWriter | undefined
@@ -45,6 +48,7 @@ export class LocalEngine implements Engine {
 
   constructor(options: LocalEngineOptions) {
     this.#options = options
+    this.repeatsCheaply = options.repeatsCheaply ?? true
     this.#reader = new SqliteReader(options)
     this.snapshots = new LocalSnapshots({
       directory: options.directory,

@@ -57,6 +57,7 @@ const DATABASES_TIMEOUT_MS = 5_000
 const DATABASES_RETRY_MS = 100
 
 export class ProcessEngine implements Engine {
+  readonly repeatsCheaply = true
   readonly #child: Omit<EngineChildOptions, 'kind'>
   readonly #pool: ReaderPool
   readonly snapshots: SnapshotProcesses

@@ -13,7 +13,7 @@ import type {
   ReadRequest,
   RequestError,
 } from '../engine.ts'
-import { SEED_BYTES } from '../entry.ts'
+import { SEED_BYTES } from '../limits.ts'
 import { withDetails } from '../request-errors.ts'
 import { CatalogueReader, databaseFileName } from './catalogue.ts'
 import type { FileSystem } from './file-system.ts'

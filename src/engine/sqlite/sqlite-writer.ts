@@ -27,10 +27,10 @@ import { InteractiveTransaction } from './interactive.ts'
 import type { RequestLimits } from '../limits.ts'
 import { REQUEST_LIMITS } from '../limits.ts'
 import { toRequestError, withDetails } from '../request-errors.ts'
-import type { TransactionEnd } from '../transaction-steps.ts'
 import type { AlterSql } from './request-runner.ts'
 import { RequestRunner } from './request-runner.ts'
 import { localFaultOf } from './sql-errors.ts'
+import { TransactionGroup } from './transaction-group.ts'
 
 /** Pages of 4096 bytes that the WALs may hold together before they are checkpointed. */
 const WAL_PAGES_MAX = 10_000
@@ -65,7 +65,7 @@ export class SqliteWriter {
   #state: State = 'new'
   /** Undefined until `open` came. */
   #openFiles: FileSet | undefined
-  #batch: ExecuteBatch | InteractiveTransaction | undefined
+  #batch: ExecuteBatch | InteractiveTransaction | TransactionGroup | undefined
   #divergence: Divergence | undefined
   /** Entries up to here are in their files. */
   #appliedIndex = 0
@@ -211,7 +211,8 @@ export class SqliteWriter {
     return { type: 'executed', batch, taken, entry, results }
   }
 
-  #step({ batch, start, request, isQuery }: WriterMessage & { type: 'step' }): WriterReply {
+  #step(message: WriterMessage & { type: 'step' }): WriterReply {
+    const { batch, start, request, isQuery, givesWay = false } = message
     const open = this.#transaction(batch, start)
     if (!(open instanceof InteractiveTransaction)) {
       const result = { type: 'failed', error: withDetails(open, { transaction: 'over' }) } as const
@@ -222,19 +223,23 @@ export class SqliteWriter {
     const { nowMs } = open
     const { result, proof, isOver } = open.step(request, isQuery)
     const { isReadOnly } = open
-    if (isOver) this.#rollback()
+    if (isOver || givesWay) this.#rollback()
     return { type: 'stepped', batch, nowMs, result, proof, isReadOnly, isOver }
   }
 
   #finish(message: WriterMessage & { type: 'finish' }): WriterReply {
-    const { batch, start, commitIndex } = message
+    const { batch, start, commitIndex, others = [] } = message
     const open = this.#transaction(batch, start)
-    const { entry, result }: TransactionEnd =
-      open instanceof InteractiveTransaction
-        ? open.finish(message, commitIndex)
-        : { entry: undefined, result: { type: 'failed', error: open } }
+    if (!(open instanceof InteractiveTransaction)) {
+      const results = [{ type: 'failed', error: open }] as const
+      return { type: 'executed', batch, taken: 1, entry: undefined, results }
+    }
+    const group = new TransactionGroup(this.#files, this.#runner, open, commitIndex)
+    // Known before it runs: if it throws, closing the files undoes what it did.
+    this.#batch = group
+    const { taken, results, entry } = group.end(message, others)
     if (entry === undefined) this.#rollback()
-    return { type: 'executed', batch, taken: 1, entry, results: [result] }
+    return { type: 'executed', batch, taken, entry, results }
   }
 
   /** The transaction of a turn, brought to where it was; or why it can't be. */
@@ -274,7 +279,8 @@ export class SqliteWriter {
 
   #commit(batch: number, index: number): WriterReply {
     const open = this.#batch
-    assert(open !== undefined && open.number === batch, `batch ${batch} isn't the open one`)
+    assert(open?.number === batch, `batch ${batch} isn't the open one`)
+    assert(!(open instanceof InteractiveTransaction), `turn ${batch} has not asked to be committed`)
     assert(index > this.#appliedIndex, `entry ${index} came after ${this.#appliedIndex}`)
     open.commit(index)
     // A transaction keeps its moment while others pass it by.

@@ -11,6 +11,7 @@ import type {
   EarlierStep,
   EngineEntry,
   EnginePast,
+  FinishedTransaction,
   RequestResult,
   TransactionStart,
   WriterMessage,
@@ -69,14 +70,16 @@ function writeMessage(writer: ByteWriter, message: WriterMessage): void {
       writer.varint(message.batch)
       writeStart(writer, message.start)
       writer.bytes(message.request)
-      return writer.u8(message.isQuery ? 1 : 0)
+      writer.u8(message.isQuery ? 1 : 0)
+      return writer.u8(message.givesWay === true ? 1 : 0)
     case 'finish':
       writer.u8(FINISH)
       writer.varint(message.batch)
       writeStart(writer, message.start)
       encodeRequestId(writer, message.id)
       encodeRequestId(writer, message.ownId)
-      return writer.varint(message.commitIndex)
+      writer.varint(message.commitIndex)
+      return writeFinished(writer, message.others ?? [])
     case 'commit':
       writer.u8(COMMIT)
       writer.varint(message.batch)
@@ -129,14 +132,16 @@ export function decodeWriterMessage(bytes: Uint8Array): WriterMessage {
         ...readStart(reader),
         request: reader.bytes(),
         isQuery: reader.u8() === 1,
+        ...(reader.u8() === 1 && { givesWay: true }),
       }
     case FINISH: {
       const batch = reader.varint()
       const start = readStart(reader)
-      const id = decodeRequestId(reader)
-      const ownId = decodeRequestId(reader)
-      const ids = { ...(id && { id }), ...(ownId && { ownId }) }
-      return { type: 'finish', batch, ...start, ...ids, commitIndex: reader.varint() }
+      const ids = readIds(reader)
+      const commitIndex = reader.varint()
+      const others = readFinished(reader)
+      const isGroup = others.length > 0
+      return { type: 'finish', batch, ...start, ...ids, commitIndex, ...(isGroup && { others }) }
     }
     case COMMIT:
       return { type: 'commit', batch: reader.varint(), index: reader.varint() }
@@ -172,6 +177,31 @@ function writeStart(writer: ByteWriter, start: TransactionStart | undefined): vo
     writer.u8(isQuery ? 1 : 0)
     writer.bytes(proof)
   }
+}
+
+function writeFinished(writer: ByteWriter, others: readonly FinishedTransaction[]): void {
+  writer.varint(others.length)
+  for (const { start, id, ownId } of others) {
+    writeStart(writer, start)
+    encodeRequestId(writer, id)
+    encodeRequestId(writer, ownId)
+  }
+}
+
+function readFinished(reader: ByteReader): readonly FinishedTransaction[] {
+  const others: FinishedTransaction[] = []
+  for (let left = reader.varint(); left > 0; left--) {
+    const { start } = readStart(reader)
+    if (start === undefined) throw new DbError('CORRUPT', 'a transaction of a group has no start')
+    others.push({ start, ...readIds(reader) })
+  }
+  return others
+}
+
+function readIds(reader: ByteReader): Pick<FinishedTransaction, 'id' | 'ownId'> {
+  const id = decodeRequestId(reader)
+  const ownId = decodeRequestId(reader)
+  return { ...(id && { id }), ...(ownId && { ownId }) }
 }
 
 function readStart(reader: ByteReader): { readonly start?: TransactionStart } {

@@ -72,6 +72,7 @@ const messageArbitrary: fc.Arbitrary<WriterMessage> = fc.oneof(
       start,
       request: bytes,
       isQuery: fc.boolean(),
+      givesWay: fc.constant(true),
     },
     { requiredKeys: ['type', 'batch', 'request', 'isQuery'] },
   ),
@@ -83,6 +84,17 @@ const messageArbitrary: fc.Arbitrary<WriterMessage> = fc.oneof(
       id: fc.constant({ type: 'key' as const, key: 'once' }),
       ownId: fc.constant({ type: 'key' as const, key: 'its own' }),
       commitIndex: number,
+      others: fc.array(
+        fc.record(
+          {
+            start,
+            id: fc.constant({ type: 'key' as const, key: 'another' }),
+            ownId: fc.constant({ type: 'key' as const, key: 'its own, too' }),
+          },
+          { requiredKeys: ['start'] },
+        ),
+        { minLength: 1 },
+      ),
     },
     { requiredKeys: ['type', 'batch', 'commitIndex'] },
   ),

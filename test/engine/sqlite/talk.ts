@@ -4,6 +4,7 @@ import { inspect } from 'node:util'
 import type { StatementResult } from '../../../src/base/sql.ts'
 import type {
   EarlierStep,
+  FinishedTransaction,
   RequestError,
   RequestId,
   RequestResult,
@@ -77,6 +78,24 @@ export class Talk {
     this.pause()
   }
 
+  /** How it asks to be committed behind another one. */
+  asking(id?: RequestId, ownId?: RequestId): FinishedTransaction {
+    assert(!this.#isActive, 'it gave way')
+    return { start: this.#started(), ...(id && { id }), ...(ownId && { ownId }) }
+  }
+
+  /** Commits, and in the same entry those of `others` that the writer takes. */
+  commitWith(...others: readonly FinishedTransaction[]): readonly RequestResult[] {
+    const start = this.#start()
+    const { batch, index } = this.#replica
+    const message = { type: 'finish', batch, ...start, others, commitIndex: index } as const
+    const executed = this.#replica.send(message, 'executed')
+    this.#replica.commit(executed)
+    this.#isActive = false
+    assert.equal(executed.results.length, executed.taken)
+    return executed.results
+  }
+
   /** Commits, as the replica's next entry if there is one. */
   commit(id?: RequestId, ownId?: RequestId): RequestResult {
     const start = this.#start()
@@ -95,12 +114,15 @@ export class Talk {
   #start(): { readonly start?: TransactionStart } {
     if (this.#isActive) return {}
     this.#replica.batch++
-    const start = {
+    return { start: this.#started() }
+  }
+
+  #started(): TransactionStart {
+    return {
       database: this.#database,
       nowMs: this.#nowMs,
       seed: this.#seed,
       earlier: this.earlier,
     }
-    return { start }
   }
 }
