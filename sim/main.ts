@@ -71,8 +71,8 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 function recipeOf(options: SimOptions, seed: number): Recipe {
-  const { isRaftOnly, nodes, steps } = options
-  return { seed, isRaftOnly, nodes, steps }
+  const { isRaftOnly, hasManyTransactions, nodes, steps } = options
+  return { seed, isRaftOnly, hasManyTransactions, nodes, steps }
 }
 
 /** Undefined when there are no more, or time is up. */

@@ -6,6 +6,8 @@ import { DbError } from '../src/base/errors.ts'
 export interface SimOptions {
   /** Raft cores alone, or whole nodes with log, engine and clients. */
   readonly isRaftOnly: boolean
+  /** Whole nodes whose clients mostly run interactive transactions, many at once. */
+  readonly hasManyTransactions: boolean
   readonly firstSeed: number
   readonly seedCount: number
   /** Stops after this long if it is set, whatever the number of seeds. */
@@ -20,7 +22,9 @@ export interface SimOptions {
 }
 
 /** What identifies one run: the same recipe gives the same trace hash, everywhere. */
-export type Recipe = Pick<SimOptions, 'isRaftOnly' | 'nodes' | 'steps'> & { readonly seed: number }
+export type Recipe = Pick<SimOptions, 'isRaftOnly' | 'hasManyTransactions' | 'nodes' | 'steps'> & {
+  readonly seed: number
+}
 
 export const USAGE = `npm run sim -- [options]
 
@@ -30,6 +34,7 @@ export const USAGE = `npm run sim -- [options]
   --nodes N                  number of nodes instead of one drawn from the seed
   --steps N                  events with faults per run (whole nodes 4000, raft only 5000)
   --raft-only                consensus alone, with membership changes and snapshots
+  --transactions             whole nodes, and mostly interactive transactions
   --jobs N                   runs at the same time (one for each core)
   --trace                    print every event`
 
@@ -42,6 +47,7 @@ const FLAGS = {
   steps: { type: 'string' },
   jobs: { type: 'string' },
   'raft-only': { type: 'boolean' },
+  transactions: { type: 'boolean' },
   trace: { type: 'boolean' },
 } as const
 
@@ -55,6 +61,7 @@ export function parseOptions(argv: readonly string[], cores: number): SimOptions
   const isTraced = values.trace === true
   return {
     isRaftOnly,
+    hasManyTransactions: values.transactions === true,
     firstSeed: seed ?? toNumber('first-seed', values['first-seed'], 0) ?? 1,
     seedCount: seed === undefined ? (toNumber('seeds', values.seeds, 1) ?? defaultSeeds) : 1,
     minutes,
@@ -69,7 +76,8 @@ export function parseOptions(argv: readonly string[], cores: number): SimOptions
 /** The line that repeats a run. */
 export function commandFor(recipe: Recipe): string {
   const nodes = recipe.nodes === undefined ? '' : ` --nodes ${recipe.nodes}`
-  const mode = recipe.isRaftOnly ? ' --raft-only' : ''
+  const transactions = recipe.hasManyTransactions ? ' --transactions' : ''
+  const mode = recipe.isRaftOnly ? ' --raft-only' : transactions
   return `npm run sim --${mode} --seed ${recipe.seed}${nodes} --steps ${recipe.steps}`
 }
 

@@ -3,7 +3,8 @@ import { Cluster } from './cluster.ts'
 import type { Recipe } from './options.ts'
 import { RaftCluster } from './raft-cluster.ts'
 import { drawRaftSwarm, type RaftSwarm } from './raft-swarm.ts'
-import { drawSwarm, type Swarm } from './swarm.ts'
+import { drawSwarm, type Swarm, withManyTransactions } from './swarm.ts'
+import type { SimRandom } from './sim-random.ts'
 import { World, type WorldOptions } from './world.ts'
 
 export interface RunOutcome {
@@ -33,7 +34,7 @@ export function runSeed(recipe: Recipe, options: WorldOptions): RunOutcome {
   const random = world.random('swarm')
   const run = recipe.isRaftOnly
     ? prepareRaft(world, drawRaftSwarm(random, recipe.nodes), recipe.steps)
-    : prepareCluster(world, drawSwarm(random, recipe.nodes), recipe.steps)
+    : prepareCluster(world, swarmOf(recipe, random), recipe.steps)
   let failure: RunFailure | undefined
   try {
     run.start()
@@ -50,6 +51,11 @@ export function runSeed(recipe: Recipe, options: WorldOptions): RunOutcome {
     counts: Object.fromEntries(world.trace.counts),
     ...(failure === undefined ? {} : { failure }),
   }
+}
+
+function swarmOf({ nodes, hasManyTransactions }: Recipe, random: SimRandom): Swarm {
+  const swarm = drawSwarm(random, nodes)
+  return hasManyTransactions ? withManyTransactions(swarm, random) : swarm
 }
 
 interface Run {

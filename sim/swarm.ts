@@ -31,6 +31,8 @@ export interface Swarm {
   /** Machines that an operator may add. */
   readonly spareCount: number
   readonly clientCount: number
+  /** How often a client runs an interactive transaction; all else it does weighs 106. */
+  readonly transactionWeight: number
   readonly thinkMsMean: number
   readonly keyCount: number
   readonly nameCount: number
@@ -159,6 +161,7 @@ export const PLAIN: Swarm = {
   },
   spareCount: 0,
   clientCount: 3,
+  transactionWeight: 20,
   thinkMsMean: 5,
   keyCount: 3,
   nameCount: 20,
@@ -225,9 +228,22 @@ function drawWithoutDigests(random: SimRandom, nodes?: number): Swarm {
     weights: drawWeights(random),
     spareCount: random.pick([1, 2, 4]),
     clientCount: random.pick([2, 5, 12]),
+    transactionWeight: 20,
     thinkMsMean: random.pick([0, 5, 40]),
     keyCount: random.pick([1, 3, 8]),
     nameCount: random.pick([10, 100]),
+  }
+}
+
+/** The same faults, fewer of them, and clients that mostly run interactive transactions at once. */
+export function withManyTransactions(swarm: Swarm, random: SimRandom): Swarm {
+  return {
+    ...swarm,
+    faultMsMean: swarm.faultMsMean * random.pick([1, 5, 20]),
+    clientCount: random.pick([12, 24]),
+    thinkMsMean: 0,
+    transactionWeight: 1000,
+    keyCount: random.pick([3, 30]),
   }
 }
 

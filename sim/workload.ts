@@ -358,7 +358,10 @@ class Client {
       [4, () => this.#burst(node, database, next)],
       [2, () => this.#changePassing(node, this.#workload, () => next(0))],
       [2, () => this.#changePassing(node, this.#identified, () => next(0))],
-      [20, () => new SimTransaction(this.#workload, random, database, next).begin(node)],
+      [
+        this.#workload.parts.swarm.transactionWeight,
+        () => new SimTransaction(this.#workload, random, database, next).begin(node),
+      ],
     ]
     let point = random.below(kinds.reduce((sum, [weight]) => sum + weight, 0))
     for (const [weight, act] of kinds) {

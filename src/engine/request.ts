@@ -27,11 +27,11 @@ const writer = new ByteWriter(4096)
 const knownTexts = new KnownTexts()
 
 /**
- * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop, 3 cancel, 4 transaction, 5 one
- * with a moment of its own) · request id (request-id.ts) · database utf8 · and for statements: varint count · for each: sql utf8,
- * parameters · for a transaction: varint count of steps, each as statements. The id of a
- * transaction is followed by its own one (request-id.ts), and its steps by its moment, if it has
- * one: nowMs varint · seed 16 bytes.
+ * Layout: version u8 · type u8 (0 statements, 1 create, 2 drop, 3 cancel, 4 transaction, 5 one with
+ * a moment of its own) · request id (request-id.ts) · database utf8 · and for statements: varint
+ * count · for each: sql utf8, parameters · for a transaction: varint count of steps, each as
+ * statements. The id of a transaction is followed by its own one (request-id.ts), and its steps by
+ * its moment, if it has one: nowMs varint · seed 16 bytes.
  * Throws `DbError` INVALID_REQUEST for a value SQL doesn't have, or no id.
  */
 export function encodeRequest(request: WriteRequest): Uint8Array<ArrayBuffer> {

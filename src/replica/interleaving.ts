@@ -1,16 +1,17 @@
 /**
  * Interleaving: how many interactive transactions may be half done at once. Each of them gives way
- * as soon as a step of it was answered, and is repeated at its next one; so the writer serves others
- * while its client speaks. What that costs is conflicts, where they touch the same rows. As many as
- * go well may be half done: one more with each that is committed, later with each round of them, and
- * half as many after a conflict. With one, a transaction keeps the writer while its client speaks.
+ * as soon as a step of it was answered, and is repeated at its next one; so the writer serves
+ * others while its client speaks. What that costs is conflicts, where they touch the same rows. As
+ * many as go well may be half done: one more with each that is committed, later with each round of
+ * them, and half as many after a conflict. With one, a transaction keeps the writer while its
+ * client speaks.
  */
 import type { OpenTransaction } from './open-transactions.ts'
 
 /** With two it is known soon whether there are conflicts, and then at most one has failed. */
 const WIDTH_FIRST = 2
 const WIDTH_MAX = 64
-/** After a conflict among two, so many are committed one after another before two are tried again. */
+/** After a conflict among two, so many are committed one by one before two are tried again. */
 const REST_MIN = 32
 const REST_MAX = 2048
 /** As wide as this, it was not conflicts that were met last. */
@@ -33,7 +34,7 @@ export class Interleaving {
   #rest = 0
   #restNext = REST_MIN
 
-  /** `isCheap`: the engine repeats steps at little cost. */
+  /** `isCheap`: the engine repeats steps at little cost; else it is off. */
   constructor(parts: {
     readonly isCheap: boolean
     readonly idleMs: number
@@ -42,6 +43,11 @@ export class Interleaving {
     this.#width = parts.isCheap ? WIDTH_FIRST : 0
     this.#idleMs = parts.idleMs
     this.#isOpen = parts.isOpen
+  }
+
+  /** The engine repeats steps at a price: none ever gives way at once. */
+  get isOff(): boolean {
+    return this.#width === 0
   }
 
   /** How many may be half done at once; one or less: none gives way at once. */
@@ -102,7 +108,7 @@ export class Interleaving {
     if (!wasResting) this.#restNext = Math.min(this.#restNext * 2, REST_MAX)
   }
 
-  /** Who is over, or silent for as long as an idle one may keep others waiting, is not waited for. */
+  /** Who is over, or silent for as long as one that idles keeps others waiting, is not counted. */
   #prune(now: number): void {
     for (const transaction of this.#half) {
       const { calls, heardAtMs } = transaction

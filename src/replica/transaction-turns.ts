@@ -248,9 +248,12 @@ export class TransactionTurns {
   /** The writer died, with what it ran. */
   writerLost(error: DbError, isFaultOfDisk: boolean): void {
     // Those behind the first one have not run.
-    const turn = this.#sent[0] ?? this.#turn
-    this.#sent.length = 0
+    const [first, ...behind] = this.#sent.splice(0)
+    const turn = first ?? this.#turn
     this.#endTurn()
+    for (const { transaction } of behind) {
+      if (transaction.doomed !== undefined) this.#parts.open.end(transaction, transaction.doomed)
+    }
     if (turn?.runningSinceMs === undefined) return
     this.interrupted(turn.transaction, error, isFaultOfDisk)
   }
@@ -389,7 +392,8 @@ export class TransactionTurns {
     this.#turn = undefined
     this.#areCommitsNext = false
     const take = (each: OpenTransaction): WaitingCall => this.#parts.open.take(each)
-    const others = fitting(transaction, ready).map(each => {
+    const isOne = this.#parts.interleaving.isOff
+    const others = (isOne ? [] : fitting(transaction, ready)).map(each => {
       return { transaction: each, call: take(each), ...this.#start(each) }
     })
     this.#parts.commit({ transaction, call: take(transaction), number, ...started, others })

@@ -15,6 +15,7 @@ const FIRST = 'first'
 const recipe = (seed: number, nodes?: number): Recipe => ({
   seed,
   isRaftOnly: false,
+  hasManyTransactions: false,
   nodes,
   steps: 3000,
 })

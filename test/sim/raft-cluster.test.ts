@@ -8,6 +8,7 @@ import { QUIET } from '../../sim/world.ts'
 const recipe = (seed: number, nodes?: number): Parameters<typeof runSeed>[0] => ({
   seed,
   isRaftOnly: true,
+  hasManyTransactions: false,
   nodes,
   steps: 3000,
 })
