@@ -120,6 +120,28 @@ test('in one entry, too, one that rests on what another one changes hears of a c
   assert.deepEqual(bench.rows('SELECT a FROM t WHERE id <> 2'), [[1n], [1n]])
 })
 
+test('those that the writer did not look at, behind a known id, ask again and are committed', () => {
+  using bench = new TransactionsBench()
+  withRows(bench, 4)
+  commitMany(bench, 10)
+  const first = bench.begin()
+  bump(first, 3)
+  bench.settle()
+  assert.equal(first.commit('k').code, 'nothing')
+  bench.settle()
+  const clients = [4, 5].map(id => {
+    const client = bench.begin()
+    bump(client, id)
+    bench.settle()
+    return client
+  })
+  bench.begin().query('SELECT 1')
+  const commits = clients.map((client, at) => client.commit(at === 0 ? 'k' : undefined))
+  bench.settle()
+  assert.equal(codes(commits), 'REQUEST_ID_REUSED ok')
+  assert.deepEqual(bench.rows('SELECT a FROM t WHERE id BETWEEN 3 AND 5'), [[1n], [0n], [1n]])
+})
+
 test('after a conflict each keeps the writer while its client speaks, until it went well for long', () => {
   using bench = new TransactionsBench()
   withRows(bench, 2)
