@@ -4,20 +4,19 @@
  */
 
 /** Behind these stands a table. */
-const BEFORE_TABLES = new Set(
-  [
-    'TABLE',
-    'VIEW',
-    'EXISTS',
-    'TO',
-    'AS',
-    'RENAME',
-    'TRUNCATE',
-    'REFERENCES',
-    'INTO',
-    'JOIN',
-  ].concat(['STRAIGHT_JOIN']),
-)
+const BEFORE_TABLES = new Set([
+  'TABLE',
+  'VIEW',
+  'EXISTS',
+  'TO',
+  'AS',
+  'RENAME',
+  'TRUNCATE',
+  'REFERENCES',
+  'INTO',
+  'JOIN',
+  'STRAIGHT_JOIN',
+])
 /** A list of columns, or a condition, begins with one of these. */
 const CLAUSES = new Set(['SELECT', 'WHERE', 'ON', 'USING', 'BY', 'HAVING', 'SET', 'LIMIT'])
 
