@@ -7,6 +7,7 @@
  * client speaks.
  */
 import type { OpenTransaction } from './open-transactions.ts'
+import { Patience } from './patience.ts'
 
 /** With two it is known soon whether there are conflicts, and then at most one has failed. */
 const WIDTH_FIRST = 2
@@ -23,6 +24,8 @@ const TRANSACTION_BYTES_MAX = 16 * 1024
 const COST_MS_MAX = 10
 
 export class Interleaving {
+  /** How long one keeps the writer that does not give way at once. */
+  readonly patience = new Patience()
   readonly #idleMs: number
   readonly #isOpen: (transaction: OpenTransaction) => boolean
   /** Those that gave way as soon as they were answered, and are to come back soon. */
@@ -81,6 +84,7 @@ export class Interleaving {
 
   /** One was committed. */
   committed(): void {
+    this.patience.committed()
     if (this.#width === 0) return
     if (this.#rest > 0) {
       this.#rest -= 1
@@ -96,6 +100,8 @@ export class Interleaving {
 
   /** One met a conflict. */
   conflicted(): void {
+    // Those that gave way at once did not do so for want of patience.
+    if (this.#width < 2) this.patience.conflicted()
     if (this.#width === 0) return
     this.#committed = 0
     this.#width = Math.floor(this.#width / 2)

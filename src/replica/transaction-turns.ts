@@ -142,12 +142,14 @@ export class TransactionTurns {
     }
     if (turn.runningSinceMs !== undefined) return false
     if (waiting.mustFollow) return this.#giveWay(turn)
-    const { clock, open, options } = this.#parts
+    const { clock, open, options, interleaving } = this.#parts
+    const { patience } = interleaving
     const now = clock.monotonicMs()
     if (hasOthers && this.#mayGiveWay(turn)) return this.#giveWay(turn)
     const othersWait = waiting.writesWait || hasOthers
     turn.contestedMs = othersWait ? (turn.contestedMs ?? now) : undefined
-    if (now - (turn.contestedMs ?? now) >= options.transactionTurnMs) return this.#giveWay(turn)
+    const contestedForMs = now - (turn.contestedMs ?? now)
+    if (contestedForMs >= patience.of(options.transactionTurnMs)) return this.#giveWay(turn)
     if (turn.transaction.calls.length > 0) {
       if (open.isLate(turn.transaction)) {
         this.#giveWay(turn)
@@ -158,7 +160,7 @@ export class TransactionTurns {
       return this.#turn === undefined
     }
     if (!othersWait) return false
-    const leftMs = turn.idleSinceMs + options.transactionIdleMs - now
+    const leftMs = turn.idleSinceMs + patience.of(options.transactionIdleMs) - now
     if (leftMs <= 0) return this.#giveWay(turn)
     this.#wake(leftMs)
     return false

@@ -100,7 +100,7 @@ test('an idle lane stays open for many times the limits, by pings', async t => {
 test('a slow lane that makes progress is not taken for a dead one', async t => {
   const { lane, peer, proxy, events } = await setUp(t, {
     ...QUICK_TO_NOTICE,
-    stallMs: 1000,
+    stallMs: 3000,
     idleMs: 9000,
   })
   lane.start()
@@ -108,11 +108,11 @@ test('a slow lane that makes progress is not taken for a dead one', async t => {
   const body = new Uint8Array(2 * 1024 * 1024).fill(1)
   for (let count = 0; count < 20; count++) assert(lane.send(body))
 
-  // Let a little pass every 250 ms, so that all of it takes longer than the limit.
+  // Let a little pass every 600 ms, so that all of it takes longer than the limit.
   for (let round = 0; round < 6; round++) {
     const resume = proxy.pause('data')
     const pausedMs = performance.now()
-    await waitFor(() => performance.now() - pausedMs > 250, 'a pause has passed')
+    await waitFor(() => performance.now() - pausedMs > 600, 'a pause has passed')
     resume()
     const before = peer.recorder.frames.length
     await waitFor(() => peer.recorder.frames.length > before || before === 20, 'some came')
