@@ -109,8 +109,8 @@ test(
         'CREATE TABLE r (id BIGINT AUTO_INCREMENT PRIMARY KEY, u CHAR(36), x DOUBLE, ' +
           'at DATETIME(6) DEFAULT NOW(6), l DATETIME)',
         'INSERT INTO r (u, x, l) VALUES (UUID(), RAND(), SYSDATE()), (UUID(), RAND(), NOW())',
-        'INSERT INTO r (u) SELECT UUID() FROM r ORDER BY id',
-        'UPDATE r SET x = RAND() * 10, at = DEFAULT WHERE id > 1',
+        'INSERT INTO r (u) VALUES (UUID()), (UUID())',
+        'UPDATE r SET x = RAND() * 10, at = DEFAULT WHERE id > 1 ORDER BY id',
       ]) {
         await client.execute(sql, [], { database: 'a' })
       }

@@ -13,6 +13,8 @@ import { describeServer, type ServerAddress } from './server-address.ts'
 /** What one statement gave. */
 export interface Answer {
   readonly rowsAffected: number
+  /** Of an UPDATE: those that it found, whether it changed them or not. */
+  readonly rowsMatched: number
   /** First id that the statement made, or the id that it was given; 0 if neither. */
   readonly insertId: bigint
   /** Undefined if the statement gives no rows. */
@@ -151,7 +153,7 @@ export class Connection {
       if (list === undefined) return
       fields = list
       const columns = list.map(({ name }) => name)
-      running.answers.push({ rowsAffected: 0, insertId: 0n, columns, rows: [], isCut: false })
+      running.answers.push({ ...toAnswer({}), columns })
     })
     query.on('result', (value: unknown) => {
       if (!Array.isArray(value)) {
@@ -248,13 +250,19 @@ function takeRow(
   else answer.rows.push(values)
 }
 
+/** In what the server says of an UPDATE; connections ask for it in English. */
+const MATCHED = /Rows matched: (\d+)/
+
 /** From the server's answer to what gives no rows. */
 function toAnswer(header: unknown): Answer {
-  const { affectedRows = 0, insertId = 0 } = header as Readonly<
-    Record<'affectedRows' | 'insertId', number | string | undefined>
-  >
+  const {
+    affectedRows = 0,
+    insertId = 0,
+    info = '',
+  } = header as Readonly<Record<'affectedRows' | 'insertId' | 'info', number | string | undefined>>
   return {
     rowsAffected: Number(affectedRows),
+    rowsMatched: Number(MATCHED.exec(String(info))?.[1] ?? affectedRows),
     insertId: BigInt(insertId),
     columns: undefined,
     rows: [],

@@ -85,7 +85,8 @@ export class RequestPlan {
     this.type = type
     const gives = steps.some(({ statement }) => statement.returnsRows || statement.kind === 'read')
     this.needsLook =
-      gives || steps.some(({ statement: { isUnorderedInsert } }) => isUnorderedInsert)
+      gives ||
+      steps.some(({ statement }) => statement.isUnorderedInsert || statement.isUnorderedDraw)
     this.usesChance = steps.some(({ statement: { usesChance } }) => usesChance)
     this.hasSavepoint = type === 'write' && (steps.length > 1 || this.needsLook)
     if (this.hasSavepoint) this.#add(`SAVEPOINT ${REQUEST_SAVEPOINT}`, 0)
@@ -199,6 +200,9 @@ export class RequestPlan {
     if (statement.isUnorderedInsert && told !== undefined && rowsAffected > 1) {
       this.#refusal ??= new DbError('UNSUPPORTED', UNORDERED)
     }
+    if (statement.isUnorderedDraw && answer.rowsMatched > 1) {
+      this.#refusal ??= new DbError('UNSUPPORTED', UNORDERED_DRAW)
+    }
     // For a row that was there the server tells the id of that one, or what LAST_INSERT_ID(..) was
     // given: given to others as the id of a new row it would make them update another one.
     const { updatesDuplicates } = statement
@@ -244,6 +248,9 @@ const ASKED_TWICE =
 const UNORDERED =
   'INSERT ... SELECT gives the rows their ids in the order in which they come, which is not the ' +
   'same on every node; add ORDER BY a unique key'
+const UNORDERED_DRAW =
+  'RAND(), UUID() and LAST_INSERT_ID(..) give each of several rows another value, in the order in ' +
+  'which they come, which is not the same on every node; add ORDER BY a unique key to the UPDATE'
 
 function tooManyRows(): DbError {
   return new DbError('TOO_LARGE', 'a write returns too many rows or bytes; query instead')

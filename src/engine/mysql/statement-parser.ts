@@ -46,6 +46,8 @@ export interface ParsedStatement {
   readonly setsLastId: boolean
   /** It writes the rows that a SELECT without an order gives. */
   readonly isUnorderedInsert: boolean
+  /** An UPDATE that gives each of its rows another value, by chance or by count, in no order. */
+  readonly isUnorderedDraw: boolean
   /** A write that gives rows back. */
   readonly returnsRows: boolean
   /** An INSERT or REPLACE: its rows may be given ids. */
@@ -98,6 +100,10 @@ const LIMIT_AT_RANDOM =
 const KEYS_AT_RANDOM =
   'which of several rows with one key stays depends on the order in which they are selected, ' +
   'which is not the same on every node; add ORDER BY a unique key'
+const DRAWS_AT_RANDOM =
+  'RAND(), UUID() and LAST_INSERT_ID(..) give each row another value, in an order of the rows that is ' +
+  'not the same on every node; make the values yourself, or use them in the rows of an INSERT ' +
+  'or behind SET in an UPDATE of one table'
 const PORTIONS =
   'FOR PORTION OF makes rows with ids that nobody is told of; change and insert the rows yourself'
 const VERSIONED =
@@ -117,6 +123,8 @@ export class StatementParser {
   readonly #names = new Set<string>()
   readonly #calls = new Set<string>()
   readonly #qualifiers = new Set<string>()
+  /** Where something is called that gives another value at each call, in the order of the calls. */
+  readonly #draws: number[] = []
   #hasVariable = false
   #setsLastId = false
   readonly #insertForm: InsertForm | undefined
@@ -146,6 +154,7 @@ export class StatementParser {
       asksForLastId: this.#calls.has('LAST_INSERT_ID'),
       setsLastId: this.#setsLastId,
       isUnorderedInsert: isInsert && !this.#listsRows() && !this.#isOrdered(),
+      isUnorderedDraw: verb === 'UPDATE' && this.#draws.length > 0 && !this.#ordersUpdate(),
       returnsRows: kind === 'write' && this.#has('RETURNING'),
       isInsert,
       updatesDuplicates: isInsert ? this.#updatesDuplicates() : 'no',
@@ -232,6 +241,44 @@ export class StatementParser {
     })
   }
 
+  /** Whether an UPDATE says in which order its rows come. */
+  #ordersUpdate(): boolean {
+    return this.#outside().includes('ORDER')
+  }
+
+  /**
+   * Whether all that is drawn comes in an order that the statement tells: that of the rows that it
+   * lists, or of those that an UPDATE of one table changes. Whatever a query goes through, and what a
+   * condition looks at, comes as the server likes.
+   */
+  #drawsInTurn(verb: string): boolean {
+    const isInQuery = (at: number): boolean => {
+      for (let depth = this.#depths[at] ?? 0; depth > 0; depth--) {
+        if (this.#isQuery(at, depth)) return true
+      }
+      return false
+    }
+    if (this.#draws.some(isInQuery)) return false
+    if (verb !== 'UPDATE') return verb !== 'DELETE' && !this.#isQuery(0, 0)
+    const outside = (word: string, at: number, sought: readonly string[]): boolean =>
+      this.#depths[at] === 0 && sought.includes(word)
+    const from = this.#words.findIndex((word, at) => outside(word, at, ['SET']))
+    const end = this.#words.findIndex((word, at) => outside(word, at, ['WHERE', 'ORDER', 'LIMIT']))
+    const isOfOneTable = !this.#words.slice(0, from).some(word => word === ',' || word === 'JOIN')
+    return isOfOneTable && this.#draws.every(at => at > from && (end < 0 || at < end))
+  }
+
+  /** Whether the brackets of this depth around a place, or all of it, hold a query of tables. */
+  #isQuery(at: number, depth: number): boolean {
+    let [from, to] = [at, at]
+    while (from > 0 && (this.#depths[from - 1] ?? 0) >= depth) from--
+    while (to + 1 < this.#words.length && (this.#depths[to + 1] ?? 0) >= depth) to++
+    const inside = this.#words.slice(from, to + 1)
+    const has = (sought: string): boolean =>
+      inside.some((word, place) => word === sought && this.#depths[from + place] === depth)
+    return has('SELECT') && has('FROM')
+  }
+
   /** Puts the text together, with what stands in place of some of it. */
   #takeTokens(): void {
     let end = this.#tokens[0]?.start ?? 0
@@ -257,7 +304,9 @@ export class StatementParser {
       }
       const call = this.#called(token, at)
       if (call !== undefined) this.#calls.add(call)
-      this.#setsLastId ||= call === 'LAST_INSERT_ID' && this.#words[at + 2] !== ')'
+      const setsLastId = call === 'LAST_INSERT_ID' && this.#words[at + 2] !== ')'
+      this.#setsLastId ||= setsLastId
+      if (setsLastId || call === 'RAND' || call === 'UUID') this.#draws.push(at)
       if (call === 'UUID' && this.#words[at + 2] === ')') {
         this.#push({ type: 'uuid' })
         at += 2
@@ -357,6 +406,7 @@ export class StatementParser {
 
   #refusedWrite(verb: string): string | undefined {
     if (this.#limitsAtRandom() || this.#follows('ROWS', ['EXAMINED'])) return LIMIT_AT_RANDOM
+    if (this.#draws.length > 0 && !this.#drawsInTurn(verb)) return DRAWS_AT_RANDOM
     if (this.#follows('FOR', ['PORTION'])) return PORTIONS
     const isOfKeys = verb === 'REPLACE' || this.#has('IGNORE') || this.#follows('ON', ['DUPLICATE'])
     if (verb !== 'UPDATE' && verb !== 'DELETE' && isOfKeys && !this.#listsRows()) {

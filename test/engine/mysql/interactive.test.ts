@@ -84,13 +84,13 @@ test(
     await talk.run(
       'INSERT INTO n (a, x) VALUES (UUID(), RAND())',
       'INSERT INTO n (b) VALUES (LAST_INSERT_ID())',
-      "UPDATE n SET x = RAND() WHERE id > 1 AND a <> 'other'",
+      "UPDATE n SET x = RAND() WHERE id > 1 AND a <> 'other' ORDER BY id",
     )
     await talk.pause()
     const other = new TransactionTalk(leader, { seed: 5, nowMs: 1_800_000_000_000 })
     await other.run("INSERT INTO n (a) VALUES ('other') RETURNING id")
     await other.commit()
-    await talk.run('INSERT INTO n (a) SELECT UUID() FROM n WHERE id < 4 ORDER BY id')
+    await talk.run('INSERT INTO n (a) VALUES (UUID()), (UUID()), (UUID())')
     await talk.commit()
 
     const [[uuids, moments, rands] = []] = await leader.rows(

@@ -146,6 +146,38 @@ test('an insert of rows without an order is known, since their ids follow it', (
   assert.equal(parseOne('INSERT INTO t VALUES (1)').isUnorderedInsert, false)
 })
 
+test('what each row draws for itself is refused where nobody knows the order of the rows', () => {
+  for (const sql of [
+    'UPDATE t SET a = 1 WHERE RAND() < 0.5',
+    'UPDATE t SET a = 1 ORDER BY RAND() LIMIT 1',
+    'UPDATE t SET a = RAND() WHERE b = UUID()',
+    'UPDATE t, s SET t.a = RAND() WHERE t.id = s.id',
+    'UPDATE t JOIN s USING (id) SET t.a = UUID()',
+    'UPDATE t SET a = (SELECT RAND() FROM s ORDER BY id LIMIT 1)',
+    'UPDATE t SET a = 1 WHERE id = LAST_INSERT_ID(id)',
+    'DELETE FROM t WHERE RAND() < 0.5',
+    'DELETE FROM t ORDER BY RAND() LIMIT 1',
+    'INSERT INTO t (a) SELECT RAND() FROM s ORDER BY id',
+    'INSERT INTO t (a) SELECT x FROM (SELECT UUID() AS x FROM s) AS y ORDER BY x',
+    'INSERT INTO t (a) VALUES ((SELECT id FROM s ORDER BY RAND() LIMIT 1))',
+    'REPLACE INTO t (a) WITH c AS (SELECT RAND() AS r FROM s) SELECT r FROM c ORDER BY r',
+  ]) {
+    assert.match(parseOne(sql).refusal ?? '', /in an order of the rows/, sql)
+  }
+  for (const [sql, isUnorderedDraw] of [
+    ['INSERT INTO t (a, b) VALUES (RAND(), SUBSTRING(UUID() FROM 3)), (UUID(), (SELECT 1))', false],
+    ['INSERT INTO t (a) SELECT UUID()', false],
+    ['INSERT INTO t (a) VALUES (1), (2) ON DUPLICATE KEY UPDATE a = RAND()', false],
+    ['UPDATE t SET a = FLOOR(RAND() * 5), b = UUID() WHERE c IN (SELECT id FROM s)', true],
+    ['UPDATE t SET a = LAST_INSERT_ID(a + 1)', true],
+    ['UPDATE t SET a = RAND() ORDER BY id', false],
+    ['UPDATE t, s SET t.a = 1', false],
+  ] as const) {
+    const parsed = parseOne(sql)
+    assert.deepEqual([parsed.refusal, parsed.isUnorderedDraw], [undefined, isUnorderedDraw], sql)
+  }
+})
+
 test('a text that is longer than texts may be is too large', () => {
   assert.throws(() => parseText(`SELECT '${'x'.repeat(1_100_000)}'`), { code: 'TOO_LARGE' })
 })
