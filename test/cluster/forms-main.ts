@@ -1,4 +1,4 @@
-/** `npm run forms -- --seed 1 --requests 1000`: statements of many forms on three MariaDB servers. */
+/** `npm run forms -- --seed 1`: statements of many forms on three MariaDB servers. */
 import { Command } from 'commander'
 import { runForms } from './forms-run.ts'
 

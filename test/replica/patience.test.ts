@@ -1,4 +1,4 @@
-/** A client that needs longer for its answers than a transaction may idle gets to its commit, too. */
+/** A client that is slower than a transaction may idle gets to its commit, too. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { OPTIONS } from './doubles.ts'
@@ -24,7 +24,7 @@ function tryOnce(bench: TransactionsBench): string {
 }
 
 for (const repeatsCheaply of [true, false]) {
-  test(`conflicts make the leader wait longer for a slow client (cheap repeats: ${repeatsCheaply})`, () => {
+  test(`conflicts earn a slow client more time (cheap repeats: ${repeatsCheaply})`, () => {
     using bench = new TransactionsBench({}, undefined, { repeatsCheaply })
     const codes = Array.from({ length: 8 }, () => tryOnce(bench))
     assert.equal(codes[0], 'TRANSACTION_CONFLICT')

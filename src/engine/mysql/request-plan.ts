@@ -249,8 +249,8 @@ const UNORDERED =
   'INSERT ... SELECT gives the rows their ids in the order in which they come, which is not the ' +
   'same on every node; add ORDER BY a unique key'
 const UNORDERED_DRAW =
-  'RAND(), UUID() and LAST_INSERT_ID(..) give each of several rows another value, in the order in ' +
-  'which they come, which is not the same on every node; add ORDER BY a unique key to the UPDATE'
+  'RAND(), UUID() and LAST_INSERT_ID(..) give each of several rows another value, in the order ' +
+  'in which they come, which is not the same on every node; add ORDER BY a unique key to the UPDATE'
 
 function tooManyRows(): DbError {
   return new DbError('TOO_LARGE', 'a write returns too many rows or bytes; query instead')

@@ -101,9 +101,9 @@ const KEYS_AT_RANDOM =
   'which of several rows with one key stays depends on the order in which they are selected, ' +
   'which is not the same on every node; add ORDER BY a unique key'
 const DRAWS_AT_RANDOM =
-  'RAND(), UUID() and LAST_INSERT_ID(..) give each row another value, in an order of the rows that is ' +
-  'not the same on every node; make the values yourself, or use them in the rows of an INSERT ' +
-  'or behind SET in an UPDATE of one table'
+  'RAND(), UUID() and LAST_INSERT_ID(..) give each row another value, in an order of the rows ' +
+  'that is not the same on every node; make the values yourself, or use them in the rows of an ' +
+  'INSERT, or behind SET in an UPDATE of one table'
 const PORTIONS =
   'FOR PORTION OF makes rows with ids that nobody is told of; change and insert the rows yourself'
 const VERSIONED =
@@ -248,8 +248,8 @@ export class StatementParser {
 
   /**
    * Whether all that is drawn comes in an order that the statement tells: that of the rows that it
-   * lists, or of those that an UPDATE of one table changes. Whatever a query goes through, and what a
-   * condition looks at, comes as the server likes.
+   * lists, or of those that an UPDATE of one table changes. Whatever a query goes through, and what
+   * a condition looks at, comes as the server likes.
    */
   #drawsInTurn(verb: string): boolean {
     const isInQuery = (at: number): boolean => {
