@@ -144,7 +144,8 @@ testEngines('transactions of many clients', async (t: TestContext, engine: Engin
     assert.deepEqual(checkListAppend(transactions, 'strict-serializable'), [])
     const metrics = await (await fetch(`http://${await leaderAddress()}/metrics`)).text()
     const replays = Number(/^lockstep_transaction_replays_total (\d+)/m.exec(metrics)?.[1])
-    assert(replays > 64, `only ${replays} were repeated, so that they hardly met each other`)
+    // The first ones conflict, and then the leader leaves each the time that it takes.
+    assert(replays > 4, `only ${replays} were repeated, so that they hardly met each other`)
   })
 
   await t.test('money is neither made nor lost, while their leader is killed', async () => {
