@@ -61,6 +61,9 @@ async function troubleOf(
   results: readonly Result[],
 ): Promise<string | undefined> {
   if (!(await cluster.isLeaderSame())) return 'leadership changed hands meanwhile'
+  if (results.some(({ operations }) => operations === 0)) {
+    return 'nothing was answered in the time of a load: measure for longer'
+  }
   const leastMs = leastLatencyMs(cluster.settings)
   const fastest = Math.min(...results.map(({ p50Ms }) => p50Ms))
   if (fastest >= leastMs) return undefined
